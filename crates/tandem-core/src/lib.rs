@@ -1,0 +1,6 @@
+//! Sans-IO policy: what a node decides. No clock, no randomness of its own, no I/O.
+//!
+//! Every machine is fed with `handle_*(…, now)`, says what it wants through `poll_command` and when to be woken through
+//! `poll_timeout`. The node and the simulator drive the same code.
+
+pub mod time;

@@ -1,0 +1,1 @@
+//! Sound: Opus, the jitter buffer, WAV files, levels.
