@@ -1,0 +1,236 @@
+//! Looking for homes: whom to try, when, and how often at most.
+
+use super::link::{HEDGE_MS, Link, LinkState};
+use super::table::Choice;
+use super::{COMMANDS_MAX, Command, HOMES, Homes, LINKS_MAX};
+use crate::backoff::{Backoff, TokenBucket};
+use crate::peer::PeerRef;
+use crate::time::Now;
+
+/// Attempts: this many at once, then one each `BUDGET_REFILL_MS`, whatever happens.
+const BUDGET: u32 = 10;
+const BUDGET_REFILL_MS: u32 = 4_000;
+/// Different supernodes contacted in any minute, at most.
+const CONTACTS_A_MINUTE: usize = 12;
+/// A single lost home is replaced within this time, evenly spread.
+pub(super) const LOSS_JITTER_MS: u64 = 500;
+/// Two homes may share a network only after we had this long to hear of other networks.
+const SHARE_AFTER_MS: u64 = 1_500;
+/// Below this many known supernodes a leaf asks for more.
+const KNOWN_ENOUGH: usize = 8;
+/// Spacing of `AskSupernodes`: doubling from here while nothing new comes …
+const ASK_FIRST_MS: u32 = 2_000;
+/// … up to here …
+const ASK_SPAN_MS_MAX: u32 = 600_000;
+/// … and this often when enough are known, so that the list does not grow stale.
+const ASK_REFRESH_MS: u64 = 60 * 60_000;
+/// Between attempts to find a home in a network of its own, when two homes share one.
+const SPREAD_EVERY_MS: u64 = 30_000;
+const MINUTE_MS: u64 = 60_000;
+
+/// The state of the search.
+#[derive(Debug, Clone)]
+pub(super) struct Recruiting {
+    /// No attempt before this moment.
+    pub(super) attempt_ms: u64,
+    pub(super) backoff: Backoff,
+    budget: TokenBucket,
+    contacted: ContactLog,
+    /// When homes may share a network, if there are too few networks.
+    share_ms: u64,
+    /// No attempt to spread homes that share a network before this moment.
+    spread_ms: u64,
+    ask_ms: u64,
+    ask_span_ms: u32,
+    /// When [`Homes::recruit`] may find something to do, if nothing else happens.
+    pub(super) wake_ms: Option<u64>,
+}
+
+impl Recruiting {
+    pub(super) fn new(now_mono_ms: u64) -> Self {
+        Self {
+            attempt_ms: now_mono_ms,
+            backoff: Backoff::new(500, 60_000),
+            budget: TokenBucket::new(BUDGET, BUDGET_REFILL_MS, now_mono_ms),
+            contacted: ContactLog::default(),
+            share_ms: now_mono_ms + SHARE_AFTER_MS,
+            spread_ms: now_mono_ms,
+            ask_ms: now_mono_ms,
+            ask_span_ms: ASK_FIRST_MS,
+            wake_ms: None,
+        }
+    }
+
+    /// Something new was heard: asking again is worth while.
+    pub(super) fn heard_news(&mut self) {
+        self.ask_span_ms = ASK_FIRST_MS;
+    }
+
+    /// No attempt for `delay_ms`.
+    pub(super) fn hold_back(&mut self, delay_ms: u64, now_mono_ms: u64) {
+        self.attempt_ms = self.attempt_ms.max(now_mono_ms + delay_ms);
+    }
+}
+
+/// Whom we contacted in the last minute.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ContactLog(Vec<(PeerRef, u64)>);
+
+impl ContactLog {
+    /// When `peer` may be contacted.
+    fn allowed_at_ms(&self, peer: PeerRef, now_mono_ms: u64) -> u64 {
+        let full = self.0.len() >= CONTACTS_A_MINUTE && !self.0.iter().any(|(known, _)| *known == peer);
+        if full { self.oldest_ms() + MINUTE_MS } else { now_mono_ms }
+    }
+
+    fn oldest_ms(&self) -> u64 {
+        self.0.iter().map(|(_, at_ms)| *at_ms).min().unwrap_or(0)
+    }
+
+    fn note(&mut self, peer: PeerRef, now_mono_ms: u64) {
+        self.0.retain(|(known, _)| *known != peer);
+        self.0.push((peer, now_mono_ms));
+    }
+
+    fn forget_old(&mut self, now_mono_ms: u64) {
+        self.0.retain(|(_, at_ms)| now_mono_ms < at_ms + MINUTE_MS);
+        if self.0.is_empty() {
+            self.0 = Vec::new();
+        }
+    }
+}
+
+impl Homes {
+    /// Starts as many attempts as are wanted and allowed now, and notes when to look again.
+    pub(super) fn recruit(&mut self, now: Now) {
+        self.recruiting.contacted.forget_old(now.mono_ms);
+        self.recruiting.wake_ms = loop {
+            if self.links.len() >= LINKS_MAX || self.commands.len() >= COMMANDS_MAX {
+                break None;
+            }
+            if self.wanted(now.mono_ms) == 0 {
+                break self.wanted_later_ms(now.mono_ms);
+            }
+            let peer = match self.candidate(now.mono_ms) {
+                Ok(peer) => peer,
+                Err(later_ms) => break later_ms,
+            };
+            if !self.recruiting.budget.take(now.mono_ms) {
+                break Some(self.recruiting.budget.ready_at_ms());
+            }
+            self.attempt(peer, now);
+        };
+    }
+
+    fn attempt(&mut self, peer: PeerRef, now: Now) {
+        if self.settled() >= HOMES {
+            self.recruiting.spread_ms = now.mono_ms + SPREAD_EVERY_MS;
+        }
+        self.recruiting.contacted.note(peer, now.mono_ms);
+        let at = self.links.partition_point(|link| link.peer < peer);
+        self.links.reserve_exact(1);
+        self.links.insert(at, Link::new(peer, now.mono_ms));
+        self.push(Command::Connect(peer));
+    }
+
+    /// Attempts still to be started.
+    fn wanted(&self, now_mono_ms: u64) -> usize {
+        let settled = self.settled();
+        let fresh = self.links.iter().filter(|link| link.in_progress() && !link.is_slow(now_mono_ms)).count();
+        let spread = settled == HOMES && now_mono_ms >= self.recruiting.spread_ms && self.shares_network();
+        let goal = if spread { HOMES + 1 } else { HOMES };
+        goal.saturating_sub(settled + fresh)
+    }
+
+    /// When more may be wanted with nothing else happening: an attempt becomes slow, or homes are to be spread.
+    fn wanted_later_ms(&self, now_mono_ms: u64) -> Option<u64> {
+        if self.settled() < HOMES {
+            let fresh = self.links.iter().filter(|link| link.in_progress() && !link.is_slow(now_mono_ms));
+            return fresh.map(|link| link.since_ms + HEDGE_MS).min();
+        }
+        let later = self.recruiting.spread_ms > now_mono_ms && self.shares_network();
+        later.then_some(self.recruiting.spread_ms)
+    }
+
+    /// Whom to try now, or when to look again.
+    fn candidate(&mut self, now_mono_ms: u64) -> Result<PeerRef, Option<u64>> {
+        if now_mono_ms < self.recruiting.attempt_ms {
+            return Err(Some(self.recruiting.attempt_ms));
+        }
+        let linked = self.linked();
+        let own_network = Choice { linked: &linked, shared_network: false };
+        match self.table.choose(&own_network, &mut self.rng, now_mono_ms) {
+            Ok(peer) => self.if_allowed(peer, now_mono_ms),
+            Err(soonest_ms) if self.table.usable_networks() >= HOMES || self.settled() >= HOMES => {
+                Err(soonest_ms)
+            }
+            Err(_) if now_mono_ms < self.recruiting.share_ms => Err(Some(self.recruiting.share_ms)),
+            Err(_) => {
+                let any_network = Choice { linked: &linked, shared_network: true };
+                let peer = self.table.choose(&any_network, &mut self.rng, now_mono_ms)?;
+                self.if_allowed(peer, now_mono_ms)
+            }
+        }
+    }
+
+    fn if_allowed(&self, peer: PeerRef, now_mono_ms: u64) -> Result<PeerRef, Option<u64>> {
+        let allowed_ms = self.recruiting.contacted.allowed_at_ms(peer, now_mono_ms);
+        if allowed_ms > now_mono_ms { Err(Some(allowed_ms)) } else { Ok(peer) }
+    }
+
+    /// Asks a connected supernode for others when it is time.
+    pub(super) fn ask(&mut self, now: Now) {
+        if now.mono_ms < self.recruiting.ask_ms {
+            return;
+        }
+        let open = self.links.iter().filter(|link| link.state != LinkState::Opening);
+        let Some((_, peer)) = open.map(|link| (self.rng.next_u64(), link.peer)).min() else { return };
+        self.push(Command::AskSupernodes(peer));
+        self.asked(now.mono_ms);
+    }
+
+    /// A supernode was asked: when to ask again.
+    fn asked(&mut self, now_mono_ms: u64) {
+        let wait_ms = if self.knows_few() {
+            let span_ms = self.recruiting.ask_span_ms;
+            self.recruiting.ask_span_ms = span_ms.saturating_mul(2).min(ASK_SPAN_MS_MAX);
+            self.rng.around(u64::from(span_ms), 40)
+        } else {
+            self.rng.around(ASK_REFRESH_MS, 20)
+        };
+        self.recruiting.ask_ms = now_mono_ms + wait_ms;
+    }
+
+    /// A supernode was reached. Whoever knows few asks each one it meets, at once.
+    pub(super) fn ask_newcomer(&mut self, peer: PeerRef, now: Now) {
+        if self.knows_few() {
+            self.push(Command::AskSupernodes(peer));
+            self.asked(now.mono_ms);
+        }
+    }
+
+    /// After a loss the list may be too short for the first time in an hour.
+    pub(super) fn ask_sooner(&mut self, now_mono_ms: u64) {
+        if self.knows_few() {
+            let soon_ms = now_mono_ms + u64::from(self.recruiting.ask_span_ms);
+            self.recruiting.ask_ms = self.recruiting.ask_ms.min(soon_ms);
+        }
+    }
+
+    fn knows_few(&self) -> bool {
+        self.table.len() < KNOWN_ENOUGH || self.table.usable_networks() < HOMES
+    }
+
+    /// When [`Self::ask`] has somebody to ask and it is time.
+    pub(super) fn ask_timeout_ms(&self) -> Option<u64> {
+        let open = self.links.iter().any(|link| link.state != LinkState::Opening);
+        open.then_some(self.recruiting.ask_ms)
+    }
+
+    /// Two homes are in one network.
+    pub(super) fn shares_network(&self) -> bool {
+        let networks =
+            || self.links.iter().filter(|link| link.is_settled()).map(|link| self.network_of(link.peer));
+        networks().enumerate().any(|(at, network)| networks().skip(at + 1).any(|other| other == network))
+    }
+}

@@ -1,0 +1,241 @@
+//! The supernodes a leaf knows of: a small array sorted by peer, from which homes are chosen.
+
+use crate::peer::{KnownPeer, PeerRef};
+use crate::rng::Rng;
+
+/// How many supernodes a leaf remembers.
+pub const KNOWN_MAX: usize = 32;
+/// Nobody can fill the table alone: at most this many from one referrer.
+const FROM_ONE_REFERRER_MAX: usize = 8;
+/// After this many failures in a row a supernode counts as gone, though it is still tried now and then.
+const FAILURES_GONE: u8 = 3;
+/// Homes are the best of a random sample of this size, not the best of all: always taking the nearest would tell
+/// where a person is, and invite an attacker to be the nearest.
+const SAMPLE: usize = 4;
+/// Latency class of a supernode never measured: neither preferred nor avoided.
+const CLASS_UNKNOWN: u8 = 2;
+const CLASS_BOUNDS_MS: [u32; 4] = [30, 80, 150, 300];
+
+const NO_REFERRER: u32 = u32::MAX;
+
+/// One known supernode, 20 bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) peer: PeerRef,
+    pub(super) network: u32,
+    referrer: u32,
+    /// Not to be tried before this moment (tenths of a second on the monotonic clock).
+    not_before_ds: u32,
+    failures: u8,
+    class: u8,
+    port_443: bool,
+    distrusted: bool,
+}
+
+impl Entry {
+    fn new(known: &KnownPeer) -> Self {
+        Self {
+            peer: known.peer,
+            network: known.network,
+            referrer: known.referrer.map_or(NO_REFERRER, |referrer| referrer.0),
+            not_before_ds: 0,
+            failures: 0,
+            class: CLASS_UNKNOWN,
+            port_443: known.port_443,
+            distrusted: false,
+        }
+    }
+
+    fn not_before_ms(&self) -> u64 {
+        u64::from(self.not_before_ds) * 100
+    }
+
+    fn gone(&self) -> bool {
+        self.distrusted || self.failures >= FAILURES_GONE
+    }
+}
+
+/// What a choice must respect: the links there are, by peer.
+pub(super) struct Choice<'a> {
+    pub(super) linked: &'a [PeerRef],
+    /// Two homes may share a network, since there are not enough networks.
+    pub(super) shared_network: bool,
+}
+
+/// All known supernodes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Table {
+    entries: Vec<Entry>,
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn get(&self, peer: PeerRef) -> Option<&Entry> {
+        self.position(peer).ok().map(|at| &self.entries[at])
+    }
+
+    fn get_mut(&mut self, peer: PeerRef) -> Option<&mut Entry> {
+        self.position(peer).ok().map(|at| &mut self.entries[at])
+    }
+
+    fn position(&self, peer: PeerRef) -> Result<usize, usize> {
+        self.entries.binary_search_by_key(&peer, |entry| entry.peer)
+    }
+
+    /// Remembers a supernode. When the table is full, one that failed makes room, or one of a referrer that is
+    /// over-represented; never one of `linked`. Says whether it is new.
+    pub(super) fn insert(&mut self, known: &KnownPeer, linked: &[PeerRef]) -> bool {
+        if let Some(entry) = self.get_mut(known.peer) {
+            entry.network = known.network;
+            entry.port_443 |= known.port_443;
+            return false;
+        }
+        if known.referrer.is_some_and(|referrer| self.referred_by(referrer.0) >= FROM_ONE_REFERRER_MAX) {
+            return false;
+        }
+        if self.entries.len() >= KNOWN_MAX && !self.make_room(known, linked) {
+            return false;
+        }
+        let at = self.entries.partition_point(|entry| entry.peer < known.peer);
+        self.entries.reserve_exact(1);
+        self.entries.insert(at, Entry::new(known));
+        true
+    }
+
+    fn referred_by(&self, referrer: u32) -> usize {
+        self.entries.iter().filter(|entry| entry.referrer == referrer).count()
+    }
+
+    fn make_room(&mut self, known: &KnownPeer, linked: &[PeerRef]) -> bool {
+        let newcomer_share = known.referrer.map_or(0, |referrer| self.referred_by(referrer.0));
+        let victim = (0..self.entries.len())
+            .filter(|&at| !linked.contains(&self.entries[at].peer) && !self.entries[at].distrusted)
+            .map(|at| (self.entries[at].failures, self.referred_by(self.entries[at].referrer), at))
+            .max();
+        let Some((failures, share, at)) = victim else { return false };
+        if failures == 0 && share < newcomer_share + 2 {
+            return false;
+        }
+        self.entries.remove(at);
+        true
+    }
+
+    /// Networks in which some known supernode may still answer.
+    pub(super) fn usable_networks(&self) -> usize {
+        let usable = |entry: &&Entry| !entry.gone();
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(|(at, entry)| {
+                usable(entry)
+                    && !self.entries[..*at]
+                        .iter()
+                        .filter(usable)
+                        .any(|before| before.network == entry.network)
+            })
+            .count()
+    }
+
+    /// The next supernode to try, or when there may be one to try.
+    pub(super) fn choose(
+        &self,
+        choice: &Choice<'_>,
+        rng: &mut Rng,
+        now_mono_ms: u64,
+    ) -> Result<PeerRef, Option<u64>> {
+        let mut sample: [Option<&Entry>; SAMPLE] = [None; SAMPLE];
+        let mut seen = 0_u64;
+        let mut soonest_ms: Option<u64> = None;
+        for entry in self.entries.iter().filter(|entry| self.fits(entry, choice)) {
+            if entry.not_before_ms() > now_mono_ms {
+                soonest_ms =
+                    Some(soonest_ms.map_or(entry.not_before_ms(), |ms| ms.min(entry.not_before_ms())));
+                continue;
+            }
+            // Reservoir sampling: every candidate is as likely to be in the sample as any other.
+            seen += 1;
+            let at = if seen <= SAMPLE as u64 { seen - 1 } else { rng.below(seen) };
+            if let Some(slot) = usize::try_from(at).ok().and_then(|at| sample.get_mut(at)) {
+                *slot = Some(entry);
+            }
+        }
+        let wants_443 = !self.linked(choice).any(|entry| entry.port_443);
+        let cost = |entry: &Entry| {
+            (
+                entry.failures.min(FAILURES_GONE),
+                self.shares_referrer(entry, choice),
+                wants_443 && !entry.port_443,
+                entry.class,
+            )
+        };
+        let best = sample.into_iter().flatten().map(|entry| (cost(entry), rng.next_u64(), entry.peer)).min();
+        best.map(|(_, _, peer)| peer).ok_or(soonest_ms)
+    }
+
+    fn fits(&self, entry: &Entry, choice: &Choice<'_>) -> bool {
+        !entry.distrusted
+            && !choice.linked.contains(&entry.peer)
+            && (choice.shared_network || !self.linked(choice).any(|linked| linked.network == entry.network))
+    }
+
+    fn shares_referrer(&self, entry: &Entry, choice: &Choice<'_>) -> bool {
+        entry.referrer != NO_REFERRER && self.linked(choice).any(|linked| linked.referrer == entry.referrer)
+    }
+
+    fn linked<'a>(&'a self, choice: &'a Choice<'_>) -> impl Iterator<Item = &'a Entry> {
+        choice.linked.iter().filter_map(|&peer| self.get(peer))
+    }
+
+    pub(super) fn measured(&mut self, peer: PeerRef, rtt_ms: u32) {
+        if let Some(entry) = self.get_mut(peer) {
+            let class = CLASS_BOUNDS_MS.iter().filter(|&&bound_ms| rtt_ms >= bound_ms).count();
+            entry.class = u8::try_from(class).unwrap_or(u8::MAX);
+        }
+    }
+
+    pub(super) fn succeeded(&mut self, peer: PeerRef) {
+        if let Some(entry) = self.get_mut(peer) {
+            entry.failures = 0;
+        }
+    }
+
+    /// Counts a failure; the peer is left alone for a while, longer each time.
+    pub(super) fn failed(&mut self, peer: PeerRef, rng: &mut Rng, now_mono_ms: u64) {
+        if let Some(entry) = self.get_mut(peer) {
+            entry.failures = entry.failures.saturating_add(1);
+            let span_ms = (1_000_u64 << u32::from(entry.failures.min(16))).min(600_000);
+            let delay_ms = span_ms / 2 + rng.below(span_ms / 2);
+            self.leave_alone(peer, now_mono_ms + delay_ms);
+        }
+    }
+
+    /// Not to be tried before `until_ms`.
+    pub(super) fn leave_alone(&mut self, peer: PeerRef, until_ms: u64) {
+        if let Some(entry) = self.get_mut(peer) {
+            entry.not_before_ds =
+                entry.not_before_ds.max(u32::try_from(until_ms.div_ceil(100)).unwrap_or(u32::MAX));
+        }
+    }
+
+    pub(super) fn distrust(&mut self, peer: PeerRef) {
+        if let Some(entry) = self.get_mut(peer) {
+            entry.distrusted = true;
+        }
+    }
+
+    /// This machine's network changed: what failed before may work now.
+    pub(super) fn forgive(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.failures > 0) {
+            entry.failures = 0;
+            entry.not_before_ds = 0;
+        }
+    }
+
+    /// The last result for a peer, as it should be remembered on disk.
+    pub(super) fn remembered(&self) -> impl Iterator<Item = (PeerRef, u8)> {
+        self.entries.iter().filter(|entry| !entry.distrusted).map(|entry| (entry.peer, entry.failures))
+    }
+}
