@@ -1,1 +1,37 @@
-//! stub
+//! Types of the local API and of the CLI's JSON: plain data, no behaviour.
+//!
+//! Two rules make them stable. A field is added, never renamed or removed within one API version. A moment is
+//! `…_unix_ms` (milliseconds since 1970-01-01 UTC), a length of time `…_ms`, an amount of data bytes.
+//! Keys of devices and supernodes are text as the overlay writes them (a peer id); accounts are `tandem:` addresses.
+
+mod call;
+mod config;
+mod connection;
+mod contact;
+mod doctor;
+mod event;
+mod identity;
+mod metrics;
+mod problem;
+mod report;
+mod status;
+mod volunteer;
+
+pub use call::{
+    CallDirection, CallEndpoint, CallEvent, CallPath, CallRequest, CallResult, CallStarted, CallState,
+    CallStep, CallSummary, EchoRequest, EndReason, PacketCounts, PathChange, Redundancy, SetupTimes,
+};
+pub use config::{ConfigEntry, ConfigView, Origin};
+pub use connection::{ConnectionRole, ConnectionView};
+pub use contact::{Contact, ContactChange, NewContact};
+pub use doctor::{CheckState, DoctorCheck, DoctorReport};
+pub use event::{EventsHello, NodeEvent};
+pub use identity::Identity;
+pub use metrics::{Metric, MetricKind, Metrics};
+pub use problem::{Failure, Problem};
+pub use report::{CallReport, PathSeries, SoundReport};
+pub use status::{HomeView, Ready, Status};
+pub use volunteer::{ServingState, VolunteerRole, VolunteerView};
+
+/// The version of this API, in every path: `/api/…` speaks this one and says it in [`Status::api_version`].
+pub const API_VERSION: u32 = 1;

@@ -1,0 +1,24 @@
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Who this installation is. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Identity {
+    /// The account's address, to give to others.
+    pub address: String,
+    /// This device's peer id.
+    pub device: String,
+    /// The peer id under which this node serves others; unrelated to the account.
+    pub service: String,
+    /// True when the account key is on this device (its 24 words can be shown).
+    pub has_account_key: bool,
+    /// True when the key files are sealed under a passphrase.
+    pub sealed: bool,
+    /// Epoch of the newest device set.
+    pub epoch: u64,
+    /// Serial number of this device's certificate.
+    pub certificate_serial: u64,
+    pub certificate_not_after_unix_ms: u64,
+    /// Number of devices in the set, this one included.
+    pub devices: u32,
+}
