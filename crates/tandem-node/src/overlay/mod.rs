@@ -1,10 +1,27 @@
-//! The overlay behind one seam: the node speaks [`OverlayCommand`] and hears [`OverlayEvent`], and nothing outside
-//! this folder knows libp2p.
+//! The overlay behind one seam: the node speaks [`DeviceCommand`] and [`ServiceCommand`] and hears [`DeviceEvent`]
+//! and [`ServiceEvent`], and nothing outside this folder knows libp2p.
 //!
 //! Two swarms with unrelated keys: the *device swarm* (a leaf: homes, circuits, signalling) and the *service swarm*
 //! (a supernode: directory, circuits for others, home protocol). Each runs in its own task with bounded channels.
 
+mod address;
+mod config;
+mod connections;
+mod counting;
+mod device;
+mod links;
+mod race;
+mod shared_tcp;
+mod stream_task;
+mod streams;
+mod transport;
+
 use std::net::IpAddr;
+
+pub use address::{PublicAddresses, RangeError};
+pub use config::{DeviceConfig, PreferredTransport, ServiceConfig, ServiceLimits};
+pub use device::spawn_device;
+pub use transport::StartError;
 
 use tandem_proto::ids::{DeviceKey, ServiceKey};
 use tandem_proto::wire::{HomeFrame, SignalFrame};

@@ -1,0 +1,646 @@
+//! The device swarm: a leaf with its homes, its reservations, and signalling through circuits. It says nothing to
+//! anybody that it need not: no identify, no DHT, no listening address.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use libp2p::core::transport::ListenerId;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, connection_limits, relay};
+use tandem_proto::ids::{DeviceKey, ServiceKey};
+use tandem_proto::wire::{HomeFrame, SignalFrame};
+use tokio::sync::mpsc;
+
+use super::address::{device_peer, dialable, key_of, service_peer};
+use super::config::DeviceConfig;
+use super::connections::Connections;
+use super::counting::Unclaimed;
+use super::links::{Established, LinkAction, Links, Wanted};
+use super::race::{RaceAction, Races, Route};
+use super::stream_task::{self, StreamReport, StreamWriter};
+use super::streams::{Inbound, Streams, StreamsEvent};
+use super::transport::{self, Protocols, StartError};
+use super::{DeviceCommand, DeviceEvent, SignalId, SupernodeAddress};
+
+/// Connections without a stream are closed after this long.
+const IDLE_CONNECTION: Duration = Duration::from_secs(10);
+const COMMANDS: usize = 256;
+const EVENTS: usize = 256;
+const REPORTS: usize = 256;
+/// Events waiting for the node; above this the swarm and its streams wait too.
+const OUTBOX_HIGH: usize = 512;
+const SIGNALS_MAX: usize = 64;
+const SIGNALS_PER_DEVICE_MAX: usize = 4;
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+const FAR_FUTURE: Duration = Duration::from_secs(3600);
+
+/// Starts the device swarm's task. It ends at [`DeviceCommand::Shutdown`], or when either channel is dropped.
+///
+/// # Errors
+/// The network id or the key cannot be used, or the address to bind is not this machine's.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn spawn_device(
+    config: DeviceConfig,
+) -> Result<(mpsc::Sender<DeviceCommand>, mpsc::Receiver<DeviceEvent>), StartError> {
+    let (commands, from_node) = mpsc::channel(COMMANDS);
+    let (to_node, events) = mpsc::channel(EVENTS);
+    let device = Device::new(&config)?;
+    tokio::spawn(device.run(from_node, to_node));
+    Ok((commands, events))
+}
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    limits: connection_limits::Behaviour,
+    circuits: relay::client::Behaviour,
+    streams: Streams,
+}
+
+/// Which stream a report is about: the number tells a stream from an earlier one with the same home.
+type HomeStream = (ServiceKey, u64);
+
+struct Device {
+    swarm: Swarm<Behaviour>,
+    protocols: Protocols,
+    probe: Duration,
+    connections: Connections,
+    links: Links,
+    races: Races,
+    homes: BTreeMap<ServiceKey, Home>,
+    signals: BTreeMap<SignalId, Signal>,
+    last_number: u64,
+    outbox: VecDeque<DeviceEvent>,
+    home_reports: mpsc::Sender<StreamReport<HomeStream, HomeFrame>>,
+    signal_reports: mpsc::Sender<StreamReport<SignalId, SignalFrame>>,
+    from_homes: mpsc::Receiver<StreamReport<HomeStream, HomeFrame>>,
+    from_signals: mpsc::Receiver<StreamReport<SignalId, SignalFrame>>,
+}
+
+struct Home {
+    peer: PeerId,
+    stream: HomeState,
+    reservation: Option<Reservation>,
+}
+
+struct Reservation {
+    /// What stands for it in libp2p.
+    listener: ListenerId,
+    /// One event tells, though each address of the supernode comes as a listening address of its own.
+    told: bool,
+}
+
+enum HomeState {
+    None,
+    /// Waits for the connection.
+    Linking,
+    Opening(ConnectionId),
+    Open { number: u64, writer: StreamWriter<HomeFrame> },
+}
+
+struct Signal {
+    connection: ConnectionId,
+    device: DeviceKey,
+    /// `None`: closing, after what was queued.
+    writer: Option<StreamWriter<SignalFrame>>,
+}
+
+impl Device {
+    fn new(config: &DeviceConfig) -> Result<Self, StartError> {
+        let protocols = Protocols::of(&config.network);
+        let key = transport::keypair(&config.secret.seed())?;
+        let peer = key.public().to_peer_id();
+        let unclaimed = Unclaimed::default();
+        let (circuit_transport, circuits) = relay::client::new(peer);
+        let limits = connection_limits::ConnectionLimits::default()
+            .with_max_established_per_peer(Some(8))
+            .with_max_established_incoming(Some(128))
+            .with_max_pending_incoming(Some(64));
+        let behaviour = Behaviour {
+            limits: connection_limits::Behaviour::new(limits),
+            circuits,
+            streams: Streams::new(vec![protocols.signal.clone()], Inbound::CircuitsOnly),
+        };
+        let wire = transport::device(&key, circuit_transport, unclaimed.clone())?;
+        let mut swarm = Swarm::new(wire, behaviour, peer, transport::swarm_config(IDLE_CONNECTION));
+        bind(&mut swarm, config)?;
+        let (home_reports, from_homes) = mpsc::channel(REPORTS);
+        let (signal_reports, from_signals) = mpsc::channel(REPORTS);
+        Ok(Self {
+            swarm,
+            protocols,
+            probe: config.signal_probe,
+            connections: Connections::new(unclaimed),
+            links: Links::new(config.preferred, config.second_transport_after),
+            races: Races::default(),
+            homes: BTreeMap::new(),
+            signals: BTreeMap::new(),
+            last_number: 0,
+            outbox: VecDeque::new(),
+            home_reports,
+            signal_reports,
+            from_homes,
+            from_signals,
+        })
+    }
+
+    async fn run(mut self, mut commands: mpsc::Receiver<DeviceCommand>, events: mpsc::Sender<DeviceEvent>) {
+        loop {
+            self.advance(Instant::now());
+            let room = self.outbox.len() < OUTBOX_HIGH;
+            let due = self.poll_timeout().unwrap_or_else(|| Instant::now() + FAR_FUTURE);
+            tokio::select! {
+                permit = events.reserve(), if !self.outbox.is_empty() => {
+                    let Ok(permit) = permit else { break };
+                    if let Some(event) = self.outbox.pop_front() {
+                        permit.send(event);
+                    }
+                }
+                command = commands.recv() => match command {
+                    None | Some(DeviceCommand::Shutdown) => break,
+                    Some(command) => self.handle_command(command, Instant::now()),
+                },
+                Some(report) = self.from_homes.recv(), if room => self.handle_home_report(report),
+                Some(report) = self.from_signals.recv(), if room => self.handle_signal_report(report),
+                event = self.swarm.select_next_some(), if room => self.handle_swarm(event),
+                () = tokio::time::sleep_until(due.into()) => {}
+            }
+        }
+        self.shut_down().await;
+    }
+
+    /// Tells every peer, so that nobody waits for a time-out.
+    async fn shut_down(mut self) {
+        self.homes.clear();
+        self.signals.clear();
+        let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            // Fails only for a peer that is gone already.
+            self.swarm.disconnect_peer_id(peer).ok();
+        }
+        let closing = async {
+            while self.swarm.connected_peers().next().is_some() {
+                self.swarm.select_next_some().await;
+            }
+            // One more turn for the last packets.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        drop(tokio::time::timeout(SHUTDOWN_TIMEOUT, closing).await);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.links.poll_timeout().into_iter().chain(self.races.poll_timeout()).min()
+    }
+
+    /// Carries out what links and races want now.
+    fn advance(&mut self, now: Instant) {
+        loop {
+            if let Some(action) = self.links.poll(now) {
+                match action {
+                    LinkAction::Dial(peer, address) => self.dial_link(peer, address),
+                    LinkAction::Failed(peer, reason) => self.link_failed(peer, &reason),
+                }
+            } else if let Some(action) = self.races.poll(now) {
+                self.race_action(action, now);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn dial_link(&mut self, peer: PeerId, address: Multiaddr) {
+        let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![address]).build();
+        let id = opts.connection_id();
+        self.links.dialing(&peer, id);
+        if let Err(error) = self.swarm.dial(opts) {
+            self.links.dial_failed(id, error.to_string());
+        }
+    }
+
+    fn link_failed(&mut self, peer: PeerId, reason: &str) {
+        self.races.link_failed(&peer, reason);
+        if let Some(service) = self.home_of(&peer) {
+            self.home_gone(service, reason);
+        }
+    }
+
+    fn race_action(&mut self, action: RaceAction, now: Instant) {
+        match action {
+            RaceAction::Link(relay, addresses) => match self.links.want(relay, addresses, now) {
+                Wanted::Connected(..) => self.races.linked(&relay),
+                Wanted::Pending => {}
+                Wanted::Refused(reason) => self.races.link_failed(&relay, reason),
+            },
+            RaceAction::Dial { request, relay, device } => self.dial_circuit(request, relay, device),
+            RaceAction::Failed { request, reason } => {
+                self.outbox.push_back(DeviceEvent::SignalFailed { request, reason });
+            }
+        }
+    }
+
+    fn dial_circuit(&mut self, request: u64, relay: PeerId, device: PeerId) {
+        let Some((_, address)) = self.links.get(&relay) else {
+            self.races.link_failed(&relay, "the connection to the supernode was lost");
+            return;
+        };
+        let circuit = circuit_address(address, relay).with(Protocol::P2p(device));
+        let opts = DialOpts::peer_id(device).condition(PeerCondition::Always).addresses(vec![circuit]).build();
+        let id = opts.connection_id();
+        self.races.dialing(request, &relay, id);
+        if let Err(error) = self.swarm.dial(opts) {
+            self.races.failed(id, &error.to_string());
+        }
+    }
+
+    // ---- commands --------------------------------------------------------------------------------------------------
+
+    fn handle_command(&mut self, command: DeviceCommand, now: Instant) {
+        match command {
+            DeviceCommand::OpenHome(address) => self.open_home(&address, now),
+            DeviceCommand::SendHome { service, frame } => self.send_home(service, frame),
+            DeviceCommand::Reserve(service) => self.reserve(service),
+            DeviceCommand::CloseHome(service) => self.close_home(service),
+            DeviceCommand::OpenSignal { request, device, routes, race_after_ms } => {
+                let stagger = Duration::from_millis(race_after_ms.into());
+                if let Err(reason) = self.start_race(request, device, &routes, stagger, now) {
+                    self.outbox.push_back(DeviceEvent::SignalFailed { request, reason: reason.to_owned() });
+                }
+            }
+            DeviceCommand::SendSignal { signal, frame } => self.send_signal(signal, frame),
+            DeviceCommand::CloseSignal(signal) => {
+                if let Some(signal) = self.signals.get_mut(&signal) {
+                    signal.writer = None;
+                }
+            }
+            DeviceCommand::NetworkChanged => self.network_changed(),
+            DeviceCommand::Connections(answer) => {
+                let table = self.connections.table(|_, connection| connection.point.is_relayed());
+                // Nobody may be waiting any more.
+                drop(answer.send(table));
+            }
+            DeviceCommand::Shutdown => {}
+        }
+    }
+
+    fn open_home(&mut self, address: &SupernodeAddress, now: Instant) {
+        let service = address.service;
+        let Some(peer) = service_peer(service) else {
+            let reason = String::from("its key is not an Ed25519 key");
+            self.outbox.push_back(DeviceEvent::HomeClosed { service, reason });
+            return;
+        };
+        let home = self.homes.entry(service).or_insert(Home { peer, stream: HomeState::None, reservation: None });
+        if !matches!(home.stream, HomeState::None) {
+            return; // its answer is coming, or came
+        }
+        home.stream = HomeState::Linking;
+        match self.links.want(peer, dialable(&address.addresses), now) {
+            Wanted::Connected(connection, _) => self.open_home_stream(service, connection),
+            Wanted::Pending => {}
+            Wanted::Refused(reason) => self.home_gone(service, reason),
+        }
+    }
+
+    fn open_home_stream(&mut self, service: ServiceKey, connection: ConnectionId) {
+        if let Some(home) = self.homes.get_mut(&service)
+            && matches!(home.stream, HomeState::Linking)
+        {
+            home.stream = HomeState::Opening(connection);
+            let protocol = self.protocols.home.clone();
+            self.swarm.behaviour_mut().streams.open(home.peer, connection, protocol);
+        }
+    }
+
+    fn send_home(&mut self, service: ServiceKey, frame: HomeFrame) {
+        if let Some(Home { stream: HomeState::Open { writer, .. }, .. }) = self.homes.get(&service)
+            && !writer.send(frame)
+        {
+            self.home_gone(service, "it takes nothing in");
+        }
+    }
+
+    fn reserve(&mut self, service: ServiceKey) {
+        let Some(home) = self.homes.get(&service) else {
+            let reason = String::from("there is no connection to it");
+            self.outbox.push_back(DeviceEvent::ReservationLost { service, reason });
+            return;
+        };
+        let (peer, before) = (home.peer, home.reservation.as_ref().map(|r| r.listener));
+        let Some((_, address)) = self.links.get(&peer) else {
+            let reason = String::from("there is no connection to it");
+            self.outbox.push_back(DeviceEvent::ReservationLost { service, reason });
+            return;
+        };
+        let address = circuit_address(address, peer);
+        if let Some(listener) = before {
+            self.swarm.remove_listener(listener);
+        }
+        let listener = self.swarm.listen_on(address);
+        if let Some(home) = self.homes.get_mut(&service) {
+            home.reservation = listener.as_ref().ok().map(|&listener| Reservation { listener, told: false });
+        }
+        if let Err(error) = listener {
+            self.outbox.push_back(DeviceEvent::ReservationLost { service, reason: error.to_string() });
+        }
+    }
+
+    fn close_home(&mut self, service: ServiceKey) {
+        let Some(home) = self.homes.remove(&service) else { return };
+        if let Some(reservation) = home.reservation {
+            self.swarm.remove_listener(reservation.listener);
+        }
+        self.links.forget(&home.peer);
+        self.close_direct(home.peer);
+    }
+
+    /// Closes the connections to a supernode itself, not those through it.
+    fn close_direct(&mut self, peer: PeerId) {
+        let ids: Vec<ConnectionId> =
+            self.connections.iter().filter(|(_, c)| c.peer == peer).map(|(id, _)| id).collect();
+        for id in ids {
+            self.swarm.close_connection(id);
+        }
+    }
+
+    fn start_race(
+        &mut self,
+        request: u64,
+        device: DeviceKey,
+        routes: &[SupernodeAddress],
+        stagger: Duration,
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let peer = device_peer(device).ok_or("the device's key is not an Ed25519 key")?;
+        if peer == *self.swarm.local_peer_id() {
+            return Err("this is the device itself");
+        }
+        let route = |at: &SupernodeAddress| {
+            Some(Route { relay: service_peer(at.service)?, addresses: dialable(&at.addresses) })
+        };
+        let routes = routes.iter().filter_map(route).collect();
+        self.races.start(request, (device, peer), routes, stagger, now)
+    }
+
+    fn send_signal(&mut self, signal: SignalId, frame: SignalFrame) {
+        let Some(Signal { writer: Some(writer), .. }) = self.signals.get(&signal) else { return };
+        if !writer.send(frame) {
+            self.signal_gone(signal, "the other device takes nothing in".to_owned(), true);
+        }
+    }
+
+    fn network_changed(&mut self) {
+        let reason = "the network of this machine changed";
+        for request in self.races.clear() {
+            self.outbox.push_back(DeviceEvent::SignalFailed { request, reason: reason.to_owned() });
+        }
+        for service in self.homes.keys().copied().collect::<Vec<_>>() {
+            self.reservation_gone(service, reason);
+            self.home_gone(service, reason);
+            self.close_home(service);
+        }
+        for signal in self.signals.keys().copied().collect::<Vec<_>>() {
+            self.signal_gone(signal, reason.to_owned(), true);
+        }
+        for (id, connection) in self.connections.iter() {
+            self.links.forget(&connection.peer);
+            self.swarm.close_connection(id);
+        }
+    }
+
+    // ---- reports of streams ----------------------------------------------------------------------------------------
+
+    fn handle_home_report(&mut self, report: StreamReport<HomeStream, HomeFrame>) {
+        let (StreamReport::Frame(stream, _) | StreamReport::Closed(stream, _)) = &report;
+        let (service, number) = *stream;
+        let current = matches!(self.homes.get(&service),
+            Some(Home { stream: HomeState::Open { number: open, .. }, .. }) if *open == number);
+        match report {
+            _ if !current => {}
+            StreamReport::Frame(_, frame) => self.outbox.push_back(DeviceEvent::HomeFrame { service, frame }),
+            StreamReport::Closed(_, reason) => self.home_gone(service, &reason),
+        }
+    }
+
+    fn handle_signal_report(&mut self, report: StreamReport<SignalId, SignalFrame>) {
+        match report {
+            StreamReport::Frame(signal, frame) => {
+                if self.signals.get(&signal).is_some_and(|open| open.writer.is_some()) {
+                    self.outbox.push_back(DeviceEvent::SignalFrame { signal, frame });
+                }
+            }
+            StreamReport::Closed(signal, reason) => {
+                // After our own close the last bytes may still be under way: the idle time-out ends the circuit.
+                let ours = self.signals.get(&signal).is_some_and(|open| open.writer.is_none());
+                self.signal_gone(signal, reason, !ours);
+            }
+        }
+    }
+
+    fn home_gone(&mut self, service: ServiceKey, reason: &str) {
+        let Some(home) = self.homes.get_mut(&service) else { return };
+        if !matches!(home.stream, HomeState::None) {
+            home.stream = HomeState::None;
+            self.outbox.push_back(DeviceEvent::HomeClosed { service, reason: reason.to_owned() });
+        }
+        self.forget_unused_home(service);
+    }
+
+    fn reservation_gone(&mut self, service: ServiceKey, reason: &str) {
+        let Some(home) = self.homes.get_mut(&service) else { return };
+        if let Some(reservation) = home.reservation.take() {
+            self.swarm.remove_listener(reservation.listener);
+            self.outbox.push_back(DeviceEvent::ReservationLost { service, reason: reason.to_owned() });
+        }
+        self.forget_unused_home(service);
+    }
+
+    fn forget_unused_home(&mut self, service: ServiceKey) {
+        if matches!(self.homes.get(&service), Some(Home { stream: HomeState::None, reservation: None, .. })) {
+            self.homes.remove(&service);
+        }
+    }
+
+    fn signal_gone(&mut self, signal: SignalId, reason: String, close_circuit: bool) {
+        let Some(open) = self.signals.remove(&signal) else { return };
+        if close_circuit {
+            self.swarm.close_connection(open.connection);
+        }
+        self.outbox.push_back(DeviceEvent::SignalClosed { signal, reason });
+    }
+
+    // ---- the swarm -------------------------------------------------------------------------------------------------
+
+    fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.connections.opened(connection_id, peer_id, endpoint);
+                self.handle_established(peer_id, connection_id);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                self.connections.closed(connection_id);
+                let reason = cause.map_or_else(|| "the connection was closed".to_owned(), |c| c.to_string());
+                self.handle_closed(peer_id, connection_id, &reason);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.races.failed(connection_id, &error.to_string());
+                self.links.dial_failed(connection_id, error.to_string());
+            }
+            SwarmEvent::NewListenAddr { listener_id, .. } => {
+                if let Some(service) = self.reservation_of(listener_id) {
+                    self.reserved(service);
+                }
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                if let Some(service) = self.reservation_of(listener_id) {
+                    let reason = reason.err().map_or_else(|| "it was ended".to_owned(), |e| e.to_string());
+                    self.reservation_gone(service, &reason);
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.handle_stream(event),
+            _ => {}
+        }
+    }
+
+    fn handle_established(&mut self, peer: PeerId, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        if connection.point.is_relayed() {
+            if self.races.established(id) {
+                let protocol = self.protocols.signal.clone();
+                self.swarm.behaviour_mut().streams.open(peer, id, protocol);
+            } else if connection.point.is_dialer() {
+                self.swarm.close_connection(id); // its race is over
+            }
+            return;
+        }
+        let address = connection.point.get_remote_address().clone();
+        match self.links.connected(peer, id, &address) {
+            Established::Link => {
+                self.races.linked(&peer);
+                if let Some(service) = self.home_of(&peer) {
+                    self.open_home_stream(service, id);
+                }
+            }
+            Established::Surplus | Established::Foreign => {
+                self.swarm.close_connection(id);
+            }
+        }
+    }
+
+    fn handle_closed(&mut self, peer: PeerId, id: ConnectionId, reason: &str) {
+        self.races.failed(id, reason);
+        if self.links.disconnected(&peer, id)
+            && let Some(service) = self.home_of(&peer)
+        {
+            self.reservation_gone(service, reason);
+            self.home_gone(service, reason);
+        }
+        let on_it = self.signals.iter().find(|(_, signal)| signal.connection == id).map(|(id, _)| *id);
+        if let Some(signal) = on_it {
+            self.signal_gone(signal, reason.to_owned(), false);
+        }
+    }
+
+    fn handle_stream(&mut self, event: StreamsEvent) {
+        match event {
+            StreamsEvent::Inbound { peer, connection, stream, .. } => {
+                self.incoming_signal(peer, connection, stream);
+            }
+            StreamsEvent::Outbound { connection, protocol, result } if protocol == self.protocols.home => {
+                self.home_stream_opened(connection, result);
+            }
+            StreamsEvent::Outbound { connection, result: Ok(stream), .. } => {
+                let Some(won) = self.races.opened(connection) else { return };
+                for loser in won.losers {
+                    self.swarm.close_connection(loser);
+                }
+                let signal = self.start_signal(connection, won.device, stream);
+                let via = key_of(&won.relay).map(ServiceKey);
+                let event = DeviceEvent::SignalOpened { request: won.request, signal, device: won.device, via };
+                self.outbox.push_back(event);
+            }
+            StreamsEvent::Outbound { connection, result: Err(error), .. } => {
+                self.races.failed(connection, &error);
+                self.swarm.close_connection(connection);
+            }
+        }
+    }
+
+    fn home_stream_opened(&mut self, connection: ConnectionId, result: Result<libp2p::Stream, String>) {
+        let opening = |home: &Home| matches!(home.stream, HomeState::Opening(on) if on == connection);
+        let Some((&service, _)) = self.homes.iter().find(|(_, home)| opening(home)) else { return };
+        let stream = match result {
+            Ok(stream) => stream,
+            Err(error) => return self.home_gone(service, &error),
+        };
+        let number = self.next_number();
+        let writer = stream_task::start((service, number), stream, Duration::ZERO, self.home_reports.clone());
+        if let Some(home) = self.homes.get_mut(&service) {
+            home.stream = HomeState::Open { number, writer };
+        }
+        let remote = self.connections.get(connection).and_then(super::connections::Connection::remote_ip);
+        self.outbox.push_back(DeviceEvent::HomeOpened { service, remote });
+    }
+
+    fn incoming_signal(&mut self, peer: PeerId, connection: ConnectionId, stream: libp2p::Stream) {
+        let Some(device) = key_of(&peer).map(DeviceKey) else { return };
+        let of_device = self.signals.values().filter(|signal| signal.device == device).count();
+        if of_device >= SIGNALS_PER_DEVICE_MAX || self.signals.len() >= SIGNALS_MAX {
+            self.swarm.close_connection(connection);
+            return;
+        }
+        let via = self.connections.get(connection).and_then(super::connections::Connection::via);
+        let signal = self.start_signal(connection, device, stream);
+        let via = via.as_ref().and_then(key_of).map(ServiceKey);
+        self.outbox.push_back(DeviceEvent::SignalIncoming { signal, device, via });
+    }
+
+    fn start_signal(&mut self, connection: ConnectionId, device: DeviceKey, stream: libp2p::Stream) -> SignalId {
+        let signal = SignalId(self.next_number());
+        let writer = stream_task::start(signal, stream, self.probe, self.signal_reports.clone());
+        self.signals.insert(signal, Signal { connection, device, writer: Some(writer) });
+        signal
+    }
+
+    fn reserved(&mut self, service: ServiceKey) {
+        if let Some(Home { reservation: Some(reservation), .. }) = self.homes.get_mut(&service)
+            && !std::mem::replace(&mut reservation.told, true)
+        {
+            self.outbox.push_back(DeviceEvent::Reserved { service });
+        }
+    }
+
+    fn home_of(&self, peer: &PeerId) -> Option<ServiceKey> {
+        key_of(peer).map(ServiceKey).filter(|service| self.homes.contains_key(service))
+    }
+
+    fn reservation_of(&self, listener: ListenerId) -> Option<ServiceKey> {
+        let stands_for = |home: &Home| home.reservation.as_ref().is_some_and(|r| r.listener == listener);
+        self.homes.iter().find(|(_, home)| stands_for(home)).map(|(service, _)| *service)
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+}
+
+/// Dials leave from a listening socket's address; nobody is served there ([`Inbound::CircuitsOnly`]).
+fn bind(swarm: &mut Swarm<Behaviour>, config: &DeviceConfig) -> Result<(), StartError> {
+    let Some(ip) = config.bind else { return Ok(()) };
+    for address in super::address::both_transports((ip, 0).into()) {
+        swarm.listen_on(address).map_err(|error| StartError::Listen {
+            address: ip.to_string(),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(())
+}
+
+/// `<address>/p2p/<relay>/p2p-circuit`.
+fn circuit_address(address: &Multiaddr, relay: PeerId) -> Multiaddr {
+    address.clone().with(Protocol::P2p(relay)).with(Protocol::P2pCircuit)
+}

@@ -1,0 +1,135 @@
+//! The transports of both swarms: QUIC and TCP (Noise, Yamux), and circuits for devices.
+
+use std::num::NonZeroU8;
+use std::time::Duration;
+
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::timeout::TransportTimeout;
+use libp2p::core::transport::{Boxed, OrTransport};
+use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
+use libp2p::{PeerId, StreamProtocol, Transport, noise, quic, relay, swarm, tcp, yamux};
+use tandem_proto::names::NetworkId;
+use thiserror::Error;
+
+use super::counting::Unclaimed;
+use super::shared_tcp::{self, RelayStreams};
+
+/// Longer than two heartbeats of an idle home (14 s) and what a packet may need on the way.
+const QUIC_IDLE_TIMEOUT_MS: u32 = 36_000;
+/// Never comes before [`QUIC_IDLE_TIMEOUT_MS`] has ended the connection: heartbeats keep it, not QUIC.
+const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(3600);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+const STREAMS_PER_CONNECTION: u16 = 128;
+
+/// Why a swarm could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("the secret key was refused: {0}")]
+    Key(String),
+    #[error("cannot listen on {address}: {reason}. Is another program using the port?")]
+    Listen { address: String, reason: String },
+}
+
+/// The protocol names of one network.
+#[derive(Debug, Clone)]
+pub(super) struct Protocols {
+    pub(super) home: StreamProtocol,
+    pub(super) signal: StreamProtocol,
+    pub(super) kad: StreamProtocol,
+    /// Identify's protocol version.
+    pub(super) identify: String,
+}
+
+impl Protocols {
+    pub(super) fn of(network: &NetworkId) -> Self {
+        let name = |name: String| StreamProtocol::try_from_owned(name).expect("the names begin with a slash");
+        Self {
+            home: name(network.home_protocol()),
+            signal: name(network.signal_protocol()),
+            kad: name(network.kad_protocol()),
+            identify: network.identify_protocol(),
+        }
+    }
+}
+
+pub(super) fn keypair(seed: &[u8; 32]) -> Result<Keypair, StartError> {
+    // The library wipes the copy it is given.
+    let mut copy = *seed;
+    Keypair::ed25519_from_bytes(&mut copy).map_err(|error| StartError::Key(error.to_string()))
+}
+
+type Wire = Boxed<(PeerId, StreamMuxerBox)>;
+
+/// QUIC, TCP, and circuits through homes.
+pub(super) fn device(key: &Keypair, circuits: relay::client::Transport, unclaimed: Unclaimed) -> Result<Wire, StartError> {
+    let tcp = tcp::tokio::Transport::new(tcp_config())
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise(key)?)
+        .multiplex(yamux_config());
+    let circuits =
+        circuits.upgrade(Version::V1Lazy).authenticate(noise(key)?).multiplex(yamux_config());
+    let circuits = circuits.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let tcp = tcp.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    // Circuits first: the other two would take the part of such an address that they understand.
+    let all = OrTransport::new(circuits, OrTransport::new(quic(key), tcp).map(|either, _| either.into_inner()));
+    let all = all.map(move |either, point| {
+        let (peer, muxer) = either.into_inner();
+        (peer, unclaimed.count(peer, muxer, point))
+    });
+    Ok(TransportTimeout::new(all, HANDSHAKE_TIMEOUT).boxed())
+}
+
+/// QUIC, and TCP on a port shared with the relay.
+pub(super) fn service(key: &Keypair, relay: RelayStreams, unclaimed: Unclaimed) -> Result<Wire, StartError> {
+    let tcp = tcp::tokio::Transport::new(tcp_config())
+        .and_then(move |stream, point| async move {
+            if point.is_dialer() { Ok(stream) } else { shared_tcp::split(stream, relay).await }
+        })
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise(key)?)
+        .multiplex(yamux_config());
+    let tcp = tcp.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let all = OrTransport::new(quic(key), tcp).map(move |either, point| {
+        let (peer, muxer) = either.into_inner();
+        (peer, unclaimed.count(peer, muxer, point))
+    });
+    // The first byte has a time-out of its own; this one is for the handshake after it.
+    Ok(TransportTimeout::new(all, HANDSHAKE_TIMEOUT * 2).boxed())
+}
+
+/// One address of a peer at a time (races are ours), and one round trip less for each stream.
+pub(super) fn swarm_config(idle: Duration) -> swarm::Config {
+    swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(idle)
+        .with_substream_upgrade_protocol_override(Version::V1Lazy)
+        .with_dial_concurrency_factor(NonZeroU8::MIN)
+        .with_max_negotiating_inbound_streams(32)
+}
+
+fn quic(key: &Keypair) -> Wire {
+    let mut config = quic::Config::new(key).disable_path_mtu_discovery();
+    config.handshake_timeout = HANDSHAKE_TIMEOUT;
+    config.max_idle_timeout = QUIC_IDLE_TIMEOUT_MS;
+    config.keep_alive_interval = QUIC_KEEP_ALIVE;
+    config.max_stream_data = STREAM_WINDOW_BYTES;
+    config.max_connection_data = CONNECTION_WINDOW_BYTES;
+    config.max_concurrent_stream_limit = u32::from(STREAMS_PER_CONNECTION);
+    quic::tokio::Transport::new(config).map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection))).boxed()
+}
+
+fn tcp_config() -> tcp::Config {
+    tcp::Config::default().nodelay(true)
+}
+
+fn noise(key: &Keypair) -> Result<noise::Config, StartError> {
+    noise::Config::new(key).map_err(|error| StartError::Key(error.to_string()))
+}
+
+fn yamux_config() -> yamux::Config {
+    let mut config = yamux::Config::default();
+    config.set_max_num_streams(usize::from(STREAMS_PER_CONNECTION));
+    config
+}
