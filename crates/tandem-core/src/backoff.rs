@@ -66,12 +66,23 @@ impl TokenBucket {
 
     /// Takes one token if there is one.
     pub fn take(&mut self, now_mono_ms: u64) -> bool {
+        self.take_above(0, now_mono_ms)
+    }
+
+    /// Takes one token if more than `floor` are there.
+    pub fn take_above(&mut self, floor: u32, now_mono_ms: u64) -> bool {
         self.refill(now_mono_ms);
-        if self.tokens == 0 {
+        if self.tokens <= floor {
             return false;
         }
         self.tokens -= 1;
         true
+    }
+
+    /// Nobody has taken anything for so long that it may be forgotten.
+    pub fn is_full(&mut self, now_mono_ms: u64) -> bool {
+        self.refill(now_mono_ms);
+        self.tokens == self.capacity
     }
 
     /// When the next token can be taken, on the monotonic clock in milliseconds; at once when one is there.

@@ -3,10 +3,12 @@
 //! Every machine is fed with `handle_*(…, now)`, says what it wants through `poll_command` and when to be woken through
 //! `poll_timeout`. The node and the simulator drive the same code.
 
+pub mod admission;
 pub mod backoff;
 pub mod homes;
 pub mod lookup;
 pub mod network;
 pub mod peer;
 pub mod rng;
+pub mod service;
 pub mod time;

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use tandem_proto::ids::DeviceKey;
+use tandem_proto::record::Seen;
 
 use crate::homes::{Distrust, HOMES};
 use crate::peer::PeerRef;
@@ -23,60 +24,11 @@ const GIVE_UP_MS: u64 = 6_000;
 /// A record this young may honestly not have reached every supernode.
 const SPREADING_MS: u64 = 60_000;
 
-/// What a verified record says about its age. Made by the driver from the merged record of one answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Of the device set.
-    pub epoch: u64,
-    /// Of each device's homes (at most 8 devices).
-    pub sequences: Vec<(DeviceKey, u64)>,
-}
-
-impl Summary {
-    fn sequence(&self, device: &DeviceKey) -> Option<u64> {
-        self.sequences.iter().find(|(known, _)| known == device).map(|(_, sequence)| *sequence)
-    }
-
-    /// Something in `other` is newer than, or missing from, this.
-    #[must_use]
-    pub fn is_behind(&self, other: &Self) -> bool {
-        match self.epoch.cmp(&other.epoch) {
-            std::cmp::Ordering::Less => true,
-            std::cmp::Ordering::Greater => false,
-            std::cmp::Ordering::Equal => {
-                other.sequences.iter().any(|(device, sequence)| self.sequence(device) < Some(*sequence))
-            }
-        }
-    }
-
-    /// The newest of both.
-    #[must_use]
-    pub fn merged(&self, other: &Self) -> Self {
-        if self.epoch != other.epoch {
-            return if self.epoch > other.epoch { self.clone() } else { other.clone() };
-        }
-        let mut merged = self.clone();
-        for (device, sequence) in &other.sequences {
-            match merged.sequences.iter_mut().find(|(known, _)| known == device) {
-                Some((_, known)) => *known = (*known).max(*sequence),
-                None => merged.sequences.push((*device, *sequence)),
-            }
-        }
-        merged
-    }
-
-    /// The record has been out long enough for every supernode to have it. Sequences are unix milliseconds.
-    fn has_spread(&self, now: Now) -> bool {
-        let newest = self.sequences.iter().map(|(_, sequence)| *sequence).max().unwrap_or(0);
-        newest.saturating_add(SPREADING_MS) <= now.unix_ms
-    }
-}
-
 /// What one home answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// A record that verified.
-    Valid(Summary),
+    /// A record that verified: its epoch and sequences (`Seen::note` on a fresh `Seen`).
+    Valid(Seen),
     /// A record that did not.
     Invalid,
     /// It knows of no record.
@@ -125,7 +77,7 @@ pub enum Why {
 #[derive(Debug, Clone)]
 struct Asked {
     home: PeerRef,
-    best: Option<Summary>,
+    best: Option<Seen>,
     /// Offered only what is older than `seen`.
     older: bool,
     invalid: bool,
@@ -139,9 +91,9 @@ pub struct LookUp {
     asked: Vec<Asked>,
     waiting: VecDeque<PeerRef>,
     /// The newest ever seen of this account, before this look-up.
-    seen: Summary,
+    seen: Seen,
     /// The newest of this look-up.
-    best: Option<Summary>,
+    best: Option<Seen>,
     started_ms: u64,
     next_ms: u64,
     finished: bool,
@@ -152,7 +104,7 @@ impl LookUp {
     /// Asks `homes` (the first [`HOMES`] of them, in this order). `seen`: the newest epoch and sequences ever seen of
     /// this account.
     #[must_use]
-    pub fn new(homes: &[PeerRef], seen: Option<Summary>, now: Now) -> Self {
+    pub fn new(homes: &[PeerRef], seen: Option<Seen>, now: Now) -> Self {
         let mut look_up = Self {
             asked: Vec::new(),
             waiting: homes.iter().copied().take(HOMES).collect(),
@@ -227,13 +179,13 @@ impl LookUp {
         self.next_ms = now.mono_ms + NEXT_MS;
     }
 
-    fn take(&mut self, at: usize, summary: Summary) {
+    fn take(&mut self, at: usize, summary: Seen) {
         let asked = &mut self.asked[at];
-        if summary.is_behind(&self.seen) {
+        if rolls_back(&summary, &self.seen) {
             asked.older = true;
             return;
         }
-        let newest = asked.best.as_ref().map_or_else(|| summary.clone(), |best| best.merged(&summary));
+        let newest = asked.best.as_ref().map_or_else(|| summary.clone(), |best| merged(best, &summary));
         asked.best = Some(newest);
         let home = asked.home;
         match &self.best {
@@ -241,8 +193,8 @@ impl LookUp {
                 self.best = Some(summary);
                 self.commands.push_back(Command::Outcome(Outcome::Found { home }));
             }
-            Some(best) if best.is_behind(&summary) => {
-                self.best = Some(best.merged(&summary));
+            Some(best) if lacks(best, &summary) => {
+                self.best = Some(merged(best, &summary));
                 self.commands.push_back(Command::Outcome(Outcome::Updated { home }));
             }
             Some(_) => {}
@@ -298,16 +250,54 @@ impl LookUp {
             return Some(Distrust::Lied);
         }
         // Failing or being slow is no lie; and what is new may not have reached everybody.
-        let newest = self.best.as_ref().map_or_else(|| self.seen.clone(), |best| best.merged(&self.seen));
-        if asked.failed || !asked.done || !newest.has_spread(now) {
+        let newest = self.best.as_ref().map_or_else(|| self.seen.clone(), |best| merged(best, &self.seen));
+        if asked.failed || !asked.done || !has_spread(&newest, now) {
             return None;
         }
-        match &asked.best {
-            Some(best) => best.is_behind(&newest).then_some(Distrust::Behind),
-            None if asked.older => Some(Distrust::Behind),
-            None => self.best.is_some().then_some(Distrust::Omitted),
+        match (&asked.best, &self.best) {
+            (Some(own), Some(best)) => lacks(own, best).then_some(Distrust::Behind),
+            (None, _) if asked.older => Some(Distrust::Behind),
+            (None, Some(_)) => Some(Distrust::Omitted),
+            (_, None) => None,
         }
     }
+}
+
+fn sequence(of: &Seen, device: DeviceKey) -> Option<u64> {
+    of.sequences.iter().find(|(known, _)| *known == device).map(|(_, sequence)| *sequence)
+}
+
+/// `shown` is older than `seen`. A device that is missing may only have expired.
+fn rolls_back(shown: &Seen, seen: &Seen) -> bool {
+    let older = |(device, then): &(DeviceKey, u64)| sequence(shown, *device).is_some_and(|now| now < *then);
+    shown.epoch < seen.epoch || (shown.epoch == seen.epoch && seen.sequences.iter().any(older))
+}
+
+/// `other`, given in the same look-up, holds something newer than `own`, or something `own` leaves out.
+fn lacks(own: &Seen, other: &Seen) -> bool {
+    let newer = |(device, theirs): &(DeviceKey, u64)| sequence(own, *device) < Some(*theirs);
+    own.epoch < other.epoch || (own.epoch == other.epoch && other.sequences.iter().any(newer))
+}
+
+/// The newest of both.
+fn merged(a: &Seen, b: &Seen) -> Seen {
+    if a.epoch != b.epoch {
+        return if a.epoch > b.epoch { a.clone() } else { b.clone() };
+    }
+    let mut both = a.clone();
+    for (device, theirs) in &b.sequences {
+        match both.sequences.iter_mut().find(|(known, _)| known == device) {
+            Some((_, ours)) => *ours = (*ours).max(*theirs),
+            None => both.sequences.push((*device, *theirs)),
+        }
+    }
+    both
+}
+
+/// The record has been out long enough for every supernode to have it. Sequences are unix milliseconds.
+fn has_spread(record: &Seen, now: Now) -> bool {
+    let newest = record.sequences.iter().map(|(_, sequence)| *sequence).max().unwrap_or(0);
+    newest.saturating_add(SPREADING_MS) <= now.unix_ms
 }
 
 #[cfg(test)]
@@ -323,8 +313,8 @@ mod tests {
         Now { mono_ms, unix_ms: 10_000_000 + mono_ms }
     }
 
-    fn summary(epoch: u64, sequence: u64) -> Summary {
-        Summary { epoch, sequences: vec![(DeviceKey([7; 32]), sequence)] }
+    fn summary(epoch: u64, sequence: u64) -> Seen {
+        Seen { epoch, sequences: vec![(DeviceKey([7; 32]), sequence)] }
     }
 
     fn drain(look_up: &mut LookUp) -> Vec<Command> {

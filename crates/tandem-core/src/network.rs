@@ -1,15 +1,6 @@
-//! Which addresses count as one network. A network is the unit of shared fate: one owner, one cable, one court order.
+//! Whom quotas are counted by. (What homes must not share is coarser: `tandem_proto::network::network_group`.)
 
 use std::net::{IpAddr, Ipv6Addr};
-
-/// The network that homes must not share: /16 in IPv4, /32 in IPv6. IPv4 and IPv6 never give the same number.
-#[must_use]
-pub fn group(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => u64::from(u32::from(address) >> 16),
-        IpAddr::V6(address) => V6 | leading_bits(address, 32),
-    }
-}
 
 /// The network that quotas are counted by: /24 in IPv4, /48 in IPv6.
 #[must_use]
@@ -36,12 +27,11 @@ mod tests {
     }
 
     #[test]
-    fn networks_are_cut_where_the_design_says() {
-        assert_eq!(group(ip("127.3.0.1")), group(ip("127.3.9.9")));
-        assert_ne!(group(ip("127.3.0.1")), group(ip("127.4.0.1")));
-        assert_eq!(group(ip("2001:db8:1::1")), group(ip("2001:db8:2::1")));
+    fn quotas_are_counted_by_subnet() {
         assert_eq!(subnet(ip("192.0.2.1")), subnet(ip("192.0.2.250")));
+        assert_ne!(subnet(ip("192.0.2.1")), subnet(ip("192.0.3.1")));
+        assert_eq!(subnet(ip("2001:db8:1::1")), subnet(ip("2001:db8:1:2::1")));
         assert_ne!(subnet(ip("2001:db8:1::1")), subnet(ip("2001:db8:2::1")));
-        assert_eq!(group(ip("::ffff:192.0.2.1")), group(ip("192.0.2.1")));
+        assert_eq!(subnet(ip("::ffff:192.0.2.1")), subnet(ip("192.0.2.1")));
     }
 }

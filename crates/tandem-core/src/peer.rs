@@ -8,7 +8,7 @@ pub struct PeerRef(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownPeer {
     pub peer: PeerRef,
-    /// Its network (/16 in IPv4, /32 in IPv6) in the driver's table; see [`crate::network::group`].
+    /// Its network: `tandem_proto::network::network_group` of its address (a simulator may number them itself).
     pub network: u32,
     /// Who told us; `None`: the bootstrap list or our own memory.
     pub referrer: Option<PeerRef>,

@@ -1,0 +1,472 @@
+//! The supernode's side of `/tandem/<network>/home/1` (spec/overlay.md): sessions, reservations, directory requests,
+//! grants, and the exchange of descriptors among supernodes.
+//!
+//! It speaks [`HomeFrame`]s on streams that the driver numbers, and asks the driver for what needs a network: the
+//! directory, new connections, its own signature. After every call the driver drains [`Service::poll_command`] and
+//! re-arms its timer from [`Service::poll_timeout`]. Everything an outsider can make grow is bounded.
+
+mod client;
+mod directory;
+mod exchange;
+mod granting;
+mod neighbours;
+mod reserving;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+use tandem_proto::grant::RelaySecret;
+use tandem_proto::ids::{AccountKey, DeviceKey, ServiceKey};
+use tandem_proto::names::{
+    FAILURE_DETAIL_BYTES_MAX, FailureCode, VERSIONS, VersionRange, feature, negotiate,
+};
+use tandem_proto::signed::{Roles, SupernodeDescriptor};
+use tandem_proto::wire::home_frame::Body;
+use tandem_proto::wire::{Busy, Failure, HomeFrame, HomeHello, Signed};
+
+use crate::admission::{Admission, Work};
+use crate::network::subnet;
+use crate::rng::Rng;
+use crate::time::Now;
+use client::{Client, Phase};
+use directory::Directory;
+use exchange::Exchange;
+use granting::Granting;
+use neighbours::Neighbours;
+use reserving::Reserving;
+
+/// Streams from one subnet, at most.
+const PER_SUBNET_MAX: u32 = 512;
+/// Expiry and time-outs are looked at this often.
+const TICK_MS: u64 = 1_000;
+/// Referrals given with a refusal or a reservation.
+const REFERRALS: usize = 4;
+
+/// One home stream in the driver's numbering; never used again in one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientRef(pub u64);
+
+/// A supernode and where it listens (binary multiaddrs without `/p2p`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub service: ServiceKey,
+    pub addresses: Vec<Vec<u8>>,
+}
+
+impl Endpoint {
+    fn of(descriptor: &SupernodeDescriptor) -> Self {
+        Self { service: descriptor.service(), addresses: descriptor.addresses().to_vec() }
+    }
+}
+
+/// What this supernode is and how much it takes on.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub service: ServiceKey,
+    pub software: String,
+    pub roles: Roles,
+    /// Reservations taken on; beyond them newcomers are referred elsewhere.
+    pub reservations_max: usize,
+    /// Requests answered a second in the long run.
+    pub requests_per_second: u32,
+    /// Streams to other supernodes it opens.
+    pub neighbours: usize,
+    /// Present with the relay role: makes the grants' passwords.
+    pub relay_secret: Option<RelaySecret>,
+    /// How long a grant can be used to allocate, in seconds.
+    pub grant_life_s: u64,
+    /// Bytes one grant's allocation may carry, both ways together.
+    pub grant_quota_bytes: u64,
+}
+
+impl Config {
+    /// A directory supernode of ordinary size, without the relay role.
+    #[must_use]
+    pub fn new(service: ServiceKey, software: String) -> Self {
+        Self {
+            service,
+            software,
+            roles: Roles::DIRECTORY,
+            reservations_max: 500,
+            requests_per_second: 200,
+            neighbours: 12,
+            relay_secret: None,
+            grant_life_s: 600,
+            // Four hours of voice at 128 kbit/s.
+            grant_quota_bytes: 4 * 3_600 * 128_000 / 8,
+        }
+    }
+}
+
+/// What the driver must do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Write one frame.
+    Send { client: ClientRef, frame: HomeFrame },
+    /// Close the stream after what was sent has been written. Nothing more is to be fed about it.
+    Close(ClientRef),
+    /// Dial another supernode and open a home stream. Answer: `handle_opened` with `outbound`, or
+    /// `handle_connect_failed`.
+    Connect(Endpoint),
+    /// Offer a supernode that proved its key to the directory's routing table.
+    AddToRouting(Endpoint),
+    /// Store and read back. Answer: `handle_stored`.
+    DhtPut { request: u64, account: AccountKey, value: Vec<u8> },
+    /// Read over disjoint paths. Answer: `handle_found`, the last one with `done`.
+    DhtGet { request: u64, account: AccountKey },
+    /// Sign a new descriptor of this supernode. Answer: `handle_own_descriptor`.
+    SignDescriptor { load_percent: u32 },
+    /// A record was refused; for the log and the metrics.
+    RecordRefused { from: Option<[u8; 32]>, account: Option<AccountKey>, reason: String },
+    /// All clients have left after [`Service::drain`], or the time is up.
+    Drained,
+}
+
+/// Figures for metrics and for the volunteer's ledger.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    pub clients: usize,
+    pub reserved: usize,
+    pub supernodes_known: usize,
+    pub requests: u64,
+    /// Requests answered with `Busy`.
+    pub shed: u64,
+    pub grants: u64,
+    pub records_refused: u64,
+}
+
+/// The machine. One a supernode.
+#[derive(Debug)]
+pub struct Service {
+    config: Config,
+    rng: Rng,
+    clients: BTreeMap<ClientRef, Client>,
+    subnets: BTreeMap<u64, u32>,
+    admission: Admission,
+    reserving: Reserving,
+    directory: Directory,
+    granting: Granting,
+    exchange: Exchange,
+    neighbours: Neighbours,
+    commands: VecDeque<Command>,
+    figures: Figures,
+    tick_ms: u64,
+}
+
+impl Service {
+    /// Starts by asking for a descriptor; it opens no connection before it has one. Equal seeds behave equally.
+    #[must_use]
+    pub fn new(config: Config, seed: u64, now: Now) -> Self {
+        let mut service = Self {
+            admission: Admission::new(config.requests_per_second, now.mono_ms),
+            config,
+            rng: Rng::new(seed),
+            clients: BTreeMap::new(),
+            subnets: BTreeMap::new(),
+            reserving: Reserving::default(),
+            directory: Directory::default(),
+            granting: Granting::default(),
+            exchange: Exchange::new(now.mono_ms),
+            neighbours: Neighbours::default(),
+            commands: VecDeque::new(),
+            figures: Figures::default(),
+            tick_ms: now.mono_ms,
+        };
+        service.drive(now);
+        service
+    }
+
+    // ---- streams --------------------------------------------------------------------------------------------------
+
+    /// A home stream opened. `peer`: the key that authenticated the connection.
+    pub fn handle_opened(
+        &mut self,
+        client: ClientRef,
+        peer: [u8; 32],
+        remote: Option<IpAddr>,
+        outbound: bool,
+        now: Now,
+    ) {
+        let subnet = remote.map(subnet);
+        if !outbound && (self.reserving.is_draining() || !self.has_room_for(subnet)) {
+            self.busy(client, 0, None, now);
+            self.commands.push_back(Command::Close(client));
+            return;
+        }
+        if let Some(subnet) = subnet {
+            *self.subnets.entry(subnet).or_default() += 1;
+        }
+        self.clients.insert(client, Client::new(peer, subnet, outbound, now.mono_ms));
+        let hello = self.hello(now);
+        self.send(client, 0, Body::Hello(hello));
+        self.drive(now);
+    }
+
+    fn has_room_for(&self, subnet: Option<u64>) -> bool {
+        let crowded =
+            subnet.and_then(|subnet| self.subnets.get(&subnet)).is_some_and(|n| *n >= PER_SUBNET_MAX);
+        !crowded && self.clients.len() < self.config.reservations_max * 2 + 64
+    }
+
+    /// A home stream closed. Unknown ones are ignored.
+    pub fn handle_closed(&mut self, client: ClientRef, now: Now) {
+        self.forget(client, now);
+        self.drive(now);
+    }
+
+    /// A dial asked for with `Connect` failed.
+    pub fn handle_connect_failed(&mut self, service: ServiceKey, now: Now) {
+        self.exchange.dialled(service);
+        self.neighbours.failed(service, &mut self.rng, now);
+        self.drive(now);
+    }
+
+    /// One frame came.
+    pub fn handle_frame(&mut self, client: ClientRef, frame: HomeFrame, now: Now) {
+        let Some(state) = self.clients.get_mut(&client) else { return };
+        let id = frame.id;
+        match state.take_frame(now.mono_ms) {
+            Ok(()) => self.dispatch(client, frame, now),
+            Err(false) => {
+                let wait_ms = state.frame_wait_ms(now.mono_ms);
+                self.busy(client, id, Some(wait_ms), now);
+            }
+            Err(true) => self.drop_client(client, 0, FailureCode::QuotaExceeded, "too many frames", now),
+        }
+        self.drive(now);
+    }
+
+    fn dispatch(&mut self, client: ClientRef, frame: HomeFrame, now: Now) {
+        let Some(state) = self.clients.get(&client) else { return };
+        let id = frame.id;
+        match (state.phase, frame.body) {
+            (Phase::AwaitingHello, Some(Body::Hello(hello))) => self.handle_hello(client, &hello, now),
+            (Phase::AwaitingHello, _) => {
+                self.drop_client(client, id, FailureCode::Malformed, "the first frame must be a hello", now);
+            }
+            (_, Some(body)) if state.outbound => self.handle_answer(client, id, body, now),
+            _ if id == 0 => {
+                self.drop_client(client, 0, FailureCode::Malformed, "a request needs an id", now);
+            }
+            (_, Some(body)) => self.handle_request(client, id, body, now),
+            (_, None) => self.fail(client, id, FailureCode::UnknownRequest, "not known to this version"),
+        }
+    }
+
+    fn handle_request(&mut self, client: ClientRef, id: u64, body: Body, now: Now) {
+        self.figures.requests += 1;
+        let work = match &body {
+            Body::LookUp(_) | Body::SupernodesRequest(_) => Work::Search,
+            Body::Presence(_) => Work::Presence,
+            Body::Reserve(_) | Body::Publish(_) => Work::Signalling,
+            _ => Work::Call,
+        };
+        // A heartbeat refused would cost as much as one answered, and lose a client who has a place here.
+        if !matches!(body, Body::Heartbeat(_))
+            && let Err(retry_ms) = self.admission.admit(work, &mut self.rng, now.mono_ms)
+        {
+            self.busy(client, id, Some(u64::from(retry_ms)), now);
+            return;
+        }
+        match body {
+            Body::Reserve(reserve) => self.handle_reserve(client, id, &reserve, now),
+            Body::Heartbeat(heartbeat) => self.handle_heartbeat(client, id, heartbeat),
+            Body::Publish(publish) => self.handle_publish(client, id, publish, now),
+            Body::LookUp(look_up) => self.handle_look_up(client, id, &look_up, now),
+            Body::GrantRequest(request) => self.handle_grant_request(client, id, &request, now),
+            Body::SupernodesRequest(request) => self.handle_supernodes_request(client, id, &request, now),
+            Body::Presence(presence) => self.handle_presence(client, id, &presence),
+            _ => self.fail(client, id, FailureCode::UnknownRequest, "that is an answer, not a request"),
+        }
+    }
+
+    // ---- hello ----------------------------------------------------------------------------------------------------
+
+    fn hello(&self, now: Now) -> HomeHello {
+        let grants = if self.config.relay_secret.is_some() { feature::GRANTS } else { 0 };
+        HomeHello {
+            version_min: VERSIONS.min,
+            version_max: VERSIONS.max,
+            features: feature::HOME_ALL | grants,
+            software: self.config.software.clone(),
+            descriptor: self.exchange.own().map(|own| own.signed().clone()),
+            time_s: now.unix_ms / 1_000,
+        }
+    }
+
+    fn handle_hello(&mut self, client: ClientRef, hello: &HomeHello, now: Now) {
+        let theirs = VersionRange { min: hello.version_min, max: hello.version_max };
+        if let Err(error) = negotiate(VERSIONS, theirs) {
+            self.drop_client(client, 0, FailureCode::NoCommonVersion, &error.to_string(), now);
+            return;
+        }
+        let Some(state) = self.clients.get_mut(&client) else { return };
+        state.skew_s = hello.time_s.cast_signed().saturating_sub((now.unix_ms / 1_000).cast_signed());
+        match (&hello.descriptor, state.outbound) {
+            (Some(signed), _) => self.greet_supernode(client, &signed.clone(), now),
+            (None, true) => state.phase = Phase::Supernode,
+            (None, false) => state.phase = Phase::Device,
+        }
+        // A young network finds itself faster when nobody waits for the next tick.
+        self.connect(now);
+        self.ask_neighbours(now);
+    }
+
+    fn greet_supernode(&mut self, client: ClientRef, signed: &Signed, now: Now) {
+        let Some(state) = self.clients.get_mut(&client) else { return };
+        match SupernodeDescriptor::verify(signed, now.unix_ms) {
+            Ok(descriptor) if descriptor.service() == state.service() => {
+                state.phase = Phase::Supernode;
+                self.meet(descriptor);
+            }
+            Ok(_) => {
+                let detail = "the descriptor is another supernode's";
+                self.drop_client(client, 0, FailureCode::BadCredentials, detail, now);
+            }
+            Err(error) => {
+                let code = self.blame(client, FailureCode::BadCredentials);
+                self.drop_client(client, 0, code, &error.to_string(), now);
+            }
+        }
+    }
+
+    /// The same failure, or the clock if the other's differs by more than is tolerated.
+    fn blame(&self, client: ClientRef, otherwise: FailureCode) -> FailureCode {
+        let skew_s = self.clients.get(&client).map_or(0, |state| state.skew_s.unsigned_abs());
+        if skew_s * 1_000 > tandem_proto::signed::CLOCK_SKEW_MS { FailureCode::ClockSkew } else { otherwise }
+    }
+
+    // ---- time -----------------------------------------------------------------------------------------------------
+
+    /// A moment named by [`Self::poll_timeout`] came. Calling it early is harmless.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.drive(now);
+    }
+
+    /// When to call [`Self::handle_timeout`] (monotonic, in milliseconds).
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<u64> {
+        Some(self.tick_ms)
+    }
+
+    /// How busy the machine is, 0 to 100: CPU or bandwidth within its owner's caps.
+    pub fn set_machine_load(&mut self, percent: u32, now: Now) {
+        self.admission.set_machine_load(percent);
+        self.exchange.machine_load_percent = percent.min(100);
+        self.drive(now);
+    }
+
+    fn drive(&mut self, now: Now) {
+        if now.mono_ms < self.tick_ms {
+            return;
+        }
+        self.expire_clients(now);
+        self.expire_directory(now);
+        self.granting.forget_expired(now);
+        self.reserving.forget_expired(now.mono_ms);
+        self.drive_exchange(now);
+        self.drive_drain(now);
+        let nothing_to_watch = self.clients.is_empty() && self.directory.is_idle();
+        self.tick_ms =
+            now.mono_ms + if nothing_to_watch && self.exchange.is_settled() { 5 } else { 1 } * TICK_MS;
+    }
+
+    fn expire_clients(&mut self, now: Now) {
+        let dead = |state: &Client| now.mono_ms >= state.expires_ms();
+        let dead: Vec<ClientRef> =
+            self.clients.iter().filter(|(_, state)| dead(state)).map(|(client, _)| *client).collect();
+        for client in dead {
+            self.commands.push_back(Command::Close(client));
+            self.forget(client, now);
+        }
+    }
+
+    // ---- what to do -----------------------------------------------------------------------------------------------
+
+    /// The next thing to do; drain it after every call.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// Figures for metrics and for the ledger.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        Figures {
+            clients: self.clients.len(),
+            reserved: self.reserving.len(),
+            supernodes_known: self.neighbours.len(),
+            ..self.figures
+        }
+    }
+
+    /// Whether that device is reserved here now.
+    #[must_use]
+    pub fn is_reserved(&self, device: DeviceKey) -> bool {
+        self.reserving.client_of(device).is_some()
+    }
+
+    /// All supernodes known, this one excepted.
+    pub fn supernodes(&self) -> impl Iterator<Item = &SupernodeDescriptor> {
+        self.neighbours.descriptors()
+    }
+
+    // ---- answers --------------------------------------------------------------------------------------------------
+
+    fn send(&mut self, client: ClientRef, id: u64, body: Body) {
+        self.commands.push_back(Command::Send { client, frame: HomeFrame { id, body: Some(body) } });
+    }
+
+    fn fail(&mut self, client: ClientRef, id: u64, code: FailureCode, detail: &str) {
+        let fits = |end: &usize| detail.is_char_boundary(*end);
+        let end = (0..=detail.len().min(FAILURE_DETAIL_BYTES_MAX)).rev().find(fits).unwrap_or(0);
+        let detail = detail[..end].to_owned();
+        self.send(client, id, Body::Failure(Failure { code: code.number(), detail }));
+    }
+
+    /// Refuses for now: for `retry_ms`, or for a while when nothing better is known.
+    fn busy(&mut self, client: ClientRef, id: u64, retry_ms: Option<u64>, now: Now) {
+        self.figures.shed += 1;
+        let retry_ms = match retry_ms {
+            Some(ms) => ms + self.rng.below(500),
+            None => self.rng.around(BUSY_MS, 50),
+        };
+        // Only those who need another home are told of others: a refusal must be cheap.
+        let referrals = if retry_ms >= BUSY_MS / 2 { self.referrals(now) } else { Vec::new() };
+        let retry_after_ms = u32::try_from(retry_ms).unwrap_or(u32::MAX);
+        self.send(client, id, Body::Busy(Busy { retry_after_ms, referrals }));
+    }
+
+    fn referrals(&mut self, now: Now) -> Vec<Signed> {
+        self.neighbours.forget_expired(now);
+        let referrals = self.neighbours.referrals(REFERRALS, &mut self.rng);
+        referrals.into_iter().map(|descriptor| descriptor.signed().clone()).collect()
+    }
+
+    /// Says why, closes and forgets.
+    fn drop_client(&mut self, client: ClientRef, id: u64, code: FailureCode, detail: &str, now: Now) {
+        self.fail(client, id, code, detail);
+        self.commands.push_back(Command::Close(client));
+        self.forget(client, now);
+    }
+
+    fn forget(&mut self, client: ClientRef, now: Now) {
+        let Some(state) = self.clients.remove(&client) else { return };
+        if let Some(subnet) = state.subnet
+            && let Some(count) = self.subnets.get_mut(&subnet)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.subnets.remove(&subnet);
+            }
+        }
+        self.reserving.lost(state.device(), client, now.mono_ms);
+        self.directory.forget_client(client);
+        if state.outbound {
+            self.exchange.dialled(state.service());
+            self.neighbours.failed(state.service(), &mut self.rng, now);
+        }
+    }
+}
+
+/// A supernode that is full, or leaving, should be tried again after about this long.
+const BUSY_MS: u64 = 20_000;

@@ -1,0 +1,160 @@
+//! Reservations: who has this supernode as a home, resuming after a lost connection, presence, draining.
+
+use std::collections::BTreeMap;
+
+use tandem_proto::ids::DeviceKey;
+use tandem_proto::names::FailureCode;
+use tandem_proto::wire::home_frame::Body;
+use tandem_proto::wire::{Drain, Heartbeat, Presence, Reserve, Reserved};
+
+use super::client::Phase;
+use super::{ClientRef, Command, Service};
+use crate::time::Now;
+
+/// What clients are asked to keep to; nothing heard for 30 s ends the reservation.
+const HEARTBEAT_MS: u32 = 14_000;
+/// A place is kept this long for a device whose connection broke.
+const PLACE_KEPT_MS: u64 = 60_000;
+/// Places kept at once.
+const KEPT_MAX: usize = 4_096;
+/// Above the soft limit, this share of it is kept for devices that come back (a quarter).
+const RETURNING_SHARE: usize = 4;
+
+/// Who is reserved here.
+#[derive(Debug, Default)]
+pub(super) struct Reserving {
+    reserved: BTreeMap<DeviceKey, ClientRef>,
+    /// Places kept: ticket and end.
+    kept: BTreeMap<DeviceKey, (u64, u64)>,
+    tickets: BTreeMap<DeviceKey, u64>,
+    /// Draining: until then at the latest.
+    drain_until_ms: Option<u64>,
+    drained: bool,
+}
+
+impl Reserving {
+    pub(super) fn len(&self) -> usize {
+        self.reserved.len()
+    }
+
+    pub(super) fn client_of(&self, device: DeviceKey) -> Option<ClientRef> {
+        self.reserved.get(&device).copied()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain_until_ms.is_some()
+    }
+
+    /// A stream ended: if it held a reservation, the place is kept for a while.
+    pub(super) fn lost(&mut self, device: DeviceKey, client: ClientRef, now_mono_ms: u64) {
+        if self.client_of(device) == Some(client) {
+            self.reserved.remove(&device);
+            if let Some(ticket) = self.tickets.remove(&device)
+                && self.kept.len() < KEPT_MAX
+            {
+                self.kept.insert(device, (ticket, now_mono_ms + PLACE_KEPT_MS));
+            }
+        }
+    }
+
+    pub(super) fn forget_expired(&mut self, now_mono_ms: u64) {
+        self.kept.retain(|_, (_, until_ms)| now_mono_ms < *until_ms);
+    }
+
+    /// The device shows the ticket of a place that is kept for it. Its key is authenticated by the connection; the
+    /// ticket only says that it has the place in mind.
+    fn resumes(&self, device: DeviceKey, ticket: &[u8]) -> bool {
+        self.kept.get(&device).is_some_and(|(kept, _)| ticket == kept.to_be_bytes())
+    }
+}
+
+impl Service {
+    pub(super) fn handle_reserve(&mut self, client: ClientRef, id: u64, reserve: &Reserve, now: Now) {
+        let Some(state) = self.clients.get(&client) else { return };
+        if state.phase != Phase::Device {
+            self.fail(client, id, FailureCode::BadCredentials, "only devices reserve a home");
+            return;
+        }
+        let device = state.device();
+        let before = self.reserving.client_of(device);
+        let returning = before.is_some() || self.reserving.resumes(device, &reserve.resume_ticket);
+        if self.reserving.is_draining() || !self.has_place(returning) {
+            self.busy(client, id, None, now);
+            return;
+        }
+        if let Some(before) = before.filter(|before| *before != client) {
+            // The device came back before its old stream was seen to be dead: the new one is the true one.
+            self.commands.push_back(Command::Close(before));
+            self.forget(before, now);
+        }
+        let ticket = self.rng.next_u64();
+        self.reserving.kept.remove(&device);
+        self.reserving.reserved.insert(device, client);
+        self.reserving.tickets.insert(device, ticket);
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.reserved = true;
+            state.in_call = reserve.in_call;
+        }
+        let referrals = self.referrals(now);
+        let resume_ticket = ticket.to_be_bytes().to_vec();
+        self.send(
+            client,
+            id,
+            Body::Reserved(Reserved { heartbeat_ms: HEARTBEAT_MS, resume_ticket, referrals }),
+        );
+    }
+
+    /// Soft limit for newcomers; those who have a place, or had one a moment ago, are let in above it.
+    fn has_place(&self, returning: bool) -> bool {
+        let soft = self.config.reservations_max;
+        let kept = self.reserving.kept.len().min(soft / RETURNING_SHARE);
+        let held = self.reserving.len() + if returning { 0 } else { kept };
+        held < soft + if returning { soft / RETURNING_SHARE } else { 0 }
+    }
+
+    pub(super) fn handle_heartbeat(&mut self, client: ClientRef, id: u64, heartbeat: Heartbeat) {
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.in_call = heartbeat.in_call && state.reserved;
+            self.send(client, id, Body::Heartbeat(heartbeat));
+        }
+    }
+
+    pub(super) fn handle_presence(&mut self, client: ClientRef, id: u64, presence: &Presence) {
+        let reserved_here = self.clients.get(&client).is_some_and(|state| state.reserved);
+        let Ok(device) = DeviceKey::try_from(presence.device.as_slice()) else {
+            self.fail(client, id, FailureCode::Malformed, "a device key has 32 bytes");
+            return;
+        };
+        if !reserved_here {
+            self.fail(client, id, FailureCode::NotReserved, "presence is for devices reserved here");
+            return;
+        }
+        let reserved = self.is_reserved(device);
+        self.send(client, id, Body::Presence(Presence { device: presence.device.clone(), reserved }));
+    }
+
+    /// Leaves: tells every client, refuses whatever is new, and says [`Command::Drained`] when the last reservation
+    /// has gone or `within_ms` have passed.
+    pub fn drain(&mut self, within_ms: u32, now: Now) {
+        if self.reserving.is_draining() {
+            return;
+        }
+        self.reserving.drain_until_ms = Some(now.mono_ms + u64::from(within_ms));
+        let referrals = self.referrals(now);
+        let inbound: Vec<ClientRef> =
+            self.clients.iter().filter(|(_, state)| !state.outbound).map(|(client, _)| *client).collect();
+        for client in inbound {
+            self.send(client, 0, Body::Drain(Drain { within_ms, referrals: referrals.clone() }));
+        }
+        self.drive_drain(now);
+    }
+
+    pub(super) fn drive_drain(&mut self, now: Now) {
+        let Some(until_ms) = self.reserving.drain_until_ms else { return };
+        let over = self.reserving.reserved.is_empty() || now.mono_ms >= until_ms;
+        if over && !self.reserving.drained {
+            self.reserving.drained = true;
+            self.commands.push_back(Command::Drained);
+        }
+    }
+}
