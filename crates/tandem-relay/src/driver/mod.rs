@@ -1,0 +1,310 @@
+//! The sockets of a relay and the one thread that serves them. No async runtime.
+//!
+//! * `udp` datagrams, many for each system call where the system can
+//! * `tcp` streams: framing, bounded queues, time-outs
+//! * `worker` the loop: wait, read a batch, let the core decide, send a batch
+
+mod tcp;
+mod udp;
+mod worker;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use mio::Waker;
+use thiserror::Error;
+
+use crate::client::Link;
+use crate::config::Config;
+use crate::server::{AllocationInfo, Server, Stats};
+
+use self::worker::Worker;
+
+/// Adopted connections that wait for the thread to take them.
+const ADOPTED_WAITING_MAX: usize = 64;
+
+/// Where to listen, and how much to let TCP clients cost.
+#[derive(Debug, Clone)]
+pub struct DriverConfig {
+    /// UDP sockets to open, at most 16.
+    pub udp: Vec<SocketAddr>,
+    /// A TCP listener of the relay's own, if any. Connections can also be handed over with [`Handle::adopt`].
+    pub tcp: Option<SocketAddr>,
+    /// Kernel receive and send buffer of each UDP socket in bytes: a pause of the thread must not lose a burst. The
+    /// kernel may give less (`net.core.rmem_max`).
+    pub socket_buffer_bytes: usize,
+    /// TCP connections open at once, in all and from one /24 or /48.
+    pub tcp_clients_max: usize,
+    pub tcp_clients_per_source_max: usize,
+}
+
+impl Default for DriverConfig {
+    fn default() -> Self {
+        Self {
+            udp: Vec::new(),
+            tcp: None,
+            socket_buffer_bytes: 4 << 20,
+            tcp_clients_max: 512,
+            tcp_clients_per_source_max: 64,
+        }
+    }
+}
+
+/// Why a relay did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("the relay cannot listen on UDP {address}: {source}")]
+    BindUdp { address: SocketAddr, source: io::Error },
+    #[error("the relay cannot listen on TCP {address}: {source}")]
+    BindTcp { address: SocketAddr, source: io::Error },
+    #[error("the relay was given {0} UDP addresses to listen on; it takes between 1 and 16")]
+    UdpAddresses(usize),
+    #[error("the relay's thread could not be started: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Why a connection was not taken. It is closed.
+#[derive(Debug, Error)]
+pub enum AdoptError {
+    #[error("too many connections are waiting for the relay")]
+    Busy,
+    #[error("the relay has stopped")]
+    Stopped,
+}
+
+/// One live allocation, with its age instead of a point in time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllocationRow {
+    pub info: AllocationInfo,
+    pub age: Duration,
+}
+
+impl AllocationRow {
+    /// "udp" or "tcp".
+    #[must_use]
+    pub fn transport(&self) -> &'static str {
+        match self.info.client.link() {
+            Link::Udp(_) => "udp",
+            Link::Tcp(_) => "tcp",
+        }
+    }
+}
+
+/// A running relay. Clones name the same one; it stops when told to, or when the last of them goes.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    adopt: SyncSender<Adopted>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    udp: Vec<SocketAddr>,
+    tcp: Option<SocketAddr>,
+}
+
+/// What the thread and the handles both touch. The core is locked for one batch at a time, microseconds each.
+#[derive(Debug)]
+struct Shared {
+    server: Mutex<Server>,
+    counters: Counters,
+    stopping: std::sync::atomic::AtomicBool,
+    waker: Waker,
+}
+
+/// What only the sockets know.
+#[derive(Debug, Default)]
+struct Counters {
+    tcp_clients: std::sync::atomic::AtomicUsize,
+    unsent: std::sync::atomic::AtomicU64,
+}
+
+/// A TCP connection on its way to the thread.
+#[derive(Debug)]
+struct Adopted {
+    stream: TcpStream,
+    remote: SocketAddr,
+    already_read: Vec<u8>,
+}
+
+/// Totals of the core and of the sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverStats {
+    pub server: Stats,
+    /// TCP connections open.
+    pub tcp_clients: usize,
+    /// Packets that were to be sent and found no room (a full socket buffer, a slow TCP client).
+    pub unsent: u64,
+}
+
+/// Opens the sockets and starts the thread. `seed` must come from the system's random generator, fresh at each start.
+///
+/// # Errors
+/// When a socket cannot be opened or the thread cannot start.
+pub fn start(driver: &DriverConfig, server: Config, seed: [u8; 32]) -> Result<Handle, StartError> {
+    if driver.udp.is_empty() || driver.udp.len() > 16 {
+        return Err(StartError::UdpAddresses(driver.udp.len()));
+    }
+    let bind_udp = |&address: &SocketAddr| {
+        UdpSocket::bind(address).map_err(|source| StartError::BindUdp { address, source })
+    };
+    let udp = driver.udp.iter().map(bind_udp).collect::<Result<Vec<_>, _>>()?;
+    let bind_tcp =
+        |address| TcpListener::bind(address).map_err(|source| StartError::BindTcp { address, source });
+    let tcp = driver.tcp.map(bind_tcp).transpose()?;
+    start_on(driver, udp, tcp, server, seed)
+}
+
+/// As [`start`], on sockets that are open already: for an embedder that must find free ports itself.
+///
+/// # Errors
+/// When the thread cannot start.
+pub fn start_on(
+    driver: &DriverConfig,
+    udp: Vec<UdpSocket>,
+    tcp: Option<TcpListener>,
+    server: Config,
+    seed: [u8; 32],
+) -> Result<Handle, StartError> {
+    let udp_addresses =
+        udp.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>().map_err(StartError::Thread)?;
+    let tcp_address = tcp.as_ref().map(TcpListener::local_addr).transpose().map_err(StartError::Thread)?;
+    let poll = mio::Poll::new().map_err(StartError::Thread)?;
+    let waker = Waker::new(poll.registry(), worker::WAKE).map_err(StartError::Thread)?;
+    let shared = Arc::new(Shared {
+        server: Mutex::new(Server::new(server, seed, worker::now(), unix_s())),
+        counters: Counters::default(),
+        stopping: std::sync::atomic::AtomicBool::new(false),
+        waker,
+    });
+    let (adopt, adopted) = sync_channel(ADOPTED_WAITING_MAX);
+    let mut worker =
+        Worker::new(poll, udp, tcp, driver, Arc::clone(&shared), adopted).map_err(StartError::Thread)?;
+    let thread = std::thread::Builder::new()
+        .name("tandem-relay".to_owned())
+        .spawn(move || worker.run())
+        .map_err(StartError::Thread)?;
+    let inner =
+        Inner { shared, adopt, thread: Mutex::new(Some(thread)), udp: udp_addresses, tcp: tcp_address };
+    Ok(Handle { inner: Arc::new(inner) })
+}
+
+impl Handle {
+    /// Where UDP is served, in the order of [`DriverConfig::udp`], with the ports the system chose for port 0.
+    #[must_use]
+    pub fn udp_addresses(&self) -> &[SocketAddr] {
+        &self.inner.udp
+    }
+
+    /// Where the relay's own TCP listener is, if it has one.
+    #[must_use]
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.inner.tcp
+    }
+
+    /// Hands over a TCP connection whose first bytes look like STUN. `already_read` is what the embedder has read of it
+    /// (nothing, if it only peeked).
+    ///
+    /// # Errors
+    /// When the relay has stopped, or is so busy that it does not even take connections; the connection is closed.
+    pub fn adopt(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        already_read: Vec<u8>,
+    ) -> Result<(), AdoptError> {
+        let adopted = Adopted { stream, remote, already_read };
+        self.inner.adopt.try_send(adopted).map_err(|error| match error {
+            TrySendError::Full(_) => AdoptError::Busy,
+            TrySendError::Disconnected(_) => AdoptError::Stopped,
+        })?;
+        self.inner.shared.wake();
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> DriverStats {
+        use std::sync::atomic::Ordering::Relaxed;
+        DriverStats {
+            server: self.inner.shared.server().stats(),
+            tcp_clients: self.inner.shared.counters.tcp_clients.load(Relaxed),
+            unsent: self.inner.shared.counters.unsent.load(Relaxed),
+        }
+    }
+
+    /// Every live allocation, oldest first.
+    #[must_use]
+    pub fn allocations(&self) -> Vec<AllocationRow> {
+        let now = worker::now();
+        let age = |since| now.saturating_duration_since(since);
+        let mut rows: Vec<_> = self
+            .inner
+            .shared
+            .server()
+            .allocations()
+            .map(|info| AllocationRow { age: age(info.since), info })
+            .collect();
+        rows.sort_by_key(|row| (row.info.since, row.info.client));
+        rows
+    }
+
+    /// Refuses new allocations and keeps those there are. The relay is idle when [`Stats::allocations`] is 0.
+    pub fn drain(&self) {
+        self.inner.shared.server().set_draining(true);
+    }
+
+    /// Takes new allocations again.
+    pub fn resume(&self) {
+        self.inner.shared.server().set_draining(false);
+    }
+
+    /// Stops the thread, closes every socket and waits until that is done (milliseconds).
+    pub fn shutdown(&self) {
+        self.inner.stop();
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        self.shared.stopping.store(true, std::sync::atomic::Ordering::Release);
+        self.shared.wake();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the relay's thread panicked");
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn server(&self) -> MutexGuard<'_, Server> {
+        // A panic of the thread has been logged; numbers may still be read.
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::warn!(%error, "the relay's thread could not be woken");
+        }
+    }
+}
+
+/// The time of day, once, at the start: the core counts on from there with the monotonic clock.
+fn unix_s() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the driver is where the time comes from")]
+    let now = SystemTime::now();
+    now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

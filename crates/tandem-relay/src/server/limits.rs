@@ -1,0 +1,87 @@
+//! Rate limits. Both kinds are GCRA (ATM Forum TM 4.0): one instant says when the next unit would conform, so there
+//! is nothing to refill and nothing to round.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use crate::client::SourceNetwork;
+use crate::config::Rate;
+
+/// One bucket of bytes: an allocation's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bucket {
+    /// When all that was let through would have been sent at the steady rate.
+    drained_at: Instant,
+}
+
+impl Bucket {
+    pub(super) fn full(now: Instant) -> Self {
+        Self { drained_at: now }
+    }
+
+    /// Takes `units` if the rate allows it now.
+    pub(super) fn take(&mut self, units: usize, rate: Rate, now: Instant) -> bool {
+        let drained_at = self.drained_at.max(now) + time_for(units as u64, rate);
+        let admitted = drained_at.duration_since(now) <= time_for(u64::from(rate.burst), rate);
+        if admitted {
+            self.drained_at = drained_at;
+        }
+        admitted
+    }
+}
+
+fn time_for(units: u64, rate: Rate) -> Duration {
+    Duration::from_nanos(units.saturating_mul(1_000_000_000) / u64::from(rate.per_second.max(1)))
+}
+
+/// One bucket of packets for each network, in a table of fixed size: networks that fall on the same place share a
+/// bucket, so strangers can neither make it grow nor push each other out. The seed keeps them from aiming.
+#[derive(Debug)]
+pub(super) struct StrangerLimit {
+    buckets: Box<[Bucket]>,
+    seed: u64,
+}
+
+impl StrangerLimit {
+    const PLACES: usize = 4_096;
+
+    pub(super) fn new(seed: u64, now: Instant) -> Self {
+        Self { buckets: vec![Bucket::full(now); Self::PLACES].into(), seed }
+    }
+
+    /// Whether one more answer may go to this network.
+    pub(super) fn admit(&mut self, source: SourceNetwork, rate: Rate, now: Instant) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, source).hash(&mut hasher);
+        let place = (hasher.finish() % Self::PLACES as u64) as usize;
+        self.buckets[place].take(1, rate, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_its_rate() {
+        let rate = Rate { per_second: 1_000, burst: 500 };
+        let start = crate::testing::start();
+        let mut bucket = Bucket::full(start);
+        assert!(bucket.take(500, rate, start));
+        assert!(!bucket.take(1, rate, start));
+        let later = start + Duration::from_millis(100);
+        assert!(bucket.take(100, rate, later));
+        assert!(!bucket.take(1, rate, later));
+        assert!(!bucket.take(501, rate, start + Duration::from_secs(60)), "more than the burst never passes");
+    }
+
+    #[test]
+    fn one_network_cannot_use_up_another_ones_answers() {
+        let rate = Rate { per_second: 1, burst: 3 };
+        let start = crate::testing::start();
+        let mut limit = StrangerLimit::new(7, start);
+        let (near, far) = (SourceNetwork::V4([192, 0, 2]), SourceNetwork::V6([0x20, 1, 0xd, 0xb8, 0, 0]));
+        assert_eq!((0..10).filter(|_| limit.admit(near, rate, start)).count(), 3);
+        assert!(limit.admit(far, rate, start));
+    }
+}

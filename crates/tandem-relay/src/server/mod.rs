@@ -1,0 +1,259 @@
+//! The server core. One call, [`Server::handle`], takes a packet where it lies and says what to do with it; nothing
+//! here reads a clock or touches a socket.
+//!
+//! * `allocation` what is alive, and how to find it
+//! * `auth`, `nonce` the long-term credential mechanism, stateless
+//! * `request` Allocate, Refresh, CreatePermission, ChannelBind
+//! * `switch` Send, Data and ChannelData: from one allocation to the other
+//! * `limits` rates
+//! * `reply` writing answers
+
+mod allocation;
+mod auth;
+mod limits;
+mod nonce;
+mod reply;
+mod request;
+mod stats;
+mod switch;
+
+use std::net::SocketAddrV4;
+use std::ops::Range;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+use stun_types::attribute::Realm;
+use stun_types::message::{Message, MessageClass};
+use tandem_proto::ids::{CallTag, DeviceKey};
+
+pub use self::stats::{DropReason, Stats};
+pub use self::switch::{HEADROOM, TAILROOM};
+
+use self::allocation::{RELAYED_PORT, Table};
+use self::limits::StrangerLimit;
+use self::nonce::Nonces;
+use crate::client::ClientAddr;
+use crate::config::Config;
+use crate::framing::{Frame, first_frame};
+
+/// What is to be done with a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send these bytes of the same buffer, in which the packet was rewritten, to the other end of the call.
+    Forward {
+        to: ClientAddr,
+        packet: Range<usize>,
+    },
+    /// Send these bytes back to where the packet came from.
+    Reply(Vec<u8>),
+    Drop(DropReason),
+}
+
+/// One live allocation, for the owner's eyes (`tandem connections`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllocationInfo {
+    pub client: ClientAddr,
+    /// The virtual relayed address.
+    pub relayed: SocketAddrV4,
+    pub tag: CallTag,
+    pub device: Option<DeviceKey>,
+    pub since: Instant,
+    /// Application bytes received from this client, and sent to it.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Whether the other end of the call is here too.
+    pub paired: bool,
+}
+
+/// The sans-IO STUN/TURN server.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    realm: Realm,
+    nonces: Nonces,
+    strangers: StrangerLimit,
+    random: SplitMix,
+    table: Table,
+    draining: bool,
+    started: Instant,
+    started_unix_s: u64,
+    stats: Stats,
+}
+
+impl Server {
+    /// Starts with nothing allocated. `seed` must be secret and fresh: nonces are made with it. `unix_s` is the time of
+    /// day at `now` (seconds since 1970, UTC); from then on only the monotonic clock counts.
+    ///
+    /// # Panics
+    /// If `config.realm` is longer than 127 bytes.
+    #[must_use]
+    pub fn new(config: Config, seed: [u8; 32], now: Instant, unix_s: u64) -> Self {
+        let nonce_key = derive(&seed, b"nonce");
+        let mut random = SplitMix(first_word(&derive(&seed, b"random")));
+        Self {
+            realm: Realm::new(&config.realm).expect("a realm is at most 127 bytes"),
+            nonces: Nonces::new(nonce_key, config.nonce_lifetime, now),
+            strangers: StrangerLimit::new(random.next(), now),
+            random,
+            table: Table::default(),
+            draining: false,
+            started: now,
+            started_unix_s: unix_s,
+            stats: Stats::default(),
+            config,
+        }
+    }
+
+    /// Handles one packet: a datagram, or one message cut from a stream by [`first_frame`].
+    ///
+    /// The packet lies in `buffer[packet]` with at least [`HEADROOM`] bytes before it and [`TAILROOM`] behind it. What is
+    /// forwarded is rewritten there, so that nothing is copied.
+    ///
+    /// # Panics
+    /// If the buffer has not that room.
+    pub fn handle(
+        &mut self,
+        buffer: &mut [u8],
+        packet: Range<usize>,
+        from: ClientAddr,
+        now: Instant,
+    ) -> Verdict {
+        assert!(packet.start >= HEADROOM && packet.end + TAILROOM <= buffer.len(), "room around the packet");
+        self.stats.packets_in += 1;
+        let verdict = match first_frame(&buffer[packet.clone()]) {
+            Frame::Whole(_) if buffer[packet.start] >= 0x40 => {
+                self.handle_channel_data(buffer, packet, &from, now)
+            }
+            Frame::Whole(length) if length == packet.len() => self.handle_stun(buffer, packet, &from, now),
+            // Over UDP the padding of ChannelData may be left out (RFC 8656 §12.5).
+            Frame::Partial if buffer[packet.start] >= 0x40 => {
+                self.handle_channel_data(buffer, packet, &from, now)
+            }
+            _ => Verdict::Drop(DropReason::Malformed),
+        };
+        match &verdict {
+            Verdict::Forward { .. } => self.stats.packets_forwarded += 1,
+            Verdict::Reply(_) => self.stats.replies += 1,
+            Verdict::Drop(reason) => self.stats.dropped[*reason as usize] += 1,
+        }
+        verdict
+    }
+
+    fn handle_stun(
+        &mut self,
+        buffer: &mut [u8],
+        packet: Range<usize>,
+        from: &ClientAddr,
+        now: Instant,
+    ) -> Verdict {
+        let Ok(message) = Message::from_bytes(&buffer[packet.clone()]) else {
+            return Verdict::Drop(DropReason::Malformed);
+        };
+        match message.class() {
+            MessageClass::Request => self.handle_request(&message, from, now),
+            MessageClass::Indication => match switch::parse_send(&message) {
+                Ok(send) => self.handle_send(buffer, packet.start, &send, from, now),
+                Err(reason) => self.keep_alive(from, reason, now),
+            },
+            MessageClass::Success | MessageClass::Error => Verdict::Drop(DropReason::NotForUs),
+        }
+    }
+
+    /// An indication without use to us is still a sign of life.
+    fn keep_alive(&mut self, from: &ClientAddr, reason: DropReason, now: Instant) -> Verdict {
+        if let Some(slot) = self.table.find(from) {
+            self.table.get_mut(slot).last_heard = now;
+        }
+        Verdict::Drop(reason)
+    }
+
+    /// When [`Server::handle_timeout`] wants to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.table.next_expiry().map(|(expires, _)| expires)
+    }
+
+    /// Ends what has expired.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((expires, slot)) = self.table.next_expiry() {
+            if expires > now {
+                break;
+            }
+            let ended = self.table.remove(slot);
+            tracing::debug!(client = %ended.client.address(), "allocation expired");
+        }
+    }
+
+    /// A TCP connection ended, and its allocation with it (RFC 8656 §3.1).
+    pub fn disconnected(&mut self, client: &ClientAddr) {
+        if let Some(slot) = self.table.find(client) {
+            self.table.remove(slot);
+        }
+    }
+
+    /// Whether this client holds an allocation.
+    #[must_use]
+    pub fn has_allocation(&self, client: &ClientAddr) -> bool {
+        self.table.find(client).is_some()
+    }
+
+    /// While draining, every new Allocate is refused with 508 and what is there is kept.
+    pub fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
+    }
+
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats { allocations: self.table.len(), calls: self.table.calls(), ..self.stats.clone() }
+    }
+
+    /// All that is alive, in no particular order.
+    pub fn allocations(&self) -> impl Iterator<Item = AllocationInfo> {
+        self.table.iter().map(|allocation| AllocationInfo {
+            client: allocation.client,
+            relayed: SocketAddrV4::new(allocation.relayed, RELAYED_PORT),
+            tag: allocation.tag,
+            device: allocation.device,
+            since: allocation.created,
+            bytes_in: allocation.bytes_in,
+            bytes_out: allocation.bytes_out,
+            paired: allocation.has_partner(),
+        })
+    }
+
+    fn unix_s(&self, now: Instant) -> u64 {
+        self.started_unix_s.saturating_add(now.duration_since(self.started).as_secs())
+    }
+}
+
+fn derive(seed: &[u8; 32], purpose: &[u8]) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(b"tandem relay seed 1")
+        .chain_update(seed)
+        .chain_update(purpose)
+        .finalize()
+        .into()
+}
+
+fn first_word(bytes: &[u8; 32]) -> u64 {
+    u64::from_be_bytes(std::array::from_fn(|i| bytes[i]))
+}
+
+/// SplitMix64: transaction numbers of Data indications and virtual addresses. Nothing secret comes from it.
+#[derive(Debug)]
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+}

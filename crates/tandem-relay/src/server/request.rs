@@ -1,0 +1,405 @@
+//! Requests: Binding, Allocate, Refresh, CreatePermission, ChannelBind.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use stun_types::attribute::{
+    AttributeType, MessageIntegrity, MessageIntegritySha256, Nonce, Realm, Username, XorMappedAddress,
+};
+use stun_types::attribute::{ErrorCode, Fingerprint};
+use stun_types::message::{BINDING, Message};
+use stun_types::prelude::*;
+use turn_types::AddressFamily;
+use turn_types::attribute::{
+    AdditionalAddressFamily, AddressErrorCode, ChannelNumber, DontFragment, EvenPort, Lifetime,
+    RequestedAddressFamily, RequestedTransport, ReservationToken, XorPeerAddress, XorRelayedAddress,
+};
+use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, REFRESH};
+
+use super::allocation::{ALLOCATIONS_LIMIT, NewAllocation, RELAYED_PORT, Room, Slot};
+use super::auth::{Authenticated, authenticate};
+use super::reply::{ErrorKind, Signed, bare_error, binding_success, challenge};
+use super::{DropReason, Server, Verdict};
+use crate::client::ClientAddr;
+use crate::config::Config;
+
+/// Channel numbers: RFC 8656 §12 gives clients 0x4000–0x4FFF, RFC 5766 gave them 0x4000–0x7FFE, and clients of both
+/// are about (coturn's picks from all of the latter). Nothing else uses those numbers on this port.
+const CHANNEL_NUMBERS: std::ops::RangeInclusive<u16> = 0x4000..=0x7ffe;
+
+/// Attributes that a STUN server must understand in a Binding request, and may ignore (RFC 8489 §14).
+const KNOWN_IN_BINDING: &[AttributeType] = &[
+    Username::TYPE,
+    Realm::TYPE,
+    Nonce::TYPE,
+    MessageIntegrity::TYPE,
+    MessageIntegritySha256::TYPE,
+    Fingerprint::TYPE,
+];
+
+/// Attributes understood in requests with credentials. DONT-FRAGMENT is among them because packets are switched inside:
+/// there is no IP packet that could be fragmented.
+const KNOWN_IN_TURN: &[AttributeType] = &[
+    Username::TYPE,
+    Realm::TYPE,
+    Nonce::TYPE,
+    MessageIntegrity::TYPE,
+    MessageIntegritySha256::TYPE,
+    Fingerprint::TYPE,
+    RequestedTransport::TYPE,
+    RequestedAddressFamily::TYPE,
+    AdditionalAddressFamily::TYPE,
+    EvenPort::TYPE,
+    ReservationToken::TYPE,
+    DontFragment::TYPE,
+    Lifetime::TYPE,
+    ChannelNumber::TYPE,
+    XorPeerAddress::TYPE,
+];
+
+impl Server {
+    pub(super) fn handle_request(
+        &mut self,
+        request: &Message<'_>,
+        from: &ClientAddr,
+        now: Instant,
+    ) -> Verdict {
+        match request.method() {
+            BINDING => self.handle_binding(request, from, now),
+            ALLOCATE | REFRESH | CREATE_PERMISSION | CHANNEL_BIND => self.handle_turn(request, from, now),
+            // A method we do not know is ignored (RFC 8489 §6.3).
+            _ => Verdict::Drop(DropReason::NotForUs),
+        }
+    }
+
+    /// Binding needs no credentials: it is how a client learns its server-reflexive address. The answer is 12 bytes
+    /// longer than the shortest request (24 over IPv6), which the limit on strangers makes worthless to reflect.
+    fn handle_binding(&mut self, request: &Message<'_>, from: &ClientAddr, now: Instant) -> Verdict {
+        let unknown = unknown_attributes(request, KNOWN_IN_BINDING);
+        let reply = if unknown.is_empty() {
+            binding_success(request, &XorMappedAddress::new(from.address(), request.transaction_id()))
+        } else {
+            bare_error(request, ErrorKind::UnknownAttribute, &unknown)
+        };
+        let verdict = self.answer_stranger(reply, from, now);
+        self.stats.bindings += u64::from(matches!(verdict, Verdict::Reply(_)));
+        verdict
+    }
+
+    fn handle_turn(&mut self, request: &Message<'_>, from: &ClientAddr, now: Instant) -> Verdict {
+        let Config { credentials, realm, .. } = &self.config;
+        let authenticated = match authenticate(request, credentials, realm, &self.nonces, from, now) {
+            Ok(authenticated) => authenticated,
+            Err(kind) => return self.refuse_stranger(request, kind, from, now),
+        };
+        if let Some(slot) = self.table.find(from) {
+            self.table.get_mut(slot).last_heard = now;
+        }
+        let signed = Signed { request, key: &authenticated.key, algorithm: authenticated.algorithm };
+        let unknown = unknown_attributes(request, KNOWN_IN_TURN);
+        if !unknown.is_empty() {
+            return Verdict::Reply(signed.unknown_attributes(&unknown));
+        }
+        let outcome = match request.method() {
+            ALLOCATE => self.allocate(&signed, &authenticated, from, now),
+            REFRESH => self.refresh(&signed, &authenticated, from, now),
+            CREATE_PERMISSION => self.create_permission(&signed, &authenticated, from, now),
+            _ => self.channel_bind(&signed, &authenticated, from, now),
+        };
+        Verdict::Reply(outcome.unwrap_or_else(|kind| {
+            tracing::debug!(client = %from.address(), method = request.method().value(), code = kind.code(), "refused");
+            signed.error(kind)
+        }))
+    }
+
+    fn refuse_stranger(
+        &mut self,
+        request: &Message<'_>,
+        kind: ErrorKind,
+        from: &ClientAddr,
+        now: Instant,
+    ) -> Verdict {
+        let reply = match kind {
+            ErrorKind::Unauthenticated | ErrorKind::StaleNonce => {
+                challenge(request, kind, &self.realm, &self.nonces.issue(from, now))
+            }
+            other => bare_error(request, other, &[]),
+        };
+        let verdict = self.answer_stranger(reply, from, now);
+        self.stats.challenges += u64::from(matches!(verdict, Verdict::Reply(_)));
+        verdict
+    }
+
+    /// The only packets anyone can draw without credentials pass here.
+    fn answer_stranger(&mut self, reply: Vec<u8>, from: &ClientAddr, now: Instant) -> Verdict {
+        if self.strangers.admit(from.source(), self.config.stranger_rate, now) {
+            Verdict::Reply(reply)
+        } else {
+            Verdict::Drop(DropReason::StrangerLimit)
+        }
+    }
+
+    // ---- Allocate (RFC 8656 §7.2) ---------------------------------------------------------------------------------
+
+    fn allocate(
+        &mut self,
+        signed: &Signed<'_>,
+        authenticated: &Authenticated,
+        from: &ClientAddr,
+        now: Instant,
+    ) -> Result<Vec<u8>, ErrorKind> {
+        if let Some(slot) = self.table.find(from) {
+            let existing = self.table.get(slot);
+            let is_retransmission = existing.transaction == signed.request.transaction_id()
+                && existing.username == authenticated.username;
+            return if is_retransmission {
+                Ok(self.allocated(signed, slot, now))
+            } else {
+                Err(ErrorKind::AllocationMismatch)
+            };
+        }
+        let made = check_allocate_form(signed.request)
+            .and_then(|()| self.make_room(authenticated, from, now))
+            .map(|bytes_spent| self.insert(signed.request, authenticated, from, bytes_spent, now));
+        match made {
+            Ok(slot) => {
+                self.stats.allocations_made += 1;
+                Ok(self.allocated(signed, slot, now))
+            }
+            Err(kind) => {
+                self.stats.allocations_refused += 1;
+                Err(kind)
+            }
+        }
+    }
+
+    /// Everything that can stand in the way of a well-formed Allocate. What must go makes way; returns the bytes the
+    /// device has spent in this call already.
+    fn make_room(
+        &mut self,
+        authenticated: &Authenticated,
+        from: &ClientAddr,
+        now: Instant,
+    ) -> Result<u64, ErrorKind> {
+        let authorised = &authenticated.authorised;
+        if authorised.not_after_s < self.unix_s(now) {
+            return Err(ErrorKind::Unauthenticated);
+        }
+        if self.draining {
+            return Err(ErrorKind::InsufficientCapacity);
+        }
+        let leaving = match self.table.room_in_call(authorised.tag, authorised.device, now) {
+            Room::Free => None,
+            Room::Instead(slot) => Some(slot),
+            Room::Full => return Err(ErrorKind::QuotaReached),
+        };
+        let leaving_source = leaving.map(|slot| self.table.get(slot).client.source());
+        let staying = self.table.len() - usize::from(leaving.is_some());
+        let of_source = self.table.count_of(from.source()) - u32::from(leaving_source == Some(from.source()));
+        if staying >= self.config.allocations_max.min(ALLOCATIONS_LIMIT) {
+            return Err(ErrorKind::InsufficientCapacity);
+        }
+        if of_source >= self.config.allocations_per_source_max {
+            return Err(ErrorKind::QuotaReached);
+        }
+        let Some(slot) = leaving else { return Ok(0) };
+        let left = self.table.remove(slot);
+        Ok(if left.device.is_some() && left.device == authorised.device { left.bytes_spent } else { 0 })
+    }
+
+    fn insert(
+        &mut self,
+        request: &Message<'_>,
+        authenticated: &Authenticated,
+        from: &ClientAddr,
+        bytes_spent: u64,
+        now: Instant,
+    ) -> Slot {
+        let lifetime = self.granted_lifetime(request.attribute::<Lifetime>().ok());
+        let new = NewAllocation {
+            client: *from,
+            tag: authenticated.authorised.tag,
+            device: authenticated.authorised.device,
+            username: authenticated.username,
+            transaction: request.transaction_id(),
+            quota_bytes: authenticated.authorised.quota_bytes,
+            created: now,
+            expires: now + lifetime.min(self.config.allocation_age_max),
+            bytes_spent,
+        };
+        let random = self.random.next();
+        self.table.insert(new, (random >> 32) as u32)
+    }
+
+    fn allocated(&self, signed: &Signed<'_>, slot: Slot, now: Instant) -> Vec<u8> {
+        let allocation = self.table.get(slot);
+        let transaction = signed.request.transaction_id();
+        let relayed = XorRelayedAddress::new(relayed_socket(allocation.relayed), transaction);
+        let mapped = XorMappedAddress::new(allocation.client.address(), transaction);
+        let lifetime = whole_seconds(allocation.expires.saturating_duration_since(now));
+        if signed.request.has_attribute(AdditionalAddressFamily::TYPE) {
+            let no_ipv6 =
+                ErrorCode::new(440, "relayed addresses are IPv4").expect("440 is between 300 and 699");
+            let refused = AddressErrorCode::new(AddressFamily::IPV6, no_ipv6);
+            return signed.success(&[&relayed, &lifetime, &mapped, &refused]);
+        }
+        signed.success(&[&relayed, &lifetime, &mapped])
+    }
+
+    /// At least the default, at most the maximum, whatever was asked.
+    fn granted_lifetime(&self, asked: Option<Lifetime>) -> Duration {
+        let asked = asked.map_or(Duration::ZERO, |lifetime| Duration::from_secs(lifetime.seconds().into()));
+        asked.min(self.config.lifetime_max).max(self.config.lifetime_default)
+    }
+
+    // ---- Refresh (RFC 8656 §8.2) ----------------------------------------------------------------------------------
+
+    fn refresh(
+        &mut self,
+        signed: &Signed<'_>,
+        authenticated: &Authenticated,
+        from: &ClientAddr,
+        now: Instant,
+    ) -> Result<Vec<u8>, ErrorKind> {
+        let slot = self.own(authenticated, from)?;
+        if signed.request.has_attribute(RequestedAddressFamily::TYPE)
+            && requested_family(signed.request).is_err()
+        {
+            return Err(ErrorKind::FamilyMismatch);
+        }
+        let asked = signed.request.attribute::<Lifetime>().ok();
+        if asked.as_ref().is_some_and(|lifetime| lifetime.seconds() == 0) {
+            self.table.remove(slot);
+            return Ok(signed.success(&[&Lifetime::new(0)]));
+        }
+        let allocation = self.table.get(slot);
+        if allocation.is_exhausted() {
+            return Err(ErrorKind::QuotaReached);
+        }
+        let oldest = allocation.created + self.config.allocation_age_max;
+        let expires = (now + self.granted_lifetime(asked)).min(oldest);
+        self.table.set_expiry(slot, expires);
+        Ok(signed.success(&[&whole_seconds(expires.saturating_duration_since(now))]))
+    }
+
+    // ---- CreatePermission (RFC 8656 §10) --------------------------------------------------------------------------
+
+    fn create_permission(
+        &mut self,
+        signed: &Signed<'_>,
+        authenticated: &Authenticated,
+        from: &ClientAddr,
+        now: Instant,
+    ) -> Result<Vec<u8>, ErrorKind> {
+        let slot = self.own(authenticated, from)?;
+        let partner = self.table.partner_address(slot);
+        let mut peers = 0;
+        for (_, raw) in
+            signed.request.iter_attributes().filter(|(_, raw)| raw.get_type() == XorPeerAddress::TYPE)
+        {
+            let peer = XorPeerAddress::from_raw_ref(&raw).map_err(|_| ErrorKind::BadRequest)?;
+            // Permissions are for an address with any port (RFC 8656 §9).
+            only_partner(partner, peer.addr(signed.request.transaction_id()))?;
+            peers += 1;
+        }
+        let Some(partner) = partner.filter(|_| peers > 0) else { return Err(ErrorKind::BadRequest) };
+        self.table.get_mut(slot).permit(partner, now);
+        Ok(signed.success(&[]))
+    }
+
+    // ---- ChannelBind (RFC 8656 §12.2) -----------------------------------------------------------------------------
+
+    fn channel_bind(
+        &mut self,
+        signed: &Signed<'_>,
+        authenticated: &Authenticated,
+        from: &ClientAddr,
+        now: Instant,
+    ) -> Result<Vec<u8>, ErrorKind> {
+        let slot = self.own(authenticated, from)?;
+        let request = signed.request;
+        let number = request.attribute::<ChannelNumber>().map_err(|_| ErrorKind::BadRequest)?.channel();
+        let peer = request.attribute::<XorPeerAddress>().map_err(|_| ErrorKind::BadRequest)?;
+        if !CHANNEL_NUMBERS.contains(&number) {
+            return Err(ErrorKind::BadRequest);
+        }
+        let peer = peer.addr(request.transaction_id());
+        let partner = only_partner(self.table.partner_address(slot), peer)?;
+        if peer.port() != RELAYED_PORT {
+            return Err(ErrorKind::Forbidden);
+        }
+        let allocation = self.table.get_mut(slot);
+        // One number for one peer. A number bound to a partner that has gone is free again.
+        let bound = allocation.channel(now).filter(|channel| channel.peer == partner);
+        if bound.is_some_and(|channel| channel.number != number) {
+            return Err(ErrorKind::BadRequest);
+        }
+        allocation.bind(number, partner, now);
+        Ok(signed.success(&[]))
+    }
+
+    /// The client's allocation, if its user name is the one that made it.
+    fn own(&self, authenticated: &Authenticated, from: &ClientAddr) -> Result<Slot, ErrorKind> {
+        let slot = self.table.find(from).ok_or(ErrorKind::AllocationMismatch)?;
+        if self.table.get(slot).username != authenticated.username {
+            return Err(ErrorKind::WrongCredentials);
+        }
+        Ok(slot)
+    }
+}
+
+/// The whole of the closed policy: a peer is the partner, or it is nothing.
+fn only_partner(partner: Option<Ipv4Addr>, peer: SocketAddr) -> Result<Ipv4Addr, ErrorKind> {
+    match (partner, peer) {
+        (_, SocketAddr::V6(_)) => Err(ErrorKind::FamilyMismatch),
+        (Some(partner), SocketAddr::V4(peer)) if *peer.ip() == partner => Ok(partner),
+        _ => Err(ErrorKind::Forbidden),
+    }
+}
+
+fn check_allocate_form(request: &Message<'_>) -> Result<(), ErrorKind> {
+    let transport = request.attribute::<RequestedTransport>().map_err(|_| ErrorKind::BadRequest)?;
+    if transport.protocol() != RequestedTransport::UDP {
+        return Err(ErrorKind::UnsupportedTransport);
+    }
+    let has = |attribute| request.has_attribute(attribute);
+    let family = has(RequestedAddressFamily::TYPE);
+    let additional = has(AdditionalAddressFamily::TYPE);
+    let token = has(ReservationToken::TYPE);
+    if (token && (has(EvenPort::TYPE) || family || additional)) || (family && additional) {
+        return Err(ErrorKind::BadRequest);
+    }
+    // There are no ports next to each other to reserve: each allocation has an address and one port.
+    if token || has(EvenPort::TYPE) {
+        return Err(ErrorKind::InsufficientCapacity);
+    }
+    if additional {
+        let asked = request.attribute::<AdditionalAddressFamily>().map_err(|_| ErrorKind::BadRequest)?;
+        if asked.family() != AddressFamily::IPV6 {
+            return Err(ErrorKind::BadRequest);
+        }
+    }
+    if family { requested_family(request) } else { Ok(()) }
+}
+
+fn requested_family(request: &Message<'_>) -> Result<(), ErrorKind> {
+    match request.attribute::<RequestedAddressFamily>() {
+        Ok(asked) if asked.family() == AddressFamily::IPV4 => Ok(()),
+        _ => Err(ErrorKind::FamilyNotSupported),
+    }
+}
+
+fn unknown_attributes(request: &Message<'_>, known: &[AttributeType]) -> Vec<AttributeType> {
+    // A dozen names tell the client all it needs; the answer must not grow with the request.
+    const NAMED_MAX: usize = 12;
+    let types = request.iter_attributes().map(|(_, raw)| raw.get_type());
+    types.filter(|name| name.comprehension_required() && !known.contains(name)).take(NAMED_MAX).collect()
+}
+
+fn relayed_socket(relayed: Ipv4Addr) -> SocketAddr {
+    SocketAddr::new(relayed.into(), RELAYED_PORT)
+}
+
+fn whole_seconds(duration: Duration) -> Lifetime {
+    Lifetime::new(u32::try_from(duration.as_secs()).unwrap_or(u32::MAX))
+}
