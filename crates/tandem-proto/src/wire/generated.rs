@@ -123,7 +123,10 @@ pub struct SupernodeDescriptor {
 pub struct HomeFrame {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "home_frame::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(
+        oneof = "home_frame::Body",
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
+    )]
     pub body: ::core::option::Option<home_frame::Body>,
 }
 /// Nested message and enum types in `HomeFrame`.

@@ -1,0 +1,6 @@
+//! Tests of tandem-proto against the spec: vectors, and properties of records.
+
+mod records;
+mod samples;
+mod untrusted;
+mod vectors;

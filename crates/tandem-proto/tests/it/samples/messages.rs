@@ -1,0 +1,301 @@
+//! One of every message of the `.proto` files.
+
+use prost::Message;
+use tandem_proto::draw;
+use tandem_proto::grant::{GrantTerms, RelaySecret, call_tag};
+use tandem_proto::names::{DeclineReason, FailureCode, HangUpReason, feature};
+use tandem_proto::record::ReachRecord;
+use tandem_proto::wire::{self, home_frame, signal_frame};
+
+use super::{NOW_S, account, binary, certificate, counting, descriptor, device, device_set, homes, service};
+
+/// One message and its bytes.
+pub(crate) struct Sample {
+    pub(crate) message: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) bytes: Vec<u8>,
+    /// Whether our decoder reads these bytes as the message they came from.
+    pub(crate) reads: Reader,
+}
+
+type Reader = Box<dyn Fn(&[u8]) -> bool>;
+
+pub(crate) fn messages() -> Vec<Sample> {
+    let mut samples = records();
+    samples.extend(home_bodies());
+    samples.extend(home_parts());
+    samples.extend(signal_bodies());
+    samples.extend(signal_parts());
+    samples
+}
+
+fn sample<M>(message: &'static str, name: &'static str, value: M) -> Sample
+where
+    M: Message + Default + PartialEq + 'static,
+{
+    let bytes = value.encode_to_vec();
+    let reads = Box::new(move |bytes: &[u8]| M::decode(bytes).is_ok_and(|decoded| decoded == value));
+    Sample { message, name, bytes, reads }
+}
+
+fn records() -> Vec<Sample> {
+    let signed = device_set().signed().clone();
+    let payload = |signed: &wire::Signed| signed.payload.clone();
+    let certificate: wire::DeviceCertificate = decode(&payload(certificate().signed()));
+    let set: wire::DeviceSet = decode(&payload(&signed));
+    let homes_of_device: wire::DeviceHomes = decode(&payload(homes(1).signed()));
+    let descriptor: wire::SupernodeDescriptor = decode(&payload(descriptor(1).signed()));
+    vec![
+        sample("Signed", "a device set", signed),
+        sample("DeviceCertificate", "of a laptop", certificate),
+        sample("DeviceEntry", "first of the set", set.devices[0].clone()),
+        sample("DeviceSet", "two devices", set),
+        sample("Home", "first of a device", homes_of_device.homes[0].clone()),
+        sample("DeviceHomes", "three homes", homes_of_device),
+        sample("ReachRecord", "two devices", record()),
+        sample("SupernodeDescriptor", "directory and relay", descriptor),
+    ]
+}
+
+fn decode<M: Message + Default>(bytes: &[u8]) -> M {
+    M::decode(bytes).expect("our own bytes")
+}
+
+fn record() -> wire::ReachRecord {
+    ReachRecord::new(device_set()).with_homes(homes(1)).with_homes(homes(2)).to_wire()
+}
+
+fn home_bodies() -> Vec<Sample> {
+    use home_frame::Body;
+    let frame = |name, id, body| sample("HomeFrame", name, wire::HomeFrame { id, body: Some(body) });
+    vec![
+        frame("hello of a supernode", 0, Body::Hello(home_hello())),
+        frame("reserve", 1, Body::Reserve(reserve())),
+        frame("reserved", 1, Body::Reserved(reserved())),
+        frame("heartbeat", 2, Body::Heartbeat(wire::Heartbeat { in_call: false })),
+        frame("publish", 3, Body::Publish(wire::Publish { record: Some(record()) })),
+        frame("published", 3, Body::Published(wire::Published { copies: 5 })),
+        frame("look up", 4, Body::LookUp(look_up())),
+        frame("looked up, nothing yet", 4, Body::LookedUp(wire::LookedUp { record: None, done: false })),
+        frame("looked up, last answer", 4, Body::LookedUp(looked_up())),
+        frame("grant request", 5, Body::GrantRequest(grant_request())),
+        frame("grant", 5, Body::Grant(grant())),
+        frame("supernodes request", 6, Body::SupernodesRequest(supernodes_request())),
+        frame("supernodes", 6, Body::Supernodes(supernodes())),
+        frame("busy", 7, Body::Busy(busy())),
+        frame("failure", 8, Body::Failure(failure())),
+        frame("drain", 0, Body::Drain(drain())),
+        frame("presence", 9, Body::Presence(presence())),
+    ]
+}
+
+fn home_parts() -> Vec<Sample> {
+    vec![
+        sample("HomeHello", "of a supernode", home_hello()),
+        sample("Reserve", "in a call, with a ticket", reserve()),
+        sample("Reserved", "with a referral", reserved()),
+        sample("Heartbeat", "in a call", wire::Heartbeat { in_call: true }),
+        sample("Publish", "two devices", wire::Publish { record: Some(record()) }),
+        sample("Published", "five copies", wire::Published { copies: 5 }),
+        sample("LookUp", "an account", look_up()),
+        sample("LookedUp", "last answer", looked_up()),
+        sample("GrantRequest", "one tag", grant_request()),
+        sample("Grant", "for an hour", grant()),
+        sample("SupernodesRequest", "relays near a draw", supernodes_request()),
+        sample("Supernodes", "one", supernodes()),
+        sample("Busy", "with a referral", busy()),
+        sample("Failure", "not reserved", failure()),
+        sample("Drain", "within a minute", drain()),
+        sample("Presence", "reserved", presence()),
+    ]
+}
+
+fn home_hello() -> wire::HomeHello {
+    wire::HomeHello {
+        version_min: 1,
+        version_max: 1,
+        features: feature::HOME_ALL | feature::GRANTS,
+        software: "tandem 0.1.0".into(),
+        descriptor: Some(descriptor(1).signed().clone()),
+        time_s: NOW_S,
+    }
+}
+
+fn reserve() -> wire::Reserve {
+    wire::Reserve { in_call: true, resume_ticket: vec![0x77; 16] }
+}
+
+fn reserved() -> wire::Reserved {
+    let referrals = vec![descriptor(2).signed().clone()];
+    wire::Reserved { heartbeat_ms: 14_000, resume_ticket: vec![0x78; 16], referrals }
+}
+
+fn look_up() -> wire::LookUp {
+    wire::LookUp { account: account().public().0.to_vec() }
+}
+
+fn looked_up() -> wire::LookedUp {
+    wire::LookedUp { record: Some(record()), done: true }
+}
+
+fn grant_request() -> wire::GrantRequest {
+    wire::GrantRequest { call_tag: call_tag(&counting(0x40), service(1).public()).0.to_vec() }
+}
+
+fn grant() -> wire::Grant {
+    let terms = GrantTerms {
+        relay: service(1).public(),
+        device: device(1).public(),
+        tag: call_tag(&counting(0x40), service(1).public()),
+        not_after_s: NOW_S + 3600,
+        quota_bytes: 64_000_000,
+    };
+    let username = terms.username();
+    let password = RelaySecret::new(counting(0x80)).password(&username);
+    let relay = vec![binary("/ip4/127.1.0.1/udp/4002"), binary("/ip4/127.1.0.1/tcp/4001")];
+    wire::Grant { username, password, not_after_s: terms.not_after_s, relay }
+}
+
+fn supernodes_request() -> wire::SupernodesRequest {
+    let near = draw::target(&counting(0x10), &counting(0x20), 0).to_vec();
+    wire::SupernodesRequest { roles: 2, near, limit: 16 }
+}
+
+fn supernodes() -> wire::Supernodes {
+    wire::Supernodes { descriptors: vec![descriptor(1).signed().clone()] }
+}
+
+fn busy() -> wire::Busy {
+    wire::Busy { retry_after_ms: 30_000, referrals: vec![descriptor(2).signed().clone()] }
+}
+
+fn failure() -> wire::Failure {
+    let code = FailureCode::NotReserved.number();
+    wire::Failure { code, detail: "only for devices that hold a reservation here".into() }
+}
+
+fn drain() -> wire::Drain {
+    wire::Drain { within_ms: 60_000, referrals: vec![descriptor(2).signed().clone()] }
+}
+
+fn presence() -> wire::Presence {
+    wire::Presence { device: device(1).public().0.to_vec(), reserved: true }
+}
+
+fn signal_bodies() -> Vec<Sample> {
+    use signal_frame::Body;
+    let frame = |name, body| sample("SignalFrame", name, wire::SignalFrame { body: Some(body) });
+    vec![
+        frame("hello", Body::Hello(signal_hello())),
+        frame("offer", Body::Offer(offer())),
+        frame("ringing", Body::Ringing(ringing())),
+        frame("draw", Body::Draw(draw_message())),
+        frame("candidates", Body::Candidates(candidates())),
+        frame("answer", Body::Answer(wire::Answer { media: Some(media()) })),
+        frame("confirm", Body::Confirm(wire::Confirm {})),
+        frame("hang up", Body::HangUp(hang_up())),
+        frame("path report", Body::PathReport(path_report())),
+        frame("restart", Body::Restart(restart())),
+        frame("decline", Body::Decline(decline())),
+    ]
+}
+
+fn signal_parts() -> Vec<Sample> {
+    vec![
+        sample("SignalHello", "of a device", signal_hello()),
+        sample("Offer", "relayed only", offer()),
+        sample("MediaDescription", "of the caller", media()),
+        sample("Ringing", "with one relay", ringing()),
+        sample("Draw", "one relay, one fallback", draw_message()),
+        sample("Candidate", "relayed", candidates().candidates[1].clone()),
+        sample("Candidates", "host and relayed", candidates()),
+        sample("Answer", "picked up", wire::Answer { media: Some(media()) }),
+        sample("Confirm", "empty", wire::Confirm {}),
+        sample("HangUp", "answered elsewhere", hang_up()),
+        sample("Decline", "busy", decline()),
+        sample("PathState", "silent relay", path_report().paths[0].clone()),
+        sample("PathReport", "one silent relay", path_report()),
+        sample("Restart", "second generation", restart()),
+    ]
+}
+
+fn signal_hello() -> wire::SignalHello {
+    wire::SignalHello {
+        version_min: 1,
+        version_max: 1,
+        features: feature::SIGNAL_ALL,
+        software: "tandem 0.1.0".into(),
+        certificate: Some(certificate().signed().clone()),
+        device_set: Some(device_set().signed().clone()),
+        time_s: NOW_S,
+    }
+}
+
+fn media() -> wire::MediaDescription {
+    wire::MediaDescription {
+        ice_ufrag: "a1b2".into(),
+        ice_pwd: "0123456789abcdefghijkl".into(),
+        dtls_fingerprint: counting(0x60).to_vec(),
+        ssrc: 0x1234_5678,
+        opus_features: Vec::new(),
+    }
+}
+
+fn offer() -> wire::Offer {
+    wire::Offer {
+        call_id: counting(0x30)[..16].to_vec(),
+        leg_secret: counting(0x40).to_vec(),
+        media: Some(media()),
+        draw_commit: draw::commit(&counting(0x10)).to_vec(),
+        relay_only: true,
+        display_name: "Alice".into(),
+    }
+}
+
+fn ringing() -> wire::Ringing {
+    wire::Ringing { draw_nonce: counting(0x20).to_vec(), relays: vec![descriptor(1).signed().clone()] }
+}
+
+fn draw_message() -> wire::Draw {
+    wire::Draw {
+        nonce: counting(0x10).to_vec(),
+        relays: vec![descriptor(1).signed().clone()],
+        fallback: vec![descriptor(2).signed().clone()],
+    }
+}
+
+fn candidates() -> wire::Candidates {
+    let host = wire::Candidate {
+        kind: 0,
+        address: vec![192, 0, 2, 7],
+        port: 50_000,
+        relay: Vec::new(),
+        priority: 2_130_706_431,
+    };
+    let relayed = wire::Candidate {
+        kind: 2,
+        address: vec![198, 18, 0, 9],
+        port: 49_152,
+        relay: service(1).public().0.to_vec(),
+        priority: 16_777_215,
+    };
+    wire::Candidates { generation: 0, candidates: vec![host, relayed] }
+}
+
+fn hang_up() -> wire::HangUp {
+    wire::HangUp { reason: HangUpReason::AnsweredElsewhere.number() }
+}
+
+fn decline() -> wire::Decline {
+    wire::Decline { reason: DeclineReason::Busy.number() }
+}
+
+fn path_report() -> wire::PathReport {
+    let silent = wire::PathState { relay: service(1).public().0.to_vec(), hears: false, lost_permille: 1000 };
+    wire::PathReport { sequence: 7, paths: vec![silent] }
+}
+
+fn restart() -> wire::Restart {
+    let relays = vec![descriptor(2).signed().clone()];
+    wire::Restart { generation: 1, media: Some(media()), relays, answer: false }
+}
