@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod backoff;
+pub mod call;
 pub mod homes;
 pub mod lookup;
 pub mod network;

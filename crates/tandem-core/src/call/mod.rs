@@ -1,0 +1,406 @@
+//! Calls: from `place` or a ringing device to the hang-up (spec/signalling.md). One machine for all calls of a node; one
+//! call at a time, others hear "busy".
+//!
+//! The driver feeds [`Calls`] through `handle_*`, executes each [`Command`] in order (a leg's `PrepareMedia` makes its
+//! media session, so everything that follows for the leg finds it), and wakes it at `poll_timeout`. Whoever calls is
+//! proved here: certificate, device set, revocation. Media decides whether an established call lives; signalling that
+//! is lost meanwhile is re-opened in the background.
+//!
+//! `outgoing` is the caller's side, `incoming` the callee's, `signal` the streams, `running` the established call.
+
+mod incoming;
+mod leg;
+mod notes;
+mod outgoing;
+mod plan;
+mod running;
+mod signal;
+mod timers;
+mod trust;
+mod types;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tandem_proto::ids::{AccountKey, DeviceKey};
+use tandem_proto::signed::{DeviceSet, SupernodeDescriptor};
+use tandem_proto::wire::signal_frame::Body;
+use tandem_proto::wire::{HangUp, Signed, SignalFrame};
+
+use leg::{Leg, Media, Phase};
+use notes::Notes;
+use signal::Stream;
+use trust::KnownSets;
+
+pub use types::*;
+
+use crate::time::Now;
+
+/// Oldest protocol version spoken.
+pub const VERSION_MIN: u32 = 1;
+/// Newest protocol version spoken.
+pub const VERSION_MAX: u32 = 1;
+/// Ended calls remembered, so that a late frame does not ring again.
+const ENDED_MAX: usize = 64;
+/// Supernodes of ours that the draw may use.
+const OWN_RELAYS_MAX: usize = 32;
+/// Ended legs remembered of one call.
+const FINISHED_MAX: usize = 32;
+/// Devices of the other account called at once (an account has no more).
+const LEGS_MAX: usize = 8;
+
+/// All calls of a node.
+#[derive(Debug)]
+pub struct Calls {
+    config: CallsConfig,
+    rng: StdRng,
+    /// Sorted.
+    contacts: Vec<AccountKey>,
+    /// Relays we know and would vouch for, best first.
+    own_relays: Vec<SupernodeDescriptor>,
+    known: KnownSets,
+    streams: BTreeMap<SignalId, Stream>,
+    active: Option<Call>,
+    ended: VecDeque<CallId>,
+    next_leg: u64,
+    out: Out,
+}
+
+/// The one call.
+#[derive(Debug)]
+struct Call {
+    head: Head,
+    /// At most [`LEGS_MAX`]; exactly one on the callee's side and once established.
+    legs: Vec<Leg>,
+}
+
+/// What belongs to the call and not to one leg.
+#[derive(Debug)]
+struct Head {
+    id: CallId,
+    peer: AccountKey,
+    contact: bool,
+    role: Role,
+    options: CallOptions,
+    stage: Stage,
+    /// Callee: answer as soon as possible (asked for, or both called each other).
+    answering: bool,
+    /// Caller: the look-up has ended.
+    looked_up: bool,
+    /// Devices whose leg has ended, and why.
+    finished: Vec<(DeviceKey, EndReason)>,
+    placed_ms: u64,
+    /// Since when it has been in this stage.
+    stage_ms: u64,
+    answered_ms: Option<u64>,
+    setup: SetupMs,
+    notes: Notes,
+}
+
+/// What the driver is to do, in order. Each `handle_*` adds a bounded number; the driver drains after each.
+#[derive(Debug, Default)]
+struct Out(VecDeque<Command>);
+
+/// Something that ends a leg (or a stream before it has one).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fault {
+    reason: EndReason,
+    why: String,
+}
+
+/// A leg with what surrounds it.
+struct Parts<'a> {
+    head: &'a mut Head,
+    leg: &'a mut Leg,
+    out: &'a mut Out,
+    config: &'a CallsConfig,
+    own_relays: &'a [SupernodeDescriptor],
+}
+
+impl Calls {
+    /// `seed` must come from the operating system's random source: leg secrets and nonces are derived from it.
+    #[must_use]
+    pub fn new(config: CallsConfig, seed: [u8; 32]) -> Self {
+        Self {
+            config,
+            rng: StdRng::from_seed(seed),
+            contacts: Vec::new(),
+            own_relays: Vec::new(),
+            known: KnownSets::default(),
+            streams: BTreeMap::new(),
+            active: None,
+            ended: VecDeque::new(),
+            next_leg: 1,
+            out: Out::default(),
+        }
+    }
+
+    /// Our contacts: only with them direct paths are used, and they ring even when strangers may not.
+    pub fn set_contacts(&mut self, mut contacts: Vec<AccountKey>) {
+        contacts.sort_unstable();
+        self.contacts = contacts;
+    }
+
+    /// Relays this node knows of: its homes first, then a sample. At most 32 are kept; 8 go into a draw.
+    pub fn set_relays(&mut self, relays: Vec<SupernodeDescriptor>) {
+        self.own_relays = relays;
+        self.own_relays.truncate(OWN_RELAYS_MAX);
+    }
+
+    /// A renewed certificate or device set of our own.
+    pub fn set_identity(&mut self, certificate: Signed, device_set: Signed) {
+        self.config.certificate = certificate;
+        self.config.device_set = device_set;
+    }
+
+    /// What happens when strangers call, from now on.
+    pub fn set_strangers(&mut self, strangers: Strangers) {
+        self.config.strangers = strangers;
+    }
+
+    /// A device set from the store or from a look-up. A call with a device that it revokes ends.
+    pub fn handle_device_set(&mut self, set: &DeviceSet, now: Now) {
+        if self.known.note(set) {
+            self.drop_revoked(now);
+        }
+    }
+
+    /// Places a call; `call` is 16 random bytes. When that account is ringing us just now, it is answered instead, and
+    /// the id given here is reported as merged.
+    ///
+    /// # Errors
+    /// [`PlaceError`]: another call, or ourselves.
+    pub fn place(
+        &mut self,
+        call: CallId,
+        account: AccountKey,
+        options: CallOptions,
+        now: Now,
+    ) -> Result<(), PlaceError> {
+        if account == self.config.account {
+            return Err(PlaceError::Own);
+        }
+        if let Some(active) = &self.active {
+            let rings_us = active.head.role == Role::Callee && active.head.stage == Stage::Ringing;
+            if !(rings_us && active.head.peer == account) {
+                return Err(PlaceError::Busy);
+            }
+            let into = active.head.id;
+            self.out.report(call, CallEvent::Merged { into });
+            return self.answer(into, now).map_err(|_| PlaceError::Busy);
+        }
+        self.begin(call, account, Role::Caller, options, now);
+        self.out.push(Command::LookUp { call, account });
+        Ok(())
+    }
+
+    /// Picks up a ringing call.
+    ///
+    /// # Errors
+    /// [`AnswerError`] when it does not ring here (any more).
+    pub fn answer(&mut self, call: CallId, now: Now) -> Result<(), AnswerError> {
+        self.check_rings(call)?;
+        self.start_answering(now);
+        Ok(())
+    }
+
+    /// Declines a ringing call, here and on our other devices.
+    ///
+    /// # Errors
+    /// [`AnswerError`] when it does not ring here (any more).
+    pub fn decline(&mut self, call: CallId, reason: EndReason, now: Now) -> Result<(), AnswerError> {
+        self.check_rings(call)?;
+        self.decline_active(reason, now);
+        Ok(())
+    }
+
+    /// Ends a call in whatever stage it is; does nothing when it is not there any more.
+    pub fn hang_up(&mut self, call: CallId, now: Now) {
+        let Some(head) = self.active.as_ref().map(|active| &active.head).filter(|head| head.id == call) else {
+            return;
+        };
+        match (head.role, head.stage) {
+            (Role::Callee, Stage::Ringing) => self.decline_active(EndReason::Declined, now),
+            (Role::Caller, Stage::LookingUp | Stage::Reaching | Stage::Ringing) => {
+                self.end(EndReason::Cancelled, None, true);
+            }
+            _ => self.end(EndReason::HungUp, Some("You hung up.".into()), true),
+        }
+    }
+
+    /// Adds a sentence of the driver's to the call's notes (a switch of paths, for example).
+    pub fn note(&mut self, leg: LegId, text: &str) {
+        if let Some(parts) = self.parts(leg) {
+            parts.head.note(parts.out, text);
+        }
+    }
+
+    /// What to do next; `None`: nothing until the next event.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.out.0.pop_front()
+    }
+
+    /// The call going on, if any.
+    #[must_use]
+    pub fn status(&self) -> Option<CallStatus> {
+        let Call { head, legs } = self.active.as_ref()?;
+        let leg = legs.iter().find(|leg| leg.phase == Phase::Confirmed);
+        Some(CallStatus {
+            call: head.id,
+            peer: head.peer,
+            contact: head.contact,
+            role: head.role,
+            stage: head.stage,
+            leg: leg.map(|leg| leg.id),
+            setup: head.setup,
+            relays: leg.map(|leg| leg.plan.joined()).unwrap_or_default(),
+            signalling: leg.is_some_and(|leg| !leg.streams.is_empty()),
+            notes: head.notes.list().to_vec(),
+        })
+    }
+
+    fn check_rings(&self, call: CallId) -> Result<(), AnswerError> {
+        let head = self.active.as_ref().map(|active| &active.head).filter(|head| head.id == call);
+        let head = head.ok_or(AnswerError::NoSuchCall)?;
+        let rings = head.role == Role::Callee && head.stage == Stage::Ringing && !head.answering;
+        rings.then_some(()).ok_or(AnswerError::NotRinging)
+    }
+
+    fn begin(&mut self, id: CallId, peer: AccountKey, role: Role, options: CallOptions, now: Now) {
+        let contact = self.is_contact(peer);
+        let stage = if role == Role::Caller { Stage::LookingUp } else { Stage::Ringing };
+        let head = Head {
+            id,
+            peer,
+            contact,
+            role,
+            options,
+            stage,
+            answering: false,
+            looked_up: false,
+            finished: Vec::new(),
+            placed_ms: now.mono_ms,
+            stage_ms: now.mono_ms,
+            answered_ms: None,
+            setup: SetupMs::default(),
+            notes: Notes::default(),
+        };
+        self.active = Some(Call { head, legs: Vec::new() });
+    }
+
+    fn is_contact(&self, account: AccountKey) -> bool {
+        self.contacts.binary_search(&account).is_ok()
+    }
+
+    fn new_leg(&mut self, device: DeviceKey, role: Role, secret: Option<[u8; 32]>) -> Leg {
+        let id = LegId(self.next_leg);
+        self.next_leg += 1;
+        let secret = secret.unwrap_or_else(|| self.random());
+        let nonce = self.random();
+        Leg::new(id, device, role, secret, nonce)
+    }
+
+    fn random(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    fn parts(&mut self, leg: LegId) -> Option<Parts<'_>> {
+        let Call { head, legs } = self.active.as_mut()?;
+        let leg = legs.iter_mut().find(|candidate| candidate.id == leg)?;
+        Some(Parts { head, leg, out: &mut self.out, config: &self.config, own_relays: &self.own_relays })
+    }
+
+    /// Ends the call. `tell`: the other end hears of it on every stream.
+    fn end(&mut self, reason: EndReason, why: Option<String>, tell: bool) {
+        let Some(Call { mut head, legs }) = self.active.take() else { return };
+        for leg in legs {
+            self.close_leg(&leg, tell.then_some(reason));
+        }
+        let why = why.unwrap_or_else(|| notes::words(reason, head.role).into());
+        head.note(&mut self.out, &why);
+        self.remember_ended(head.id);
+        let ended = Ended { reason, why, setup: head.setup, notes: head.notes.list().to_vec() };
+        self.out.report(head.id, CallEvent::Ended(ended));
+    }
+
+    fn remember_ended(&mut self, call: CallId) {
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(call);
+    }
+
+    /// Says why (if the other end is to hear), closes the streams, drops the media session.
+    fn close_leg(&mut self, leg: &Leg, tell: Option<EndReason>) {
+        if let Some(reason) = tell {
+            leg.send_all(&mut self.out, &Body::HangUp(HangUp { reason: reason.code() }));
+        }
+        let closing: Vec<SignalId> =
+            self.streams.iter().filter(|(_, stream)| stream.leg == Some(leg.id)).map(|(id, _)| *id).collect();
+        for signal in closing {
+            self.drop_stream(signal);
+        }
+        if leg.media != Media::None {
+            self.out.push(Command::EndMedia { leg: leg.id });
+        }
+    }
+
+    /// Ends one leg; the call ends with it when it was the last, or the one that was answered.
+    fn end_leg(&mut self, leg: LegId, reason: EndReason, why: Option<String>, tell: bool) {
+        let Some(call) = self.active.as_mut() else { return };
+        let Some(index) = call.legs.iter().position(|candidate| candidate.id == leg) else { return };
+        if call.head.role == Role::Callee || call.head.stage == Stage::Established {
+            self.end(reason, why, tell);
+            return;
+        }
+        let ended = call.legs.remove(index);
+        if call.head.finished.len() < FINISHED_MAX {
+            call.head.finished.push((ended.device, reason));
+        }
+        if let Some(why) = &why {
+            call.head.note(&mut self.out, why);
+        }
+        self.close_leg(&ended, tell.then_some(reason));
+        self.end_without_legs(why);
+    }
+}
+
+impl Head {
+    fn note(&mut self, out: &mut Out, text: &str) {
+        let kept = self.notes.add(text);
+        out.report(self.id, CallEvent::Note(kept));
+    }
+
+    fn enter(&mut self, stage: Stage, now: Now) {
+        self.stage = stage;
+        self.stage_ms = now.mono_ms;
+    }
+
+    /// Addresses are shown only between contacts, and not when either end wants relays only.
+    fn direct_allowed(&self) -> bool {
+        self.contact && !self.options.relay_only
+    }
+}
+
+impl Out {
+    fn push(&mut self, command: Command) {
+        self.0.push_back(command);
+    }
+
+    fn send(&mut self, signal: SignalId, body: Body) {
+        self.push(Command::SendSignal { signal, frame: SignalFrame { body: Some(body) } });
+    }
+
+    fn report(&mut self, call: CallId, event: CallEvent) {
+        self.push(Command::Report { call, event });
+    }
+}
+
+impl Fault {
+    fn protocol(why: impl Into<String>) -> Self {
+        Self { reason: EndReason::Protocol, why: why.into() }
+    }
+}

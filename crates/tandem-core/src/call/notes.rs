@@ -1,0 +1,67 @@
+//! The sentences that say why: kept with a call, shown to people.
+
+use tandem_proto::ids::ServiceKey;
+
+use super::types::{EndReason, Role};
+
+/// Notes kept of one call.
+const NOTES_MAX: usize = 64;
+/// The first ones say how the call was set up: they stay.
+const FIRST_KEPT: usize = 16;
+/// Longest note, in characters.
+const CHARACTERS_MAX: usize = 240;
+
+/// A bounded list of sentences, oldest first.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Notes(Vec<String>);
+
+impl Notes {
+    /// Adds one and returns it as it was kept.
+    pub(super) fn add(&mut self, text: &str) -> String {
+        if self.0.len() >= NOTES_MAX {
+            self.0.remove(FIRST_KEPT);
+        }
+        let kept: String = text.chars().take(CHARACTERS_MAX).collect();
+        self.0.push(kept.clone());
+        kept
+    }
+
+    pub(super) fn list(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// The end of a supernode's id, which is enough to tell those of one call apart.
+pub(super) fn short(service: ServiceKey) -> String {
+    let id = service.to_string();
+    let skip = id.chars().count().saturating_sub(6);
+    format!("…{}", id.chars().skip(skip).collect::<String>())
+}
+
+/// Several of them.
+pub(super) fn shorts(services: &[ServiceKey]) -> String {
+    let list: Vec<String> = services.iter().map(|service| short(*service)).collect();
+    list.join(", ")
+}
+
+/// What the end of a call means to the person, when nothing more exact is known.
+pub(super) fn words(reason: EndReason, role: Role) -> &'static str {
+    match (reason, role) {
+        (EndReason::HungUp, _) => "The call was hung up.",
+        (EndReason::Busy, _) => "They are in another call. Try again later.",
+        (EndReason::Declined, Role::Caller) => "They declined the call.",
+        (EndReason::Declined, Role::Callee) => "You declined the call.",
+        (EndReason::Cancelled, Role::Caller) => "You cancelled the call before it was answered.",
+        (EndReason::Cancelled, Role::Callee) => "They gave up before you answered.",
+        (EndReason::NoAnswer, Role::Caller) => "It rang for 60 seconds and nobody answered. Try again later.",
+        (EndReason::NoAnswer, Role::Callee) => "You missed this call: it rang for 60 seconds.",
+        (EndReason::AnsweredElsewhere, _) => "The call was taken or declined on another device of the account.",
+        (EndReason::Unreachable, _) => "None of their devices could be reached. They may be offline; try again later.",
+        (EndReason::Lost, _) => "The connection was lost and did not come back. Call again.",
+        (EndReason::Protocol, _) => "The other end sent something it must not send. Its software may be damaged or outdated.",
+        (EndReason::NotTrusted, _) => "The other end could not prove that it belongs to this account, so the call was ended.",
+        (EndReason::Version, _) => "The two programs have no protocol version in common. Update the older one.",
+        (EndReason::Refused, _) => "They take calls from contacts only. Ask them to add your address.",
+        (EndReason::Failed, _) => "The call's sound could not be set up on this machine.",
+    }
+}

@@ -1,0 +1,317 @@
+//! The caller's side: look up, reach every device, offer, draw relays, confirm the first answer.
+
+use tandem_proto::draw;
+use tandem_proto::ids::DeviceKey;
+use tandem_proto::record::ReachRecord;
+use tandem_proto::signed::SupernodeDescriptor;
+use tandem_proto::wire::signal_frame::Body;
+use tandem_proto::wire::{Answer, Confirm, MediaDescription, Offer, Ringing};
+
+use super::leg::{Leg, Media, Phase};
+use super::notes::{short, shorts, words};
+use super::plan::{self, Plan, RELAYS_WANTED, VOUCHED_MAX};
+use super::signal::clipped;
+use super::types::{CallEvent, CallId, Command, EndReason, LegId, Role, Stage};
+use super::{Calls, Fault, Head, LEGS_MAX, Out, Parts};
+use crate::time::Now;
+
+impl Calls {
+    /// A record of the account called; may come again with a better one, and during a call.
+    pub fn handle_found(&mut self, call: CallId, record: &ReachRecord, now: Now) {
+        let fits = |head: &Head| head.id == call && head.peer == record.account();
+        if !self.active.as_ref().is_some_and(|active| fits(&active.head)) {
+            return;
+        }
+        self.handle_device_set(record.device_set(), now);
+        for homes in record.homes() {
+            // Whatever this record says, the highest device set known decides.
+            let revoked = self.known.get(record.account()).is_some_and(|set| !set.contains(homes.device()));
+            if !revoked && !homes.homes().is_empty() {
+                self.route_found(homes.device(), homes.homes(), now);
+            }
+        }
+        let Some(head) = self.active.as_mut().map(|active| &mut active.head) else { return };
+        if head.role == Role::Caller && head.setup.lookup.is_none() {
+            head.setup.lookup = Some(now.mono_ms - head.placed_ms);
+        }
+    }
+
+    /// The look-up has ended: nothing more will be found.
+    pub fn handle_lookup_done(&mut self, call: CallId, now: Now) {
+        let Some(active) = self.active.as_mut().filter(|active| active.head.id == call) else { return };
+        active.head.looked_up = true;
+        if active.head.stage == Stage::LookingUp && active.legs.is_empty() {
+            active.head.enter(Stage::Reaching, now);
+        }
+        self.end_without_legs(None);
+    }
+
+    fn route_found(&mut self, device: DeviceKey, homes: &[tandem_proto::signed::Home], now: Now) {
+        let Some(Self { active: Some(call), out, .. }) = Some(&mut *self) else { return };
+        if let Some(leg) = call.legs.iter_mut().find(|leg| leg.device == device) {
+            leg.routes = homes.to_vec();
+            // A stream that could not be opened may be tried at once on the new routes.
+            let waits = leg.streams.is_empty() && leg.reach.next_ms.is_some_and(|_| leg.role == Role::Caller);
+            if waits && leg.reach.failures <= 1 {
+                leg.open(out, &leg.plan.dead(), now);
+            }
+            return;
+        }
+        let finished = call.head.finished.iter().any(|(known, _)| *known == device);
+        let open = call.head.role == Role::Caller && call.head.stage < Stage::Established;
+        if finished || !open || call.legs.len() >= LEGS_MAX {
+            return;
+        }
+        if call.head.stage == Stage::LookingUp {
+            call.head.enter(Stage::Reaching, now);
+        }
+        let mut leg = self.new_leg(device, Role::Caller, None);
+        leg.routes = homes.to_vec();
+        leg.open(&mut self.out, &[], now);
+        self.push_leg(leg);
+    }
+
+    /// Adds a caller's leg and asks for its media session.
+    pub(super) fn push_leg(&mut self, mut leg: Leg) {
+        let Some(call) = self.active.as_mut() else { return };
+        prepare_media(&call.head, &mut leg, &mut self.out);
+        call.legs.push(leg);
+    }
+
+    /// The media session of a leg is there; `media` goes to the other end. Offers and answers wait for it.
+    pub fn handle_media_prepared(&mut self, leg: LegId, media: MediaDescription, now: Now) {
+        let Some(parts) = self.parts(leg) else { return };
+        parts.leg.media = Media::Ready(media);
+        match parts.leg.role {
+            Role::Caller => self.send_offer(leg, now),
+            Role::Callee => self.send_answer(leg, now),
+        }
+    }
+
+    /// The driver could not make a media session.
+    pub fn handle_media_failed(&mut self, leg: LegId, reason: &str) {
+        let why = format!("The call's sound could not be set up on this machine: {reason}");
+        self.end_leg(leg, EndReason::Failed, Some(why), true);
+    }
+
+    /// Sends the offer on the newest stream once there is a stream and a media description; the same offer again on a
+    /// stream that was re-opened, which tells the callee what the stream is about.
+    pub(super) fn send_offer(&mut self, leg: LegId, _now: Now) {
+        let Some(Parts { head, leg, out, config, .. }) = self.parts(leg) else { return };
+        let Media::Ready(media) = &leg.media else { return };
+        if leg.streams.is_empty() {
+            return;
+        }
+        let offer = leg.offer.get_or_insert_with(|| Offer {
+            call_id: head.id.0.to_vec(),
+            leg_secret: leg.secret.to_vec(),
+            media: Some(media.clone()),
+            draw_commit: draw::commit(&leg.nonce).to_vec(),
+            relay_only: head.options.relay_only,
+            display_name: clipped(&config.display_name),
+        });
+        let body = Body::Offer(offer.clone());
+        leg.send(out, body);
+        leg.phase = leg.phase.max(Phase::Offered);
+    }
+
+    pub(super) fn on_ringing(&mut self, leg: LegId, ringing: Ringing, now: Now) -> Result<(), Fault> {
+        let Some(Parts { head, leg, out, own_relays, .. }) = self.parts(leg) else { return Ok(()) };
+        if leg.role != Role::Caller || leg.phase == Phase::Reaching {
+            return Err(Fault::protocol("it said that it rings without having been offered a call"));
+        }
+        if let Some(known) = &leg.ringing {
+            if *known != ringing {
+                return Err(Fault::protocol("it said twice that it rings, and not the same"));
+            }
+            let draw = leg.draw.clone();
+            draw.into_iter().for_each(|draw| leg.send(out, Body::Draw(draw)));
+            return Ok(());
+        }
+        let theirs = nonce_and_relays(&ringing, now)?;
+        draw_relays(leg, theirs, own_relays, now);
+        leg.ringing = Some(ringing);
+        leg.phase = Phase::Ringing;
+        let draw = leg.draw.clone();
+        draw.into_iter().for_each(|draw| leg.send(out, Body::Draw(draw)));
+        note_drawn(head, leg, out);
+        request_drawn(leg, out, now);
+        if head.stage < Stage::Ringing {
+            head.enter(Stage::Ringing, now);
+            head.setup.ringing = Some(now.mono_ms - head.placed_ms);
+            out.report(head.id, CallEvent::Ringing);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_answer(&mut self, id: LegId, answer: Answer, now: Now) -> Result<(), Fault> {
+        let Some(Parts { head, leg, out, .. }) = self.parts(id) else { return Ok(()) };
+        if leg.role != Role::Caller || leg.phase < Phase::Ringing {
+            return Err(Fault::protocol("it answered without having rung"));
+        }
+        if let Some(known) = &leg.answer {
+            if *known != answer {
+                return Err(Fault::protocol("it answered twice, and not the same"));
+            }
+            leg.send(out, Body::Confirm(Confirm {}));
+            return Ok(());
+        }
+        let media = answer.media.clone().filter(is_usable);
+        let media = media.ok_or_else(|| Fault::protocol("its answer has no usable media description"))?;
+        leg.answer = Some(answer);
+        leg.send(out, Body::Confirm(Confirm {}));
+        out.push(Command::RemoteMedia { leg: id, media });
+        head.answered_ms = Some(now.mono_ms);
+        establish(head, leg, out, now);
+        self.dismiss_others(id);
+        Ok(())
+    }
+
+    pub(super) fn on_decline(&mut self, leg: LegId, reason: EndReason) -> Result<(), Fault> {
+        let Some(parts) = self.parts(leg) else { return Ok(()) };
+        let may = parts.leg.role == Role::Caller && (Phase::Offered..Phase::Confirmed).contains(&parts.leg.phase);
+        if !may {
+            return Err(Fault::protocol("it declined a call that it was not offered, or had answered"));
+        }
+        if reason == EndReason::Declined {
+            // The person has spoken: the other devices need not ring on.
+            self.dismiss_others(leg);
+        }
+        self.end_leg(leg, reason, None, false);
+        Ok(())
+    }
+
+    /// Tells all devices but one that the call was taken (or declined) there.
+    fn dismiss_others(&mut self, kept: LegId) {
+        let Some(call) = self.active.as_mut() else { return };
+        let (stay, others) = std::mem::take(&mut call.legs).into_iter().partition(|leg| leg.id == kept);
+        call.legs = stay;
+        let others: Vec<Leg> = others;
+        for leg in others {
+            self.close_leg(&leg, Some(EndReason::AnsweredElsewhere));
+        }
+    }
+
+    /// A call whose last leg has ended ends with what its devices said, the most telling first.
+    pub(super) fn end_without_legs(&mut self, why: Option<String>) {
+        let Some(call) = self.active.as_ref() else { return };
+        let head = &call.head;
+        let waits = !call.legs.is_empty() || head.role != Role::Caller || head.stage == Stage::LookingUp;
+        if waits {
+            return;
+        }
+        let said = |reason: &EndReason| head.finished.iter().any(|(_, said)| said == reason);
+        let reason = MOST_TELLING.into_iter().find(said);
+        match reason {
+            // A better record may still come.
+            None | Some(EndReason::Unreachable) if !head.looked_up => {}
+            None => {
+                let why = "Nobody with this address could be found: no device of it is online. Check the address, or try again later.";
+                self.end(EndReason::Unreachable, Some(why.into()), false);
+            }
+            Some(EndReason::Unreachable) => {
+                let why = why.map(|detail| format!("{} {detail}", words(EndReason::Unreachable, Role::Caller)));
+                self.end(EndReason::Unreachable, why, false);
+            }
+            Some(reason) => self.end(reason, why, false),
+        }
+    }
+}
+
+/// Which of several devices' reasons stands for the call.
+const MOST_TELLING: [EndReason; 13] = [
+    EndReason::Declined,
+    EndReason::Busy,
+    EndReason::Refused,
+    EndReason::NoAnswer,
+    EndReason::HungUp,
+    EndReason::AnsweredElsewhere,
+    EndReason::Cancelled,
+    EndReason::Failed,
+    EndReason::NotTrusted,
+    EndReason::Version,
+    EndReason::Protocol,
+    EndReason::Lost,
+    EndReason::Unreachable,
+];
+
+/// Asks the driver for the leg's media session.
+pub(super) fn prepare_media(head: &Head, leg: &mut Leg, out: &mut Out) {
+    leg.media = Media::Preparing;
+    out.push(Command::PrepareMedia {
+        call: head.id,
+        leg: leg.id,
+        role: leg.role,
+        direct_allowed: head.direct_allowed(),
+        redundancy: head.options.redundancy,
+    });
+}
+
+/// Both sides have agreed: sound may flow.
+pub(super) fn establish(head: &mut Head, leg: &mut Leg, out: &mut Out, now: Now) {
+    leg.phase = Phase::Confirmed;
+    leg.watch.started = now.mono_ms;
+    head.enter(Stage::Established, now);
+    out.push(Command::StartMedia { call: head.id, leg: leg.id });
+    out.report(head.id, CallEvent::Answered { leg: leg.id, device: leg.device });
+}
+
+/// Asks for grants on the relays drawn.
+pub(super) fn request_drawn(leg: &mut Leg, out: &mut Out, now: Now) {
+    let relays = leg.plan.take_next(RELAYS_WANTED, &leg.secret, now);
+    if !relays.is_empty() {
+        out.push(Command::RequestGrants { leg: leg.id, relays });
+    }
+}
+
+/// Says which relays were drawn and why.
+pub(super) fn note_drawn(head: &mut Head, leg: &Leg, out: &mut Out) {
+    let (drawn, total) = (leg.plan.drawn(), leg.plan.len());
+    let text = match drawn.first() {
+        None => "No relay is known to either end, so only a direct path can carry this call.".to_owned(),
+        Some(first) if drawn.len() == 1 => {
+            format!("Relay {} carries the call: the only one known to both ends.", short(*first))
+        }
+        Some(_) => format!(
+            "Relays {} were drawn among {total} by numbers of both ends, in different networks where there are such; neither end could pick them. The others stand by.",
+            shorts(&drawn)
+        ),
+    };
+    head.note(out, &text);
+}
+
+/// What an ICE and DTLS session can be started with (RFC 8839 §5.4 for the lengths).
+pub(super) fn is_usable(media: &MediaDescription) -> bool {
+    let ice = |text: &str, least: usize| {
+        (least..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
+    };
+    ice(&media.ice_ufrag, 4)
+        && ice(&media.ice_pwd, 22)
+        && media.dtls_fingerprint.len() == 32
+        && media.opus_features.len() <= 16
+}
+
+type TheirDraw = ([u8; 32], Vec<SupernodeDescriptor>);
+
+fn nonce_and_relays(ringing: &Ringing, now: Now) -> Result<TheirDraw, Fault> {
+    let nonce: [u8; 32] = ringing
+        .draw_nonce
+        .as_slice()
+        .try_into()
+        .map_err(|_| Fault::protocol("its number for the draw is not 32 bytes long"))?;
+    if ringing.relays.len() > VOUCHED_MAX {
+        return Err(Fault::protocol("it vouches for more than 8 relays"));
+    }
+    let mut relays = Vec::with_capacity(ringing.relays.len());
+    for signed in &ringing.relays {
+        relays.push(plan::usable(signed, now).ok_or_else(|| Fault::protocol("it vouches for a relay that is none"))?);
+    }
+    Ok((nonce, relays))
+}
+
+fn draw_relays(leg: &mut Leg, theirs: TheirDraw, own: &[SupernodeDescriptor], now: Now) {
+    let (callee_nonce, vouched) = theirs;
+    let candidates = plan::union(&plan::vouched(own, now), &vouched);
+    leg.plan = Plan::draw((&leg.nonce, &callee_nonce), &candidates);
+    leg.draw = Some(leg.plan.to_wire(&leg.nonce));
+}

@@ -1,0 +1,267 @@
+//! The relays of one leg: the list both ends agreed on, and how far it has been used.
+
+use tandem_proto::draw::{self, SupernodeRef};
+use tandem_proto::grant::call_tag;
+use tandem_proto::ids::ServiceKey;
+use tandem_proto::network::network_group;
+use tandem_proto::signed::{Roles, SupernodeDescriptor};
+use tandem_proto::wire::{Draw, Signed};
+
+use super::types::RelayWanted;
+use crate::time::Now;
+
+/// Relays a call uses at once.
+pub(super) const RELAYS_WANTED: usize = 2;
+/// Relays a Draw may name.
+const DRAWN_MAX: usize = 3;
+/// Fallback relays a Draw may name.
+const FALLBACK_MAX: usize = 8;
+/// Relays one end may vouch for.
+pub(super) const VOUCHED_MAX: usize = 8;
+/// A grant that takes longer counts as refused, in milliseconds.
+const GRANT_MS: u64 = 3_000;
+/// A descriptor we vouch for must be valid for this long, so that the other end's clock cannot make a difference.
+const VOUCH_MARGIN_MS: u64 = 1_200_000;
+
+/// How far a relay of the list has been used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// In reserve.
+    Spare,
+    /// A grant was asked for at this moment (monotonic milliseconds).
+    Asked(u64),
+    /// In the media session.
+    Joined,
+    /// It was, and went silent, or the grant was refused.
+    Dead,
+}
+
+#[derive(Debug, Clone)]
+struct Planned {
+    descriptor: SupernodeDescriptor,
+    state: Use,
+}
+
+/// The agreed list, best first, and each relay's use.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Plan {
+    relays: Vec<Planned>,
+    drawn: usize,
+}
+
+/// Why a Draw is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum DrawError {
+    #[error("the number revealed is not the one committed to")]
+    Reveal,
+    #[error("it names too many relays")]
+    TooMany,
+    #[error("it names a relay that cannot be one")]
+    BadRelay,
+    #[error("the relays named are not the ones that the draw gives")]
+    OtherRelays,
+}
+
+impl Plan {
+    /// Draws from the union of both ends' candidates; caller's side.
+    pub(super) fn draw(
+        nonces: (&[u8; 32], &[u8; 32]),
+        candidates: &[SupernodeDescriptor],
+    ) -> Self {
+        let relays = drawn(nonces, candidates, RELAYS_WANTED + FALLBACK_MAX);
+        let drawn = relays.len().min(RELAYS_WANTED);
+        Self::of(relays, drawn)
+    }
+
+    /// Checks a Draw against what the callee vouched for; callee's side.
+    pub(super) fn check(
+        draw: &Draw,
+        commit: &[u8; 32],
+        callee_nonce: &[u8; 32],
+        vouched: &[SupernodeDescriptor],
+        now: Now,
+    ) -> Result<Self, DrawError> {
+        let nonce: [u8; 32] = draw.nonce.as_slice().try_into().map_err(|_| DrawError::Reveal)?;
+        if !draw::reveal_fits(&nonce, commit) {
+            return Err(DrawError::Reveal);
+        }
+        if draw.relays.len() > DRAWN_MAX || draw.fallback.len() > FALLBACK_MAX {
+            return Err(DrawError::TooMany);
+        }
+        let mut named = Vec::with_capacity(draw.relays.len() + draw.fallback.len());
+        for signed in draw.relays.iter().chain(&draw.fallback) {
+            named.push(usable(signed, now).ok_or(DrawError::BadRelay)?);
+        }
+        let union = union(vouched, &named);
+        // What was not named may only be missing because the list is full.
+        let expected = drawn((&nonce, callee_nonce), &union, RELAYS_WANTED + FALLBACK_MAX);
+        if draw.relays.len() != expected.len().min(RELAYS_WANTED) || !same_relays(&expected, &named) {
+            return Err(DrawError::OtherRelays);
+        }
+        // The descriptors named are the ones both ends hold.
+        Ok(Self::of(named, draw.relays.len()))
+    }
+
+    fn of(relays: Vec<SupernodeDescriptor>, drawn: usize) -> Self {
+        Self { relays: relays.into_iter().map(|descriptor| Planned { descriptor, state: Use::Spare }).collect(), drawn }
+    }
+
+    /// The frame that tells the callee.
+    pub(super) fn to_wire(&self, nonce: &[u8; 32]) -> Draw {
+        let signed = |planned: &[Planned]| planned.iter().map(|p| p.descriptor.signed().clone()).collect();
+        Draw {
+            nonce: nonce.to_vec(),
+            relays: signed(&self.relays[..self.drawn]),
+            fallback: signed(&self.relays[self.drawn..]),
+        }
+    }
+
+    /// How many relays the list has.
+    pub(super) fn len(&self) -> usize {
+        self.relays.len()
+    }
+
+    /// The first ones, as drawn.
+    pub(super) fn drawn(&self) -> Vec<ServiceKey> {
+        self.relays[..self.drawn].iter().map(|p| p.descriptor.service()).collect()
+    }
+
+    /// Those in the media session.
+    pub(super) fn joined(&self) -> Vec<ServiceKey> {
+        self.with(|state| state == Use::Joined)
+    }
+
+    /// Those that went silent or refused.
+    pub(super) fn dead(&self) -> Vec<ServiceKey> {
+        self.with(|state| state == Use::Dead)
+    }
+
+    fn with(&self, wanted: impl Fn(Use) -> bool) -> Vec<ServiceKey> {
+        self.relays.iter().filter(|p| wanted(p.state)).map(|p| p.descriptor.service()).collect()
+    }
+
+    /// Joined or about to be.
+    pub(super) fn live(&self) -> usize {
+        self.relays.iter().filter(|p| matches!(p.state, Use::Asked(_) | Use::Joined)).count()
+    }
+
+    /// What became of a relay of the list; `None`: not of this list.
+    pub(super) fn state(&self, service: ServiceKey) -> Option<Use> {
+        self.relays.iter().find(|p| p.descriptor.service() == service).map(|p| p.state)
+    }
+
+    /// Sets what became of a relay; says whether that changed anything.
+    pub(super) fn set(&mut self, service: ServiceKey, state: Use) -> bool {
+        let Some(planned) = self.relays.iter_mut().find(|p| p.descriptor.service() == service) else { return false };
+        let changed = planned.state != state;
+        planned.state = state;
+        changed
+    }
+
+    /// When the list is used up, those that died may be tried again, from its start.
+    pub(super) fn begin_again(&mut self) {
+        if self.relays.iter().any(|p| p.state == Use::Spare) {
+            return;
+        }
+        for planned in &mut self.relays {
+            if planned.state == Use::Dead {
+                planned.state = Use::Spare;
+            }
+        }
+    }
+
+    /// Marks the next `count` spare relays as asked for and says what to ask.
+    pub(super) fn take_next(&mut self, count: usize, secret: &[u8; 32], now: Now) -> Vec<RelayWanted> {
+        let spare = self.relays.iter_mut().filter(|p| p.state == Use::Spare).take(count);
+        spare.map(|planned| planned.ask(secret, now)).collect()
+    }
+
+    /// Marks one relay as asked for because the other end joined it; `None` when it is not spare.
+    pub(super) fn take(&mut self, service: ServiceKey, secret: &[u8; 32], now: Now) -> Option<RelayWanted> {
+        let planned = self.relays.iter_mut().find(|p| p.descriptor.service() == service)?;
+        (planned.state == Use::Spare).then(|| planned.ask(secret, now))
+    }
+
+    /// Grants that did not come in time count as refused; returns those relays.
+    pub(super) fn expire(&mut self, now: Now) -> Vec<ServiceKey> {
+        let mut expired = Vec::new();
+        for planned in &mut self.relays {
+            if matches!(planned.state, Use::Asked(at) if now.mono_ms >= at + GRANT_MS) {
+                planned.state = Use::Dead;
+                expired.push(planned.descriptor.service());
+            }
+        }
+        expired
+    }
+
+    /// When the next grant is overdue (monotonic milliseconds).
+    pub(super) fn next_timeout(&self) -> Option<u64> {
+        let overdue = |p: &Planned| if let Use::Asked(at) = p.state { Some(at + GRANT_MS) } else { None };
+        self.relays.iter().filter_map(overdue).min()
+    }
+
+    /// The relay's own addresses, as in its descriptor.
+    pub(super) fn addresses(&self, service: ServiceKey) -> Vec<Vec<u8>> {
+        let planned = self.relays.iter().find(|p| p.descriptor.service() == service);
+        planned.map(|p| p.descriptor.relay().to_vec()).unwrap_or_default()
+    }
+}
+
+impl Planned {
+    fn ask(&mut self, secret: &[u8; 32], now: Now) -> RelayWanted {
+        self.state = Use::Asked(now.mono_ms);
+        let service = self.descriptor.service();
+        RelayWanted {
+            service,
+            addresses: self.descriptor.addresses().to_vec(),
+            relay: self.descriptor.relay().to_vec(),
+            tag: call_tag(secret, service),
+        }
+    }
+}
+
+/// A descriptor that is valid now and is a relay's.
+pub(super) fn usable(signed: &Signed, now: Now) -> Option<SupernodeDescriptor> {
+    let descriptor = SupernodeDescriptor::verify(signed, now.unix_ms).ok()?;
+    let is_relay = descriptor.roles().contains(Roles::RELAY) && descriptor.known_relay().next().is_some();
+    is_relay.then_some(descriptor)
+}
+
+/// The first few of our own that will stay valid for a while.
+pub(super) fn vouched(own: &[SupernodeDescriptor], now: Now) -> Vec<SupernodeDescriptor> {
+    let stays = |d: &&SupernodeDescriptor| {
+        d.not_after_s().saturating_mul(1_000) >= now.unix_ms.saturating_add(VOUCH_MARGIN_MS)
+    };
+    own.iter().filter(stays).take(VOUCHED_MAX).cloned().collect()
+}
+
+/// Both lists in one, each supernode once and in its newest version.
+pub(super) fn union(a: &[SupernodeDescriptor], b: &[SupernodeDescriptor]) -> Vec<SupernodeDescriptor> {
+    let mut union: Vec<SupernodeDescriptor> = Vec::with_capacity(a.len() + b.len());
+    for descriptor in a.iter().chain(b) {
+        match union.iter_mut().find(|known| known.service() == descriptor.service()) {
+            Some(known) if known.sequence() < descriptor.sequence() => *known = descriptor.clone(),
+            Some(_) => {}
+            None => union.push(descriptor.clone()),
+        }
+    }
+    union
+}
+
+fn drawn(nonces: (&[u8; 32], &[u8; 32]), candidates: &[SupernodeDescriptor], n: usize) -> Vec<SupernodeDescriptor> {
+    let references: Vec<SupernodeRef> = candidates.iter().map(reference).collect();
+    let n = u8::try_from(n).unwrap_or(u8::MAX);
+    let chosen = draw::draw(nonces.0, nonces.1, &references, n);
+    let descriptor = |chosen: &SupernodeRef| candidates.iter().find(|d| d.service() == chosen.service).cloned();
+    chosen.iter().filter_map(descriptor).collect()
+}
+
+/// The network is that of the relay's first address.
+fn reference(descriptor: &SupernodeDescriptor) -> SupernodeRef {
+    let network = descriptor.known_relay().next().map_or(0, |address| network_group(address.ip));
+    SupernodeRef { service: descriptor.service(), network }
+}
+
+fn same_relays(a: &[SupernodeDescriptor], b: &[SupernodeDescriptor]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.service() == b.service())
+}

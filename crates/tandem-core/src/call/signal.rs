@@ -1,0 +1,311 @@
+//! Signalling streams: hellos, which stream belongs to which leg, and every frame's way in.
+
+use tandem_proto::ids::{AccountKey, DeviceKey, ServiceKey};
+use tandem_proto::wire::signal_frame::Body;
+use tandem_proto::wire::{HangUp, SignalFrame, SignalHello};
+
+use super::leg::Phase;
+use super::trust::Peer;
+use super::types::{Command, EndReason, LegId, Role, SignalId, Stage};
+use super::{Calls, Fault, Parts, VERSION_MAX, VERSION_MIN};
+use crate::time::Now;
+
+/// Streams held at once; of those without a leg the oldest makes room.
+const STREAMS_MAX: usize = 64;
+/// An incoming stream must say hello and offer within this, in milliseconds.
+pub(super) const INTRODUCTION_MS: u64 = 10_000;
+/// Frames a second on one stream; more is an attack.
+const FRAMES_PER_SECOND_MAX: u32 = 100;
+/// Longest text we put into a frame, in bytes.
+pub(super) const TEXT_BYTES_MAX: usize = 64;
+/// The caller re-opens at once; the callee only when nothing has come for this long, in milliseconds.
+const CALLEE_REOPENS_MS: u64 = 3_000;
+
+/// One stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) device: DeviceKey,
+    /// The supernode it runs through, if any.
+    pub(super) via: Option<ServiceKey>,
+    pub(super) leg: Option<LegId>,
+    /// Set by a hello that was believed.
+    pub(super) peer: Option<Peer>,
+    pub(super) opened_ms: u64,
+    second: u64,
+    frames: u32,
+}
+
+impl Stream {
+    fn new(device: DeviceKey, via: Option<ServiceKey>, leg: Option<LegId>, now: Now) -> Self {
+        Self { device, via, leg, peer: None, opened_ms: now.mono_ms, second: 0, frames: 0 }
+    }
+
+    /// Counts a frame; `false`: too many in this second.
+    fn count(&mut self, now: Now) -> bool {
+        let second = now.mono_ms / 1_000;
+        if second != self.second {
+            (self.second, self.frames) = (second, 0);
+        }
+        self.frames += 1;
+        self.frames <= FRAMES_PER_SECOND_MAX
+    }
+}
+
+impl Calls {
+    /// The stream asked for by `OpenSignal` is open.
+    pub fn handle_signal_opened(
+        &mut self,
+        leg: LegId,
+        signal: SignalId,
+        device: DeviceKey,
+        via: Option<ServiceKey>,
+        now: Now,
+    ) {
+        let expected = self.parts(leg).map(|parts| {
+            parts.leg.opened();
+            parts.leg.device
+        });
+        if expected != Some(device) || self.streams.contains_key(&signal) {
+            self.out.push(Command::CloseSignal(signal));
+            return;
+        }
+        self.add_stream(signal, Stream::new(device, via, Some(leg), now), now);
+    }
+
+    /// `OpenSignal` did not succeed on any route.
+    pub fn handle_signal_failed(&mut self, leg: LegId, reason: &str, now: Now) {
+        self.attempt_failed(leg, reason, now);
+    }
+
+    /// A device opened a stream to us; `device` is the key its connection proved.
+    pub fn handle_incoming(&mut self, signal: SignalId, device: DeviceKey, via: Option<ServiceKey>, now: Now) {
+        if self.streams.contains_key(&signal) {
+            return;
+        }
+        // One stream a device may wait for its hello or offer: a newer one replaces it.
+        let waiting = self.streams.iter().find(|(_, s)| s.device == device && s.leg.is_none()).map(|(id, _)| *id);
+        if let Some(waiting) = waiting {
+            self.drop_stream(waiting);
+        }
+        self.add_stream(signal, Stream::new(device, via, None, now), now);
+    }
+
+    /// A stream is gone, whoever closed it.
+    pub fn handle_signal_closed(&mut self, signal: SignalId, reason: &str, now: Now) {
+        let Some(stream) = self.streams.remove(&signal) else { return };
+        let Some(leg) = stream.leg else { return };
+        let Some(parts) = self.parts(leg) else { return };
+        parts.leg.streams.retain(|other| *other != signal);
+        if parts.leg.streams.is_empty() && !parts.leg.is_opening() {
+            self.stream_lost(leg, reason, now);
+        }
+    }
+
+    /// One frame from a stream, whatever it holds.
+    pub fn handle_frame(&mut self, signal: SignalId, frame: SignalFrame, now: Now) {
+        let Some(stream) = self.streams.get_mut(&signal) else { return };
+        let result = if stream.count(now) {
+            self.dispatch(signal, frame, now)
+        } else {
+            Err(Fault::protocol("it sent more than 100 frames in a second"))
+        };
+        if let Err(fault) = result {
+            self.fault(signal, fault);
+        }
+    }
+
+    fn dispatch(&mut self, signal: SignalId, frame: SignalFrame, now: Now) -> Result<(), Fault> {
+        // A kind of frame that a later version added.
+        let Some(body) = frame.body else { return Ok(()) };
+        let Some(stream) = self.streams.get(&signal) else { return Ok(()) };
+        let (peer, leg) = (stream.peer, stream.leg);
+        if let Body::Hello(hello) = body {
+            return self.on_hello(signal, &hello, now);
+        }
+        let peer = peer.ok_or_else(|| Fault::protocol("it sent another frame before its hello"))?;
+        if let Body::Offer(offer) = body {
+            return self.on_offer(signal, peer, offer, now);
+        }
+        let Some(leg) = leg else {
+            // It speaks of a call that has ended here.
+            self.out.send(signal, Body::HangUp(HangUp { reason: EndReason::HungUp.code() }));
+            self.drop_stream(signal);
+            return Ok(());
+        };
+        match body {
+            Body::Hello(_) | Body::Offer(_) => Ok(()),
+            Body::Ringing(ringing) => self.on_ringing(leg, ringing, now),
+            Body::Draw(draw) => self.on_draw(leg, draw, now),
+            Body::Candidates(candidates) => self.on_candidates(leg, candidates, now),
+            Body::Answer(answer) => self.on_answer(leg, answer, now),
+            Body::Confirm(_) => self.on_confirm(leg, now),
+            Body::HangUp(hang_up) => {
+                self.on_hang_up(leg, EndReason::from_code(hang_up.reason));
+                Ok(())
+            }
+            Body::PathReport(report) => self.on_path_report(leg, report),
+            Body::Restart(restart) => self.on_restart(leg, restart, now),
+            Body::Decline(decline) => self.on_decline(leg, EndReason::from_code(decline.reason)),
+        }
+    }
+
+    fn on_hello(&mut self, signal: SignalId, hello: &SignalHello, now: Now) -> Result<(), Fault> {
+        let Some(stream) = self.streams.get(&signal) else { return Ok(()) };
+        if stream.peer.is_some() {
+            return Err(Fault::protocol("it sent its hello twice"));
+        }
+        let (device, leg) = (stream.device, stream.leg);
+        let account = leg.and_then(|_| self.active.as_ref()).map(|call| call.head.peer);
+        let (peer, newer) = self.known.verify_hello(hello, device, account, now)?;
+        if let Some(stream) = self.streams.get_mut(&signal) {
+            stream.peer = Some(peer);
+        }
+        if let Some(set) = newer {
+            let (account, epoch, device_set) = (set.account(), set.epoch(), set.signed().clone());
+            self.out.push(Command::RememberDeviceSet { account, epoch, device_set });
+            self.drop_revoked(now);
+        }
+        let leg = leg.or_else(|| self.leg_with(peer.account, peer.device));
+        if let Some(leg) = leg {
+            self.attach(signal, leg, now);
+        }
+        Ok(())
+    }
+
+    /// The leg of the call going on that belongs to this device.
+    pub(super) fn leg_with(&self, account: AccountKey, device: DeviceKey) -> Option<LegId> {
+        let call = self.active.as_ref().filter(|call| call.head.peer == account)?;
+        call.legs.iter().find(|leg| leg.device == device).map(|leg| leg.id)
+    }
+
+    /// A stream whose hellos were exchanged now serves a leg: say on it what the other end may have missed.
+    pub(super) fn attach(&mut self, signal: SignalId, leg: LegId, now: Now) {
+        let Some(stream) = self.streams.get_mut(&signal) else { return };
+        stream.leg = Some(leg);
+        let Some(parts) = self.parts(leg) else { return };
+        let surplus = parts.leg.attach(signal);
+        let role = parts.leg.role;
+        if let Some(surplus) = surplus {
+            self.drop_stream(surplus);
+        }
+        if role == Role::Callee {
+            // The caller's offer comes first: it says which call the stream is about.
+            return;
+        }
+        self.send_offer(leg, now);
+        if let Some(parts) = self.parts(leg) {
+            parts.leg.send_candidates(parts.out, signal);
+        }
+    }
+
+    fn add_stream(&mut self, signal: SignalId, stream: Stream, now: Now) {
+        if self.streams.len() >= STREAMS_MAX {
+            let idle = self.streams.iter().filter(|(_, s)| s.leg.is_none()).min_by_key(|(_, s)| s.opened_ms);
+            match idle.map(|(id, _)| *id) {
+                Some(idle) => self.drop_stream(idle),
+                None => return self.out.push(Command::CloseSignal(signal)),
+            }
+        }
+        self.streams.insert(signal, stream);
+        let hello = self.hello(now);
+        self.out.send(signal, Body::Hello(hello));
+    }
+
+    fn hello(&self, now: Now) -> SignalHello {
+        SignalHello {
+            version_min: VERSION_MIN,
+            version_max: VERSION_MAX,
+            features: self.config.features,
+            software: clipped(&self.config.software),
+            certificate: Some(self.config.certificate.clone()),
+            device_set: Some(self.config.device_set.clone()),
+            time_s: now.unix_ms / 1_000,
+        }
+    }
+
+    /// Closes a stream and forgets it.
+    pub(super) fn drop_stream(&mut self, signal: SignalId) {
+        let Some(stream) = self.streams.remove(&signal) else { return };
+        if let Some(parts) = stream.leg.and_then(|leg| self.parts(leg)) {
+            parts.leg.streams.retain(|other| *other != signal);
+        }
+        self.out.push(Command::CloseSignal(signal));
+    }
+
+    /// The other end broke a rule: it hears why; its leg ends, nothing else.
+    fn fault(&mut self, signal: SignalId, fault: Fault) {
+        let leg = self.streams.get(&signal).and_then(|stream| stream.leg);
+        self.out.send(signal, Body::HangUp(HangUp { reason: fault.reason.code() }));
+        self.drop_stream(signal);
+        if let Some(leg) = leg {
+            let role = self.active.as_ref().map_or(Role::Caller, |call| call.head.role);
+            let why = format!("{} ({})", super::notes::words(fault.reason, role), fault.why);
+            self.end_leg(leg, fault.reason, Some(why), true);
+        }
+    }
+
+    /// Legs and streams of devices that have been revoked end.
+    pub(super) fn drop_revoked(&mut self, _now: Now) {
+        let revoked = self.streams.iter().filter(|(_, s)| s.peer.is_some_and(|peer| self.known.revokes(&peer)));
+        let revoked: Vec<SignalId> = revoked.map(|(id, _)| *id).collect();
+        for signal in revoked {
+            let why = "the device is no longer one of its account's devices".into();
+            self.fault(signal, Fault { reason: EndReason::NotTrusted, why });
+        }
+        let Some(call) = &self.active else { return };
+        let Some(set) = self.known.get(call.head.peer) else { return };
+        let gone: Vec<LegId> = call.legs.iter().filter(|leg| !set.contains(leg.device)).map(|leg| leg.id).collect();
+        for leg in gone {
+            self.end_leg(leg, EndReason::NotTrusted, None, true);
+        }
+    }
+
+    /// An attempt to open a stream failed: try again, or give the leg up.
+    pub(super) fn attempt_failed(&mut self, leg: LegId, reason: &str, now: Now) {
+        let jitter = self.jitter();
+        let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
+        leg.open_failed(jitter, now);
+        if leg.phase == Phase::Confirmed {
+            // Their homes may have changed.
+            out.push(Command::LookUp { call: head.id, account: head.peer });
+            return;
+        }
+        if leg.reach.failures >= super::leg::ATTEMPTS_MAX && leg.streams.is_empty() {
+            let (id, why) = (leg.id, format!("A device could not be reached: {}", clipped(reason)));
+            self.end_leg(id, EndReason::Unreachable, Some(why), false);
+        }
+    }
+
+    /// The last stream of a leg is gone.
+    fn stream_lost(&mut self, leg: LegId, reason: &str, now: Now) {
+        let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
+        leg.reach.lost_since = Some(now.mono_ms);
+        if leg.phase == Phase::Reaching {
+            let id = leg.id;
+            return self.attempt_failed(id, reason, now);
+        }
+        if leg.phase == Phase::Confirmed {
+            head.note(out, "The signalling connection was lost. The call goes on while it is re-opened.");
+        }
+        if leg.role == Role::Caller {
+            leg.open(out, &[], now);
+        } else if head.stage > Stage::Ringing {
+            out.push(Command::LookUp { call: head.id, account: head.peer });
+            leg.reach.next_ms = Some(now.mono_ms + CALLEE_REOPENS_MS);
+        }
+    }
+
+    pub(super) fn jitter(&mut self) -> u64 {
+        let bytes = self.random();
+        u64::from(u16::from_le_bytes([bytes[0], bytes[1]]))
+    }
+}
+
+/// At most 64 bytes, cut between characters.
+pub(super) fn clipped(text: &str) -> String {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}

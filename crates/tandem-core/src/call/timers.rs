@@ -1,0 +1,162 @@
+//! What happens when nothing happens.
+
+use super::leg::{Leg, Phase};
+use super::running::top_up;
+use super::signal::INTRODUCTION_MS;
+use super::types::{EndReason, LegId, Role, SignalId, Stage};
+use super::{Calls, Head, Parts};
+use crate::time::Now;
+
+/// The directory has this long, in milliseconds.
+const LOOK_UP_MS: u64 = 15_000;
+/// From the look-up to the first device that rings.
+const REACH_MS: u64 = 30_000;
+/// A call rings this long.
+const RING_MS: u64 = 60_000;
+/// The callee waits a little longer, so that it is the caller who says so.
+const RING_GRACE_MS: u64 = 5_000;
+/// While it rings, the caller may be away this long.
+const CALLER_AWAY_MS: u64 = 20_000;
+/// From answer to confirmation.
+const CONFIRM_MS: u64 = 20_000;
+/// An established call from which nothing has been heard after this goes on to fallback relays.
+const FIRST_SOUND_MS: u64 = 5_000;
+/// And ends after this.
+const FIRST_SOUND_MS_MAX: u64 = 30_000;
+/// A silent call without signalling ends after this.
+const SILENT_MS: u64 = 20_000;
+/// A silent call with signalling ends after this.
+const SILENT_MS_MAX: u64 = 60_000;
+
+impl Calls {
+    /// When to call `handle_timeout`, in monotonic milliseconds; `None`: only after another event.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<u64> {
+        let waiting = self.streams.values().filter(|stream| stream.leg.is_none());
+        let introduction = waiting.map(|stream| stream.opened_ms + INTRODUCTION_MS).min();
+        let call = self.active.as_ref();
+        let stage = call.and_then(|call| stage_deadline(&call.head));
+        let legs = call.and_then(|call| call.legs.iter().filter_map(|leg| leg_deadline(leg, &call.head)).min());
+        [introduction, stage, legs].into_iter().flatten().min()
+    }
+
+    /// Does what is due. Calling it early does nothing.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let is_late = |opened_ms: u64| now.mono_ms >= opened_ms + INTRODUCTION_MS;
+        let late = self.streams.iter().filter(|(_, s)| s.leg.is_none() && is_late(s.opened_ms));
+        let late: Vec<SignalId> = late.map(|(id, _)| *id).collect();
+        for signal in late {
+            self.drop_stream(signal);
+        }
+        let legs: Vec<LegId> = self.active.iter().flat_map(|call| call.legs.iter().map(|leg| leg.id)).collect();
+        for leg in legs {
+            self.leg_timeout(leg, now);
+        }
+        let due = self.active.as_ref().is_some_and(|call| is_due(stage_deadline(&call.head), now));
+        if due {
+            self.stage_timeout(now);
+        }
+    }
+
+    fn stage_timeout(&mut self, now: Now) {
+        let Some(head) = self.active.as_mut().map(|call| &mut call.head) else { return };
+        match (head.stage, head.role) {
+            (Stage::LookingUp, _) => {
+                let why = "The directory did not answer, so nobody could be found. Check that this machine is online.";
+                self.end(EndReason::Unreachable, Some(why.into()), true);
+            }
+            (Stage::Reaching, _) => self.end(EndReason::Unreachable, None, true),
+            (Stage::Ringing, _) => self.end(EndReason::NoAnswer, None, true),
+            (Stage::Answering, _) => {
+                let why = "You answered, and the caller did not confirm it: the connection was lost. Call them back.";
+                self.end(EndReason::Lost, Some(why.into()), true);
+            }
+            (Stage::Established, _) => head.stage_ms = now.mono_ms,
+        }
+    }
+
+    fn leg_timeout(&mut self, id: LegId, now: Now) {
+        let Some(Parts { leg, .. }) = self.parts(id) else { return };
+        if is_due(leg.opening_deadline(), now) {
+            self.attempt_failed(id, "nothing answered in time", now);
+        }
+        let vias = self.vias(id);
+        let Some(Parts { head, leg, .. }) = self.parts(id) else { return };
+        if is_due(lost_deadline(leg, head), now) {
+            let why = "The caller's connection was lost while it rang.".to_owned();
+            return self.end_leg(id, EndReason::Cancelled, Some(why), false);
+        }
+        let silent = silent_end(leg);
+        if is_due(silent, now) {
+            return self.end_leg(id, EndReason::Lost, None, true);
+        }
+        let Some(Parts { leg, out, .. }) = self.parts(id) else { return };
+        if is_due(leg.reach.next_ms, now) {
+            let avoid = [leg.plan.dead(), vias].concat();
+            leg.open(out, &avoid, now);
+        }
+        let overdue = leg.plan.expire(now);
+        if !overdue.is_empty() || is_due(leg.watch.top_up_at, now) {
+            top_up(leg, out, now);
+        }
+        if is_due(first_sound_deadline(leg), now) {
+            return self.handle_all_paths_silent(id, now);
+        }
+        if is_due(leg.watch.next_round, now) {
+            self.fall_back(id, now);
+        }
+    }
+}
+
+fn is_due(deadline: Option<u64>, now: Now) -> bool {
+    deadline.is_some_and(|deadline| now.mono_ms >= deadline)
+}
+
+fn stage_deadline(head: &Head) -> Option<u64> {
+    let after_ms = match (head.stage, head.role) {
+        (Stage::LookingUp, _) => LOOK_UP_MS,
+        (Stage::Reaching, _) => REACH_MS,
+        (Stage::Ringing, Role::Caller) => RING_MS,
+        (Stage::Ringing, Role::Callee) => RING_MS + RING_GRACE_MS,
+        (Stage::Answering, _) => CONFIRM_MS,
+        (Stage::Established, _) => return None,
+    };
+    Some(head.stage_ms + after_ms)
+}
+
+fn leg_deadline(leg: &Leg, head: &Head) -> Option<u64> {
+    let deadlines = [
+        leg.opening_deadline(),
+        lost_deadline(leg, head),
+        silent_end(leg),
+        leg.reach.next_ms,
+        leg.plan.next_timeout(),
+        leg.watch.top_up_at,
+        leg.watch.next_round,
+        first_sound_deadline(leg),
+    ];
+    deadlines.into_iter().flatten().min()
+}
+
+/// The callee's phone does not ring on for a caller who is gone.
+fn lost_deadline(leg: &Leg, head: &Head) -> Option<u64> {
+    let rings = leg.role == Role::Callee && head.stage == Stage::Ringing;
+    leg.reach.lost_since.filter(|_| rings).map(|since| since + CALLER_AWAY_MS)
+}
+
+/// When an agreed call is given up because nothing is heard.
+fn silent_end(leg: &Leg) -> Option<u64> {
+    if leg.phase != Phase::Confirmed {
+        return None;
+    }
+    if !leg.watch.sound {
+        return Some(leg.watch.started + FIRST_SOUND_MS_MAX);
+    }
+    let patience = if leg.streams.is_empty() { SILENT_MS } else { SILENT_MS_MAX };
+    leg.watch.silent_since.map(|since| since + patience)
+}
+
+fn first_sound_deadline(leg: &Leg) -> Option<u64> {
+    let waits = leg.phase == Phase::Confirmed && !leg.watch.sound && leg.watch.silent_since.is_none();
+    waits.then_some(leg.watch.started + FIRST_SOUND_MS)
+}

@@ -1,0 +1,128 @@
+//! Who is at the other end: certificates and device sets.
+
+use std::collections::BTreeMap;
+
+use tandem_proto::ids::{AccountKey, DeviceKey};
+use tandem_proto::signed::{DeviceCertificate, DeviceSet, SignedError};
+use tandem_proto::wire::{Signed, SignalHello};
+
+use super::types::EndReason;
+use super::{Fault, VERSION_MAX, VERSION_MIN};
+use crate::time::Now;
+
+/// Accounts whose newest device set is remembered here; the driver's store remembers more.
+const KNOWN_MAX: usize = 256;
+
+/// The other end of a stream, proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Peer {
+    pub(super) account: AccountKey,
+    pub(super) device: DeviceKey,
+    serial: u64,
+}
+
+/// What keeps a hello from being believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum HelloError {
+    #[error("it speaks versions {min} to {max} of the protocol, this one {VERSION_MIN} to {VERSION_MAX}; update the older one")]
+    Version { min: u32, max: u32 },
+    #[error("its certificate: {0}")]
+    Certificate(SignedError),
+    #[error("its device set: {0}")]
+    DeviceSet(SignedError),
+    #[error("the device is not, or no longer, one of its account's devices")]
+    Revoked,
+    #[error("it belongs to another account than the one called")]
+    OtherAccount,
+}
+
+impl From<HelloError> for Fault {
+    fn from(error: HelloError) -> Self {
+        let reason = match error {
+            HelloError::Version { .. } => EndReason::Version,
+            _ => EndReason::NotTrusted,
+        };
+        Self { reason, why: error.to_string() }
+    }
+}
+
+/// The highest device set seen of each account.
+#[derive(Debug, Default)]
+pub(super) struct KnownSets {
+    sets: BTreeMap<AccountKey, Known>,
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    set: DeviceSet,
+    last_use: u64,
+}
+
+impl KnownSets {
+    /// Keeps a verified set if it is newer than the one known; says whether it was.
+    pub(super) fn note(&mut self, set: &DeviceSet) -> bool {
+        self.uses += 1;
+        if let Some(known) = self.sets.get_mut(&set.account()) {
+            known.last_use = self.uses;
+            if set.epoch() <= known.set.epoch() {
+                return false;
+            }
+            known.set = set.clone();
+            return true;
+        }
+        if self.sets.len() >= KNOWN_MAX {
+            let oldest = self.sets.iter().min_by_key(|(_, known)| known.last_use).map(|(account, _)| *account);
+            if let Some(oldest) = oldest {
+                self.sets.remove(&oldest);
+            }
+        }
+        self.sets.insert(set.account(), Known { set: set.clone(), last_use: self.uses });
+        true
+    }
+
+    /// The highest set known of an account.
+    pub(super) fn get(&self, account: AccountKey) -> Option<&DeviceSet> {
+        self.sets.get(&account).map(|known| &known.set)
+    }
+
+    /// Whether a device proved earlier has been revoked since.
+    pub(super) fn revokes(&self, peer: &Peer) -> bool {
+        self.get(peer.account).is_some_and(|set| {
+            !set.devices().iter().any(|entry| entry.device == peer.device && entry.serial == peer.serial)
+        })
+    }
+
+    /// Verifies a hello shown by `device` (the key its connection proved). A newer device set in it is kept and
+    /// returned too, for the driver's store.
+    pub(super) fn verify_hello(
+        &mut self,
+        hello: &SignalHello,
+        device: DeviceKey,
+        account: Option<AccountKey>,
+        now: Now,
+    ) -> Result<(Peer, Option<DeviceSet>), HelloError> {
+        if hello.version_max < VERSION_MIN || hello.version_min > VERSION_MAX {
+            return Err(HelloError::Version { min: hello.version_min, max: hello.version_max });
+        }
+        let missing = Signed::default();
+        let signed = hello.certificate.as_ref().unwrap_or(&missing);
+        let certificate =
+            DeviceCertificate::verify(signed, device, now.unix_ms).map_err(HelloError::Certificate)?;
+        if account.is_some_and(|account| account != certificate.account()) {
+            return Err(HelloError::OtherAccount);
+        }
+        let signed = hello.device_set.as_ref().ok_or(HelloError::DeviceSet(SignedError::Missing))?;
+        let shown = DeviceSet::verify(signed, certificate.account(), now.unix_ms).map_err(HelloError::DeviceSet)?;
+        let newest = match self.get(certificate.account()) {
+            Some(known) if known.epoch() >= shown.epoch() => known,
+            _ => &shown,
+        };
+        if !newest.admits(&certificate) {
+            return Err(HelloError::Revoked);
+        }
+        let peer = Peer { account: certificate.account(), device, serial: certificate.serial() };
+        let newer = self.note(&shown).then_some(shown);
+        Ok((peer, newer))
+    }
+}

@@ -1,0 +1,342 @@
+//! What goes in and out of [`Calls`](super::Calls): identifiers, settings, commands, events.
+
+use std::fmt;
+
+use tandem_proto::ids::{AccountKey, CallTag, DeviceKey, ServiceKey};
+use tandem_proto::signed::Home;
+use tandem_proto::wire::{Candidate, MediaDescription, PathState, Signed, SignalFrame};
+
+/// One call, the same on all its devices: 16 random bytes chosen by the caller's node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub [u8; 16]);
+
+impl fmt::Debug for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CallId({:02x}{:02x}{:02x}…)", self.0[0], self.0[1], self.0[2])
+    }
+}
+
+/// One device of the other account within a call; numbered by the machine, never reused in one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LegId(pub u64);
+
+/// One signalling stream, numbered by the driver, never reused in one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SignalId(pub u64);
+
+/// Who we are to others.
+#[derive(Debug, Clone)]
+pub struct CallsConfig {
+    /// Our account.
+    pub account: AccountKey,
+    /// Key of this device.
+    pub device: DeviceKey,
+    /// `DeviceCertificate` of this device, signed by the account.
+    pub certificate: Signed,
+    /// Our newest `DeviceSet`.
+    pub device_set: Signed,
+    /// Name and version of this software, at most 64 bytes are sent.
+    pub software: String,
+    /// Feature bits (spec/signalling.md).
+    pub features: u64,
+    /// The name we claim, unverified; at most 64 bytes are sent.
+    pub display_name: String,
+    /// What happens when somebody calls who is not a contact.
+    pub strangers: Strangers,
+    /// For calls that come in.
+    pub options: CallOptions,
+}
+
+/// What happens when somebody calls who is not a contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strangers {
+    /// It rings.
+    #[default]
+    Allow,
+    /// It is declined without ringing.
+    Refuse,
+}
+
+/// When packets are sent twice, over two paths; passed on to the media session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Redundancy {
+    /// When it helps.
+    #[default]
+    Auto,
+    /// From the first packet to the last.
+    Always,
+    /// Never.
+    Off,
+}
+
+/// How a call is to be placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CallOptions {
+    /// Keep to relays even with a contact.
+    pub relay_only: bool,
+    /// For the media session.
+    pub redundancy: Redundancy,
+}
+
+/// Which end of a call we are; the caller's media session is the controlling one (RFC 8445 §6.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// We placed it.
+    Caller,
+    /// We were rung.
+    Callee,
+}
+
+/// A relay for which the driver is to get a grant (home protocol, `GrantRequest`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayWanted {
+    /// The supernode to ask.
+    pub service: ServiceKey,
+    /// Where its service swarm listens (binary multiaddrs without `/p2p`).
+    pub addresses: Vec<Vec<u8>>,
+    /// Where its relay listens, UDP and TCP (binary multiaddrs).
+    pub relay: Vec<Vec<u8>>,
+    /// Goes into the grant.
+    pub tag: CallTag,
+}
+
+/// A grant, ready for a TURN client.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RelayAccess {
+    /// TURN user name.
+    pub username: String,
+    /// TURN password.
+    pub password: String,
+    /// UDP and TCP addresses of the relay (binary multiaddrs); empty: as in the descriptor.
+    pub addresses: Vec<Vec<u8>>,
+}
+
+impl fmt::Debug for RelayAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayAccess").field("addresses", &self.addresses.len()).finish_non_exhaustive()
+    }
+}
+
+/// What the driver must do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Ask the directory for the reach record. Answered by `handle_found` (any number of times) and
+    /// `handle_lookup_done`.
+    LookUp { call: CallId, account: AccountKey },
+    /// Reach a device through the routes, in their order. Answered by `handle_signal_opened` or
+    /// `handle_signal_failed`.
+    OpenSignal { leg: LegId, device: DeviceKey, routes: Vec<Home> },
+    /// Send one frame; if the stream is gone, drop it.
+    SendSignal { signal: SignalId, frame: SignalFrame },
+    /// Close the stream after what was queued has been written.
+    CloseSignal(SignalId),
+    /// Tell the person (or let the answering rule decide): `answer` or `decline` follows.
+    Ring { call: CallId, from: AccountKey, device: DeviceKey, contact: bool, name: String },
+    /// Make a media session for this leg. Answered by `handle_media_prepared` or `handle_media_failed`.
+    PrepareMedia { call: CallId, leg: LegId, role: Role, direct_allowed: bool, redundancy: Redundancy },
+    /// The other end's media description. ICE and DTLS may start, sound may not.
+    RemoteMedia { leg: LegId, media: MediaDescription },
+    /// Ask these supernodes for a grant each. Answered by one `handle_grant` a relay.
+    RequestGrants { leg: LegId, relays: Vec<RelayWanted> },
+    /// Allocate there and offer the relayed address through `handle_local_candidates`.
+    AddRelay { leg: LegId, service: ServiceKey, tag: CallTag, access: RelayAccess },
+    /// A candidate of the other end.
+    AddRemoteCandidate { leg: LegId, generation: u32, candidate: Candidate },
+    /// The call is agreed: open the microphone and the speaker.
+    StartMedia { call: CallId, leg: LegId },
+    /// The other end wants an ICE restart: restart with its description and answer with `handle_restarted`.
+    RestartMedia { leg: LegId, generation: u32, media: MediaDescription },
+    /// The other end answered our restart.
+    MediaRestarted { leg: LegId, generation: u32, media: MediaDescription },
+    /// What the other end hears on each path.
+    RemotePathReport { leg: LegId, sequence: u64, paths: Vec<PathState> },
+    /// Drop the media session of this leg.
+    EndMedia { leg: LegId },
+    /// A newer device set was seen and verified: keep it (readers remember the highest epoch).
+    RememberDeviceSet { account: AccountKey, epoch: u64, device_set: Signed },
+    /// News for the person and the log.
+    Report { call: CallId, event: CallEvent },
+}
+
+/// News of one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallEvent {
+    /// At least one device of the callee rings (caller only).
+    Ringing,
+    /// Somebody picked up; sound starts (both ends).
+    Answered { leg: LegId, device: DeviceKey },
+    /// First sound arrived.
+    Sound,
+    /// Both called each other at the same time: this call goes on as `into`, already answered.
+    Merged { into: CallId },
+    /// An explanatory sentence was added to the call's notes.
+    Note(String),
+    /// The call is over; nothing follows.
+    Ended(Ended),
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// For programs.
+    pub reason: EndReason,
+    /// For people.
+    pub why: String,
+    /// What it took to set the call up.
+    pub setup: SetupMs,
+    /// What happened in the call, oldest first.
+    pub notes: Vec<String>,
+}
+
+/// Set-up times in milliseconds; `None`: that point was not reached (or is not ours to see: the callee has no look-up).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SetupMs {
+    /// `place` to the first record found.
+    pub lookup: Option<u64>,
+    /// `place` to the first Ringing.
+    pub ringing: Option<u64>,
+    /// Answer (received by the caller, given by the callee) to first sound.
+    pub media: Option<u64>,
+}
+
+/// Why a call or a leg ended. The numbers stand in HangUp and Decline (spec/signalling.md, "Reasons").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum EndReason {
+    /// Somebody hung up.
+    HungUp = 1,
+    /// The other end is in another call.
+    Busy = 2,
+    /// The person declined.
+    Declined = 3,
+    /// The caller gave up before an answer.
+    Cancelled = 4,
+    /// Nobody answered within 60 s.
+    NoAnswer = 5,
+    /// Another device of the account answered (or declined).
+    AnsweredElsewhere = 6,
+    /// No device of the account could be reached.
+    Unreachable = 7,
+    /// The connection was lost and did not come back.
+    Lost = 8,
+    /// The other end broke the protocol.
+    Protocol = 9,
+    /// The other end could not prove who it is, or was revoked.
+    NotTrusted = 10,
+    /// No protocol version in common.
+    Version = 11,
+    /// The callee takes no calls from strangers.
+    Refused = 12,
+    /// This end could not set up its sound or its network.
+    Failed = 13,
+}
+
+impl EndReason {
+    /// The number on the wire.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        self as u32
+    }
+
+    /// From the wire; an unknown number means a plain hang-up.
+    #[must_use]
+    pub fn from_code(code: u32) -> Self {
+        match code {
+            2 => Self::Busy,
+            3 => Self::Declined,
+            4 => Self::Cancelled,
+            5 => Self::NoAnswer,
+            6 => Self::AnsweredElsewhere,
+            7 => Self::Unreachable,
+            8 => Self::Lost,
+            9 => Self::Protocol,
+            10 => Self::NotTrusted,
+            11 => Self::Version,
+            12 => Self::Refused,
+            13 => Self::Failed,
+            _ => Self::HungUp,
+        }
+    }
+
+    /// A stable word for JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::HungUp => "hung_up",
+            Self::Busy => "busy",
+            Self::Declined => "declined",
+            Self::Cancelled => "cancelled",
+            Self::NoAnswer => "no_answer",
+            Self::AnsweredElsewhere => "answered_elsewhere",
+            Self::Unreachable => "unreachable",
+            Self::Lost => "lost",
+            Self::Protocol => "protocol",
+            Self::NotTrusted => "not_trusted",
+            Self::Version => "version",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Where a call stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The directory is asked.
+    LookingUp,
+    /// Devices are being connected to.
+    Reaching,
+    /// A device rings; on the callee's side: ours does.
+    Ringing,
+    /// Callee only: answered, the caller's confirmation is awaited.
+    Answering,
+    /// Agreed: sound may flow.
+    Established,
+}
+
+/// A call as seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallStatus {
+    /// Which call.
+    pub call: CallId,
+    /// The other account.
+    pub peer: AccountKey,
+    /// Whether it is a contact.
+    pub contact: bool,
+    /// Which end we are.
+    pub role: Role,
+    /// Where it stands.
+    pub stage: Stage,
+    /// The leg that carries sound, once established.
+    pub leg: Option<LegId>,
+    /// Times so far.
+    pub setup: SetupMs,
+    /// Relays joined on that leg, best first.
+    pub relays: Vec<ServiceKey>,
+    /// Whether a signalling stream of that leg is open.
+    pub signalling: bool,
+    /// What happened so far, oldest first.
+    pub notes: Vec<String>,
+}
+
+/// Why a call cannot be placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// One call at a time.
+    #[error("another call is going on; end it first")]
+    Busy,
+    /// Nobody calls themselves.
+    #[error("that is your own address; give the address of the person you want to call")]
+    Own,
+}
+
+/// Why a call cannot be answered or declined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// It may have ended meanwhile.
+    #[error("there is no such call any more")]
+    NoSuchCall,
+    /// Already answered, or placed by us.
+    #[error("this call is not ringing here")]
+    NotRinging,
+}
