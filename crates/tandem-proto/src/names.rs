@@ -214,73 +214,59 @@ numbered!(
         /// A field is missing, of the wrong length, or a limit is broken.
         Malformed = 1, "malformed";
         /// The request is not known to this version.
-        UnknownRequest = 2, "unknown-request";
+        UnknownRequest = 2, "unknown_request";
         /// No protocol version in common.
-        NoCommonVersion = 3, "no-common-version";
+        NoCommonVersion = 3, "no_common_version";
         /// Only for devices that hold a reservation here.
-        NotReserved = 4, "not-reserved";
+        NotReserved = 4, "not_reserved";
         /// The record is forged, expired, or breaks a limit.
-        RecordRefused = 5, "record-refused";
+        RecordRefused = 5, "record_refused";
         /// A newer record is known.
-        RecordOlder = 6, "record-older";
+        RecordOlder = 6, "record_older";
         /// The record is good, but too few supernodes gave it back.
-        NotStored = 7, "not-stored";
+        NotStored = 7, "not_stored";
         /// This supernode does not relay.
-        NoRelay = 8, "no-relay";
+        NoRelay = 8, "no_relay";
         /// The device has used up what this supernode gives to one.
-        QuotaExceeded = 9, "quota-exceeded";
+        QuotaExceeded = 9, "quota_exceeded";
         /// The certificate or descriptor shown is not valid.
-        BadCredentials = 10, "bad-credentials";
+        BadCredentials = 10, "bad_credentials";
         /// The clocks differ by more than 10 minutes; the hello's `time_s` says by how much.
-        ClockSkew = 11, "clock-skew";
+        ClockSkew = 11, "clock_skew";
         /// A fault of this supernode.
         Internal = 12, "internal";
     }
 );
 
 numbered!(
-    /// Why a leg of a call ended (`HangUp.reason`).
-    HangUpReason {
+    /// Why a call or a leg ended, or was not taken (`HangUp.reason`, `Decline.reason`).
+    Reason {
         /// Somebody hung up.
-        Normal = 0, "normal";
-        /// The caller gave up before anybody answered.
-        Cancelled = 1, "cancelled";
-        /// Another device of the callee answered first.
-        AnsweredElsewhere = 2, "answered-elsewhere";
-        /// Another device of the callee declined for all.
-        DeclinedElsewhere = 3, "declined-elsewhere";
-        /// Nobody answered within 60 s.
-        NoAnswer = 4, "no-answer";
-        /// Both called at once; the other's offer goes on.
-        Glare = 5, "glare";
-        /// No path carried sound, not even on fallback relays.
-        NoPath = 6, "no-path";
-        /// The other side broke the protocol.
-        ProtocolError = 7, "protocol-error";
-        /// The certificate or device set shown is not valid.
-        BadCertificate = 8, "bad-certificate";
-        /// No protocol version in common.
-        NoCommonVersion = 9, "no-common-version";
-        /// The program is being stopped.
-        ShuttingDown = 10, "shutting-down";
-    }
-);
-
-numbered!(
-    /// Why a device did not take a call (`Decline.reason`).
-    DeclineReason {
-        /// Not further specified.
-        Unspecified = 0, "unspecified";
-        /// Somebody pressed decline: the caller stops ringing the other devices.
-        Declined = 1, "declined";
-        /// In a call, and not taking another.
+        HungUp = 1, "hung_up";
+        /// The other end is in another call.
         Busy = 2, "busy";
-        /// Not to be disturbed: this device does not ring.
-        DoNotDisturb = 3, "do-not-disturb";
-        /// The caller is not known here and may not ring.
-        Stranger = 4, "stranger";
-        /// The device cannot take calls (no sound).
-        Unable = 5, "unable";
+        /// The person declined: the caller stops ringing the other devices.
+        Declined = 3, "declined";
+        /// The caller gave up before an answer.
+        Cancelled = 4, "cancelled";
+        /// Nobody answered within 60 s.
+        NoAnswer = 5, "no_answer";
+        /// Another device of the account answered or declined.
+        AnsweredElsewhere = 6, "answered_elsewhere";
+        /// No device of the account could be reached.
+        Unreachable = 7, "unreachable";
+        /// The connection was lost and did not come back.
+        Lost = 8, "lost";
+        /// The other end broke the protocol.
+        Protocol = 9, "protocol";
+        /// The other end could not prove who it is, or was revoked.
+        NotTrusted = 10, "not_trusted";
+        /// No protocol version in common.
+        Version = 11, "version";
+        /// The callee takes no calls from strangers.
+        Refused = 12, "refused";
+        /// One end could not set up its sound or its network.
+        Failed = 13, "failed";
     }
 );
 
@@ -322,16 +308,13 @@ mod tests {
 
     #[test]
     fn numbers_come_back() {
-        for reason in HangUpReason::KNOWN {
-            assert_eq!(HangUpReason::from(reason.number()), *reason);
+        for reason in Reason::KNOWN {
+            assert_eq!(Reason::from(reason.number()), *reason);
         }
         for code in FailureCode::KNOWN {
             assert_eq!(FailureCode::from(code.number()), *code);
         }
-        for reason in DeclineReason::KNOWN {
-            assert_eq!(DeclineReason::from(reason.number()), *reason);
-        }
-        assert_eq!(DeclineReason::from(77).number(), 77);
-        assert_eq!(DeclineReason::from(77).to_string(), "other (77)");
+        assert_eq!(Reason::from(77).number(), 77);
+        assert_eq!(Reason::from(77).to_string(), "other (77)");
     }
 }

@@ -3,7 +3,7 @@
 use prost::Message;
 use tandem_proto::draw;
 use tandem_proto::grant::{GrantTerms, RelaySecret, call_tag};
-use tandem_proto::names::{DeclineReason, FailureCode, HangUpReason, feature};
+use tandem_proto::names::{FailureCode, Reason, feature};
 use tandem_proto::record::ReachRecord;
 use tandem_proto::wire::{self, home_frame, signal_frame};
 
@@ -283,11 +283,11 @@ fn candidates() -> wire::Candidates {
 }
 
 fn hang_up() -> wire::HangUp {
-    wire::HangUp { reason: HangUpReason::AnsweredElsewhere.number() }
+    wire::HangUp { reason: Reason::AnsweredElsewhere.number() }
 }
 
 fn decline() -> wire::Decline {
-    wire::Decline { reason: DeclineReason::Busy.number() }
+    wire::Decline { reason: Reason::Busy.number() }
 }
 
 fn path_report() -> wire::PathReport {

@@ -6,7 +6,7 @@ use tandem_proto::frame;
 use tandem_proto::grant::{GrantTerms, RelaySecret, RestSecret, RestTerms, call_tag};
 use tandem_proto::identity::Address;
 use tandem_proto::multiaddr::{PeerAddress, TransportAddress};
-use tandem_proto::names::{DeclineReason, FailureCode, HangUpReason, NetworkId};
+use tandem_proto::names::{FailureCode, NetworkId, Reason};
 use tandem_proto::network::network_group;
 use tandem_proto::record::{ReachRecord, directory_key};
 use tandem_proto::signed::{DeviceEntry, DeviceSet, SignedMessage};
@@ -243,7 +243,6 @@ pub(crate) fn names() -> Value {
             network.identify_protocol(),
         ],
         "failure_codes": numbers(FailureCode::KNOWN.iter().map(|c| (c.number(), c.text())).collect()),
-        "hang_up_reasons": numbers(HangUpReason::KNOWN.iter().map(|r| (r.number(), r.text())).collect()),
-        "decline_reasons": numbers(DeclineReason::KNOWN.iter().map(|r| (r.number(), r.text())).collect()),
+        "reasons": numbers(Reason::KNOWN.iter().map(|r| (r.number(), r.text())).collect()),
     })
 }
