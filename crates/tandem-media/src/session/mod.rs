@@ -1,1 +1,535 @@
 //! The network side of one call: str0m, TURN clients, the path set and its mirroring.
+//!
+//! [`Session`] is one leg of one call. It is fed with sockets, packets, the other end's words and the time; after each
+//! feeding the driver empties [`Session::poll_command`], [`Session::poll_transmit`] and [`Session::poll_event`], and
+//! calls [`Session::handle_timeout`] at [`Session::poll_timeout`].
+//!
+//! From the outside in: `relay_leg` speaks TURN with one relay, `path` knows one way to the other end, `paths` chooses
+//! among them, `probe` is what keeps them known, `credit` tells copies from replays, `rtc` is the media engine, which
+//! never learns that there is more than one way, and `counts` are the figures.
+
+mod counts;
+mod credit;
+mod description;
+mod incoming;
+mod outgoing;
+mod path;
+mod paths;
+mod probe;
+mod relay_leg;
+mod rtc;
+#[cfg(test)]
+mod testing;
+mod types;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use tandem_proto::ids::ServiceKey;
+use tandem_proto::wire;
+
+pub use types::{
+    AddRelayError, Candidate, CandidateKind, DescriptionError, Event, PathId, PathSeries, PathState,
+    PathStats, Redundancy, RelayAccess, Route, SendError, SessionConfig, SessionStats, SocketCommand,
+    SocketId, SocketKind, SocketPurpose, Transmit,
+};
+
+use counts::{Arrivals, PathCounts};
+use credit::SeenPackets;
+use description::PathName;
+use outgoing::Recent;
+use paths::PathSet;
+use probe::Entry;
+use relay_leg::{LegEvent, RelayLeg};
+use rtc::RtcEngine;
+
+/// Relays of one session, failed ones not counted.
+const RELAYS_MAX: usize = 12;
+/// Direct paths of one session (DESIGN §7, "ICE stays small").
+const DIRECT_MAX: usize = 6;
+const HOSTS_MAX: usize = 4;
+/// Candidates of the other end kept for relays we have no grant on yet.
+const WAITING_MAX: usize = 32;
+/// Events and datagrams kept for a driver that does not fetch them; the oldest go first.
+const QUEUE_MAX: usize = 4096;
+/// The longest Opus packet (RFC 6716 §3.4).
+const OPUS_MAX: usize = 1275;
+
+/// The media of one leg of a call.
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    began: Instant,
+    local: wire::MediaDescription,
+    engine: RtcEngine,
+    paths: PathSet,
+    ways: BTreeMap<PathId, Way>,
+    counts: BTreeMap<PathId, PathCounts>,
+    legs: Vec<Leg>,
+    hosts: Vec<Host>,
+    /// The other end's candidates, as they came.
+    remote_hosts: Vec<SocketAddr>,
+    waiting: VecDeque<(ServiceKey, SocketAddr)>,
+    seen_sound: SeenPackets,
+    seen_control: SeenPackets,
+    arrivals: Arrivals,
+    recent: VecDeque<Recent>,
+    sound_sent: u64,
+    last_sequence: u64,
+    rejected: u64,
+    next_socket: u32,
+    next_path: u32,
+    next_probe: u32,
+    next_report: u64,
+    last_signalled_report: u64,
+    connected_at: Option<Instant>,
+    closed: bool,
+    commands: VecDeque<SocketCommand>,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+}
+
+/// How a path's packets leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Relay(ServiceKey),
+    Direct { socket: SocketId, remote: SocketAddr },
+}
+
+#[derive(Debug)]
+struct Leg {
+    relay: RelayLeg,
+    path: Option<PathId>,
+}
+
+#[derive(Debug)]
+struct Host {
+    socket: SocketId,
+    local: Option<SocketAddr>,
+}
+
+impl Session {
+    /// Begins the media of a leg. Makes a DTLS key, so it takes about a millisecond.
+    #[must_use]
+    pub fn new(config: SessionConfig, now: Instant) -> Self {
+        let mut engine = RtcEngine::new(&config, now);
+        Self {
+            local: engine.local_description(),
+            engine,
+            paths: PathSet::new(config.redundancy, config.controlling),
+            ways: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            legs: Vec::new(),
+            hosts: Vec::new(),
+            remote_hosts: Vec::new(),
+            waiting: VecDeque::new(),
+            seen_sound: SeenPackets::new(config.seed),
+            seen_control: SeenPackets::new(config.seed.rotate_left(17)),
+            arrivals: Arrivals::default(),
+            recent: VecDeque::new(),
+            sound_sent: 0,
+            last_sequence: 0,
+            rejected: 0,
+            next_socket: 0,
+            next_path: 0,
+            next_probe: 1,
+            next_report: 1,
+            last_signalled_report: 0,
+            connected_at: None,
+            closed: false,
+            commands: VecDeque::new(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            began: now,
+            config,
+        }
+    }
+
+    // ---- set-up ----------------------------------------------------------------------------------------------
+
+    /// What the other end needs to know of this one; goes into the offer or the answer.
+    #[must_use]
+    pub fn local_description(&self) -> wire::MediaDescription {
+        self.local.clone()
+    }
+
+    /// Takes the other end's description. Saying the same twice is no error.
+    ///
+    /// # Errors
+    /// If it cannot be used, or differs from one given before.
+    pub fn handle_remote_description(
+        &mut self,
+        remote: &wire::MediaDescription,
+        now: Instant,
+    ) -> Result<(), DescriptionError> {
+        self.engine.handle_remote_description(remote)?;
+        self.drain(now);
+        Ok(())
+    }
+
+    /// Uses a relay: allocates there and, once the other end's candidate on the same relay is known, makes a path.
+    /// At any time, also in mid-call.
+    ///
+    /// # Errors
+    /// If the relay is in use, has no address, or there are too many.
+    pub fn add_relay(&mut self, access: RelayAccess, now: Instant) -> Result<(), AddRelayError> {
+        self.legs.retain(|leg| !leg.relay.has_failed());
+        if self.legs.iter().any(|leg| leg.relay.access.service == access.service) {
+            return Err(AddRelayError::Duplicate);
+        }
+        if access.udp.is_none() && access.tcp.is_none() {
+            return Err(AddRelayError::NoAddress);
+        }
+        if self.legs.len() >= RELAYS_MAX {
+            return Err(AddRelayError::TooMany(RELAYS_MAX));
+        }
+        let mut relay = RelayLeg::new(access, self.began, now, &mut self.next_socket);
+        let service = relay.access.service;
+        if let Some((_, remote)) = self.waiting.iter().rev().find(|(waiting, _)| *waiting == service) {
+            relay.handle_remote(*remote);
+        }
+        self.legs.push(Leg { relay, path: None });
+        self.drain(now);
+        Ok(())
+    }
+
+    /// Asks for a UDP socket on this address for direct paths. Only between contacts: the other end learns it.
+    pub fn add_host(&mut self, bind: IpAddr, now: Instant) {
+        if self.hosts.len() < HOSTS_MAX {
+            let id = SocketId(self.next_socket);
+            self.next_socket += 1;
+            self.hosts.push(Host { socket: id, local: None });
+            let kind = SocketKind::Udp { bind: Some(bind), toward: None, purpose: SocketPurpose::Host };
+            self.commands.push_back(SocketCommand::Open { id, kind });
+        }
+        self.drain(now);
+    }
+
+    /// Takes a candidate of the other end. A relayed one makes exactly one path, with ours on the same relay; it may
+    /// come before our grant there does.
+    pub fn handle_remote_candidate(&mut self, candidate: &Candidate, now: Instant) {
+        match (candidate.kind, candidate.relay) {
+            (CandidateKind::Relayed, Some(service)) => {
+                match self.legs.iter_mut().find(|leg| leg.relay.access.service == service) {
+                    Some(leg) => leg.relay.handle_remote(candidate.addr),
+                    None => self.waiting.push_back((service, candidate.addr)),
+                }
+                while self.waiting.len() > WAITING_MAX {
+                    self.waiting.pop_front();
+                }
+            }
+            (CandidateKind::Relayed, None) => {}
+            (CandidateKind::Host | CandidateKind::ServerReflexive, _) => {
+                if self.remote_hosts.len() < DIRECT_MAX && !self.remote_hosts.contains(&candidate.addr) {
+                    self.remote_hosts.push(candidate.addr);
+                    self.pair_hosts(now);
+                }
+            }
+        }
+        self.drain(now);
+    }
+
+    // ---- sockets ---------------------------------------------------------------------------------------------
+
+    /// A socket asked for is open; `local` is its own address.
+    pub fn handle_socket(&mut self, id: SocketId, local: SocketAddr, now: Instant) {
+        if let Some(host) = self.hosts.iter_mut().find(|host| host.socket == id) {
+            host.local = Some(local);
+            self.push_event(Event::LocalCandidate(Candidate::new(CandidateKind::Host, local, None)));
+            self.pair_hosts(now);
+        }
+        for leg in &mut self.legs {
+            leg.relay.handle_socket(id, local);
+        }
+        self.drain(now);
+    }
+
+    /// A socket asked for did not open, or is gone. Not for a passing error such as "unreachable".
+    pub fn handle_socket_closed(&mut self, id: SocketId, reason: &str, now: Instant) {
+        for leg in &mut self.legs {
+            leg.relay.handle_socket_closed(id, reason, &mut self.next_socket);
+        }
+        self.hosts.retain(|host| host.socket != id);
+        let gone =
+            self.ways.iter().filter(|(_, way)| matches!(way, Way::Direct { socket, .. } if *socket == id));
+        for path in gone.map(|(path, _)| *path).collect::<Vec<_>>() {
+            self.paths.closed(path, now);
+        }
+        self.drain(now);
+    }
+
+    /// The kernel reported this UDP socket's far end unreachable (`ECONNREFUSED` and the like). Anybody can forge
+    /// that, so it is a hint: sound is mirrored at once, and nothing is given up.
+    pub fn handle_unreachable(&mut self, id: SocketId, now: Instant) {
+        let leg = self.legs.iter().find(|leg| leg.relay.owns(id)).and_then(|leg| leg.path);
+        let direct = || {
+            let mut ways = self.ways.iter();
+            ways.find(|(_, way)| matches!(way, Way::Direct { socket, .. } if *socket == id))
+                .map(|(path, _)| *path)
+        };
+        if let Some(path) = leg.or_else(direct) {
+            self.paths.doubt(path, now);
+        }
+        self.drain(now);
+    }
+
+    /// Takes a datagram, or for TCP a piece of the stream (an empty one means the far end closed it).
+    pub fn handle_packet(&mut self, id: SocketId, from: SocketAddr, data: &[u8], now: Instant) {
+        if !self.closed {
+            self.take_packet(id, from, data, now);
+            self.drain(now);
+        }
+    }
+
+    // ---- the call --------------------------------------------------------------------------------------------
+
+    /// Sends one Opus packet of 20 ms. `rtp_time` counts 48 kHz samples.
+    ///
+    /// # Errors
+    /// If the session is not connected, has ended, or the packet is longer than Opus packets are.
+    pub fn send_opus(&mut self, payload: &[u8], rtp_time: u32, now: Instant) -> Result<(), SendError> {
+        if self.closed {
+            return Err(SendError::Closed);
+        }
+        if !self.engine.is_connected() {
+            return Err(SendError::NotConnected);
+        }
+        if payload.len() > OPUS_MAX {
+            return Err(SendError::TooLong(payload.len()));
+        }
+        self.last_sequence = self.engine.send(payload, rtp_time, now);
+        self.sound_sent += 1;
+        self.drain(now);
+        self.paths.sound_sent(now);
+        Ok(())
+    }
+
+    /// Takes "I don't hear you on path N" from the other end by way of signalling. Only bad news is taken from it:
+    /// good news comes faster on the paths themselves.
+    pub fn handle_path_report(&mut self, report: &wire::PathReport, now: Instant) {
+        if report.sequence <= self.last_signalled_report {
+            return;
+        }
+        self.last_signalled_report = report.sequence;
+        let name = |relay: &[u8]| match ServiceKey::try_from(relay) {
+            Ok(service) => PathName::of_relay(&service),
+            Err(_) => PathName::DIRECT,
+        };
+        let unheard = report.paths.iter().take(probe::MAX_ENTRIES).filter(|path| !path.hears);
+        let entries = unheard.map(|path| Entry {
+            name: name(&path.relay),
+            age_ms: probe::NEVER,
+            lost_permille: u16::try_from(path.lost_permille.min(1000)).unwrap_or(1000),
+        });
+        self.paths.told(&entries.collect::<Vec<_>>(), now);
+        self.drain(now);
+    }
+
+    /// Ends the session: gives allocations back and closes sockets. Fetch the last transmits and commands after it.
+    pub fn close(&mut self, reason: &str, now: Instant) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        for leg in &mut self.legs {
+            leg.relay.close(now, &mut |transmit| self.transmits.push_back(transmit));
+        }
+        for index in 0..self.legs.len() {
+            self.take_leg_events(index, now);
+        }
+        for host in self.hosts.drain(..) {
+            self.commands.push_back(SocketCommand::Close { id: host.socket });
+        }
+        self.push_event(Event::Closed { reason: reason.to_owned() });
+    }
+
+    // ---- time and output -------------------------------------------------------------------------------------
+
+    /// To be called at or after [`Self::poll_timeout`]; earlier does no harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.closed {
+            return;
+        }
+        self.engine.handle_timeout(now);
+        if self.engine.remote_password().is_some() {
+            self.paths.handle_timeout(now);
+        }
+        self.drain(now);
+    }
+
+    /// When [`Self::handle_timeout`] is wanted next; `None` once closed.
+    pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+        if self.closed {
+            return None;
+        }
+        let described = self.engine.remote_password().is_some();
+        let paths = self.paths.poll_timeout().filter(|_| described);
+        let legs = self.legs.iter_mut().filter_map(|leg| leg.relay.poll_timeout(now)).min();
+        [self.engine.poll_timeout(), paths, legs].into_iter().flatten().min()
+    }
+
+    /// The next thing to do with a socket.
+    pub fn poll_command(&mut self) -> Option<SocketCommand> {
+        self.commands.pop_front()
+    }
+
+    /// The next bytes to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    // ---- figures ---------------------------------------------------------------------------------------------
+
+    /// Whether sound can be sent.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.engine.is_connected()
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn stats(&self, now: Instant) -> SessionStats {
+        let ms = |at: Instant| as_ms(at.saturating_duration_since(self.began));
+        let (gap, gap_at) = self.arrivals.longest_gap();
+        SessionStats {
+            packets_sent: self.sound_sent,
+            packets_received: self.arrivals.received(),
+            packets_lost: self.arrivals.lost(),
+            tail_missing: self.arrivals.tail_missing(),
+            duplicates: self.arrivals.duplicates,
+            rejected: self.rejected,
+            longest_gap_ms: gap.as_secs_f64() * 1000.0,
+            longest_gap_at_ms: gap_at.map_or(0, ms),
+            first_media_ms: self.arrivals.first_at.map(ms),
+            connected_ms: self.connected_at.map(ms),
+            mirroring: self.paths.mirror().is_some(),
+            paths: self.counts.keys().filter_map(|id| self.path_stats(*id, now)).collect(),
+        }
+    }
+
+    /// Each path's packets over time, at most the last ten minutes.
+    #[must_use]
+    pub fn path_series(&self) -> Vec<PathSeries> {
+        let series = self.counts.iter();
+        series.filter_map(|(id, counts)| Some(counts.series(*id, self.paths.get(*id)?.route))).collect()
+    }
+
+    fn path_stats(&self, id: PathId, now: Instant) -> Option<PathStats> {
+        let ms = |at: Instant| as_ms(at.saturating_duration_since(self.began));
+        let (path, counts) = (self.paths.get(id)?, self.counts.get(&id)?);
+        Some(PathStats {
+            id,
+            route: path.route,
+            state: path.state(now),
+            sent: counts.sent,
+            received: counts.received,
+            credited: counts.credited,
+            bytes_sent: counts.bytes_sent,
+            bytes_received: counts.bytes_received,
+            first_heard_ms: counts.first_heard.map(ms),
+            last_heard_ms: path.last_heard.map(ms),
+            last_sent_ms: counts.last_sent.map(ms),
+            round_trip_ms: path.round_trip.map(|time| time.as_secs_f64() * 1000.0),
+            primary: self.paths.primary() == Some(id),
+            mirroring: self.paths.mirror() == Some(id),
+        })
+    }
+
+    // ---- inside ----------------------------------------------------------------------------------------------
+
+    /// Brings everything that follows from what happened to its end (STYLE 3).
+    fn drain(&mut self, now: Instant) {
+        if self.closed {
+            return;
+        }
+        for index in 0..self.legs.len() {
+            let (leg, transmits) = (&mut self.legs[index].relay, &mut self.transmits);
+            leg.drive(now, &mut self.next_socket, &mut |transmit| transmits.push_back(transmit));
+            self.take_leg_events(index, now);
+        }
+        if self.paths.primary().is_some() {
+            self.engine.start(now);
+        }
+        self.drain_engine(now);
+        self.drain_decisions(now);
+        self.send_probes(now);
+        while self.transmits.len() > QUEUE_MAX {
+            self.transmits.pop_front();
+        }
+    }
+
+    fn take_leg_events(&mut self, index: usize, now: Instant) {
+        let service = self.legs[index].relay.access.service;
+        for event in self.legs[index].relay.events() {
+            match event {
+                LegEvent::Open(id, kind) => self.commands.push_back(SocketCommand::Open { id, kind }),
+                LegEvent::Close(id) => self.commands.push_back(SocketCommand::Close { id }),
+                LegEvent::Allocated(addr) => {
+                    let candidate = Candidate::new(CandidateKind::Relayed, addr, Some(service));
+                    self.push_event(Event::LocalCandidate(candidate));
+                }
+                LegEvent::Bound => {
+                    let route = Route::Relay { service, tcp: self.legs[index].relay.over_tcp() };
+                    self.legs[index].path = self.open_path(route, Way::Relay(service), now);
+                }
+                LegEvent::Failed(reason) => {
+                    if let Some(path) = self.legs[index].path {
+                        self.paths.closed(path, now);
+                    }
+                    self.push_event(Event::RelayFailed { relay: service, reason });
+                }
+            }
+        }
+    }
+
+    fn open_path(&mut self, route: Route, way: Way, now: Instant) -> Option<PathId> {
+        let id = PathId(self.next_path);
+        if !self.paths.opened(id, route, now) {
+            return None;
+        }
+        self.next_path += 1;
+        self.ways.insert(id, way);
+        self.counts.insert(id, PathCounts::new());
+        Some(id)
+    }
+
+    /// Pairs our host sockets with the other end's host candidates of the same family.
+    fn pair_hosts(&mut self, now: Instant) {
+        let sockets = self.hosts.iter().filter_map(|host| Some((host.socket, host.local?)));
+        let pairs: Vec<Way> = sockets
+            .flat_map(|(socket, local)| {
+                let remotes =
+                    self.remote_hosts.iter().filter(move |remote| remote.is_ipv4() == local.is_ipv4());
+                remotes.map(move |remote| Way::Direct { socket, remote: *remote })
+            })
+            .collect();
+        for way in pairs {
+            self.open_direct(way, now);
+        }
+    }
+
+    fn open_direct(&mut self, way: Way, now: Instant) -> Option<PathId> {
+        if let Some((known, _)) = self.ways.iter().find(|(_, known)| **known == way) {
+            return Some(*known);
+        }
+        let direct = self.ways.values().filter(|way| matches!(way, Way::Direct { .. })).count();
+        if direct >= DIRECT_MAX { None } else { self.open_path(Route::Direct, way, now) }
+    }
+
+    fn push_event(&mut self, event: Event) {
+        if self.events.len() >= QUEUE_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+}
+
+fn as_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,114 @@
+//! Between the wire's words for candidates and reports and the session's.
+
+use std::net::{IpAddr, SocketAddr};
+
+use sha2::{Digest, Sha256};
+use tandem_proto::ids::ServiceKey;
+use tandem_proto::wire;
+
+use super::types::{Candidate, CandidateKind, Route};
+
+impl Candidate {
+    /// A candidate with ICE's recommended priority (RFC 8445 §5.1.2.1; one component, local preference 65535).
+    #[must_use]
+    pub fn new(kind: CandidateKind, addr: SocketAddr, relay: Option<ServiceKey>) -> Self {
+        let type_preference: u32 = match kind {
+            CandidateKind::Host => 126,
+            CandidateKind::ServerReflexive => 100,
+            CandidateKind::Relayed => 0,
+        };
+        Self { kind, addr, relay, priority: (type_preference << 24) | (65_535 << 8) | 255 }
+    }
+
+    /// As it is sent to the other end.
+    #[must_use]
+    pub fn to_wire(&self) -> wire::Candidate {
+        wire::Candidate {
+            kind: self.kind as u32,
+            address: match self.addr.ip() {
+                IpAddr::V4(ip) => ip.octets().to_vec(),
+                IpAddr::V6(ip) => ip.octets().to_vec(),
+            },
+            port: u32::from(self.addr.port()),
+            relay: self.relay.map(|key| key.as_bytes().to_vec()).unwrap_or_default(),
+            priority: self.priority,
+        }
+    }
+
+    /// Reads what the other end sent; `None` if it makes no sense.
+    #[must_use]
+    pub fn from_wire(candidate: &wire::Candidate) -> Option<Self> {
+        let ip = if let Ok(v4) = <[u8; 4]>::try_from(candidate.address.as_slice()) {
+            IpAddr::from(v4)
+        } else {
+            IpAddr::from(<[u8; 16]>::try_from(candidate.address.as_slice()).ok()?)
+        };
+        let port = u16::try_from(candidate.port).ok().filter(|port| *port != 0)?;
+        let (kind, relay) = match candidate.kind {
+            0 => (CandidateKind::Host, None),
+            1 => (CandidateKind::ServerReflexive, None),
+            2 => (CandidateKind::Relayed, Some(ServiceKey::try_from(candidate.relay.as_slice()).ok()?)),
+            _ => return None,
+        };
+        Some(Self { kind, addr: SocketAddr::new(ip, port), relay, priority: candidate.priority })
+    }
+}
+
+/// What both ends call a path in probes: 8 bytes, all zero for direct ones (spec/media.md, "Probes").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct PathName(pub(super) [u8; 8]);
+
+impl PathName {
+    pub(super) const DIRECT: Self = Self([0; 8]);
+
+    /// The first 8 bytes of SHA-256("tandem path 1" ‖ service key).
+    pub(super) fn of_relay(service: &ServiceKey) -> Self {
+        let digest = Sha256::new().chain_update(b"tandem path 1").chain_update(service.as_bytes()).finalize();
+        let mut name = [0; 8];
+        name.copy_from_slice(&digest[..8]);
+        Self(name)
+    }
+
+    pub(super) fn of(route: &Route) -> Self {
+        match route {
+            Route::Direct => Self::DIRECT,
+            Route::Relay { service, .. } => Self::of_relay(service),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_survive_the_wire() {
+        for (kind, relay) in
+            [(CandidateKind::Host, None), (CandidateKind::Relayed, Some(ServiceKey([7; 32])))]
+        {
+            for addr in ["127.0.0.1:9", "[2001:db8::1]:65535"] {
+                let candidate = Candidate::new(kind, addr.parse().unwrap(), relay);
+                assert_eq!(Candidate::from_wire(&candidate.to_wire()), Some(candidate));
+            }
+        }
+    }
+
+    #[test]
+    fn nonsense_candidates_are_refused() {
+        let good = Candidate::new(
+            CandidateKind::Relayed,
+            "198.18.0.1:5".parse().unwrap(),
+            Some(ServiceKey([1; 32])),
+        );
+        let good = good.to_wire();
+        for bad in [
+            wire::Candidate { port: 0, ..good.clone() },
+            wire::Candidate { port: 65_536, ..good.clone() },
+            wire::Candidate { kind: 3, ..good.clone() },
+            wire::Candidate { relay: vec![], ..good.clone() },
+            wire::Candidate { address: vec![1, 2, 3], ..good.clone() },
+        ] {
+            assert_eq!(Candidate::from_wire(&bad), None);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What comes in: from a socket, through a relay, to the path it came on, to a probe or to the media engine.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::credit::Sighting;
+use super::probe::{Probe, is_probe};
+use super::rtc::{is_dtls, is_sound, short_sequence};
+use super::types::{Event, PathId, SocketId};
+use super::{Session, Way};
+
+impl Session {
+    pub(super) fn take_packet(&mut self, socket: SocketId, from: SocketAddr, data: &[u8], now: Instant) {
+        if let Some(index) = self.legs.iter().position(|leg| leg.relay.owns(socket)) {
+            let mut inner = Vec::new();
+            let leg = &mut self.legs[index];
+            leg.relay.handle_packet(socket, from, data, now, &mut |datagram| inner.push(datagram.to_vec()));
+            // Before the channel is bound there is no path; what comes then is sent again by the other end.
+            let Some(path) = leg.path else { return };
+            for datagram in inner {
+                self.take_datagram(path, &datagram, now);
+            }
+        } else if self.hosts.iter().any(|host| host.socket == socket) {
+            match self.direct_path(Way::Direct { socket, remote: from }, data, now) {
+                Some(path) => self.take_datagram(path, data, now),
+                None => self.rejected += 1,
+            }
+        }
+    }
+
+    /// The direct path a datagram belongs to. One from an unknown address opens a path only with an authentic probe:
+    /// a peer-reflexive candidate (RFC 8445 §7.3.1.3).
+    fn direct_path(&mut self, way: Way, data: &[u8], now: Instant) -> Option<PathId> {
+        if let Some((path, _)) = self.ways.iter().find(|(_, known)| **known == way) {
+            return Some(*path);
+        }
+        Probe::decode(data, &self.local.ice_pwd)?;
+        self.open_direct(way, now)
+    }
+
+    fn take_datagram(&mut self, path: PathId, data: &[u8], now: Instant) {
+        if let Some(counts) = self.counts.get_mut(&path) {
+            counts.bytes_received += data.len() as u64;
+        }
+        if is_probe(data) {
+            self.take_probe(path, data, now);
+        } else if is_sound(data) {
+            self.take_sound(path, data, now);
+        } else if is_dtls(data) {
+            // The handshake has its own protection against copies.
+            self.engine.handle_packet(data, now);
+            self.drain_engine(now);
+        } else {
+            self.take_control(path, data, now);
+        }
+    }
+
+    fn take_probe(&mut self, path: PathId, data: &[u8], now: Instant) {
+        let expected = self.paths.get(path).map(|path| path.name);
+        let probe = Probe::decode(data, &self.local.ice_pwd);
+        let Some(probe) = probe.filter(|probe| Some(probe.name) == expected) else {
+            self.rejected += 1;
+            return;
+        };
+        if probe.sound_sequence != 0 {
+            self.arrivals.announced(probe.sound_sequence);
+        }
+        let answer = self.paths.probe_heard(path, &probe, now);
+        if let Some(counts) = self.counts.get_mut(&path) {
+            counts.first_heard.get_or_insert(now);
+        }
+        if answer {
+            self.send_probe(path, now);
+        }
+    }
+
+    /// SRTCP and the engine's own ICE checks: copies are dropped, since str0m has no replay check for SRTCP.
+    fn take_control(&mut self, path: PathId, data: &[u8], now: Instant) {
+        if self.seen_control.sight(data, path.0) == Sighting::New {
+            self.seen_control.accept(data, path.0);
+            self.engine.handle_packet(data, now);
+            self.drain_engine(now);
+        }
+    }
+
+    fn take_sound(&mut self, path: PathId, data: &[u8], now: Instant) {
+        if let Some(counts) = self.counts.get_mut(&path) {
+            counts.received += 1;
+        }
+        let short = short_sequence(data);
+        match self.seen_sound.sight(data, path.0) {
+            Sighting::Replay => self.arrivals.duplicates += 1,
+            Sighting::CopyNewToPath => {
+                self.arrivals.duplicates += 1;
+                let sequence = self.arrivals.extend(short);
+                self.credit(path, sequence, false, now);
+            }
+            Sighting::New => {
+                self.engine.handle_packet(data, now);
+                let authentic = self.drain_sound(short, now);
+                let Some(sequence) = authentic else {
+                    self.rejected += 1;
+                    return;
+                };
+                self.seen_sound.accept(data, path.0);
+                self.credit(path, sequence, true, now);
+            }
+        }
+    }
+
+    fn credit(&mut self, path: PathId, sequence: u64, new: bool, now: Instant) {
+        let began = self.began;
+        if let Some(counts) = self.counts.get_mut(&path) {
+            counts.sound_credited(began, now);
+            counts.first_heard.get_or_insert(now);
+        }
+        self.paths.sound_heard(path, sequence, new, now);
+    }
+
+    /// Hands one authentic packet of sound on.
+    pub(super) fn deliver(&mut self, sequence: u64, rtp_time: u32, payload: Vec<u8>, now: Instant) {
+        if self.arrivals.received() == 0 {
+            self.push_event(Event::FirstMedia);
+        }
+        self.arrivals.arrived(sequence, now);
+        self.push_event(Event::Opus { seq: sequence, rtp_time, payload, arrival: now });
+    }
+}

@@ -1,0 +1,506 @@
+//! The path set: which paths the sound takes. Pure policy: it sees what was heard and says where to send.
+//!
+//! Each end decides for itself where it sends, from what it hears and from what the other end says it hears. The
+//! controlled end follows the controlling end's choice while that choice works for it, so both leave a dead path.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::path::{Path, SILENT, age_ms};
+use super::probe::{Entry, MAX_ENTRIES, NEVER, Probe};
+use super::types::{PathId, Redundancy, Route};
+
+/// Sound that stops for this long, three packets, may have lost its path. Wrong guesses cost two seconds of copies.
+pub(super) const SOUND_SUSPECT: Duration = Duration::from_millis(60);
+/// The same judged by the other end; a little less, since its clock ran while the word was on its way.
+const SOUND_SUSPECT_TOLD: Duration = Duration::from_millis(55);
+/// `auto` mirrors this long from the start (DESIGN §7).
+const MIRROR_FIRST: Duration = Duration::from_secs(10);
+/// How long a silent path keeps the mirror on.
+const HOLD_SILENT: Duration = Duration::from_secs(2);
+/// How long a lossy path keeps the mirror on.
+const HOLD_LOSSY: Duration = Duration::from_secs(5);
+/// Two packets in a hundred are ordinary; more is lossy.
+const LOSSY_PERMILLE: u16 = 30;
+/// One probe this often on each path (DESIGN §7).
+const PROBE: Duration = Duration::from_millis(200);
+/// The same while a path is being checked, for its first second (RFC 8445 §14.2: at least 50 ms apart).
+const PROBE_CHECKING: Duration = Duration::from_millis(50);
+/// The same on paths that have long been silent.
+const PROBE_SLOW: Duration = Duration::from_secs(1);
+/// A path silent this long is probed slowly.
+const LONG_SILENT: Duration = Duration::from_secs(20);
+/// No path usable for this long: the call needs other relays. 600 ms after the last packet.
+const ALL_SILENT: Duration = Duration::from_millis(150);
+/// The same before anything has ever passed.
+const ALL_SILENT_FIRST: Duration = Duration::from_millis(2500);
+const ALL_SILENT_REPEAT: Duration = Duration::from_secs(2);
+/// A direct path must have worked this long before a relayed one is left for it.
+const DIRECT_PROVEN: Duration = Duration::from_secs(1);
+/// Paths of one session, dead ones included.
+pub(super) const MAX_PATHS: usize = 32;
+
+/// What the policy wants told or done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Decision {
+    PrimaryChanged {
+        from: Option<PathId>,
+        to: PathId,
+        why: &'static str,
+    },
+    MirroringChanged {
+        on: bool,
+        second: Option<PathId>,
+        why: &'static str,
+    },
+    /// Send again what was sent within this time before now: it may be lost.
+    Resend {
+        back: Duration,
+    },
+    /// Which paths are heard has changed.
+    ReportChanged,
+    AllSilent,
+    Recovered,
+}
+
+#[derive(Debug)]
+pub(super) struct PathSet {
+    redundancy: Redundancy,
+    controlling: bool,
+    paths: BTreeMap<PathId, Path>,
+    primary: Option<PathId>,
+    second: Option<PathId>,
+    mirroring: bool,
+    connected_at: Option<Instant>,
+    trouble: Option<(Instant, &'static str)>,
+    sound_in: SoundFlow,
+    sound_out: SoundFlow,
+    /// Since when no path is usable, and when that is to be told (again).
+    silent: Option<Silence>,
+    last_report_in: u32,
+    decisions: Vec<Decision>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    tell_at: Instant,
+    told: bool,
+}
+
+/// Whether sound flows steadily, one packet each 20 ms.
+#[derive(Debug, Default, Clone, Copy)]
+struct SoundFlow {
+    last: Option<Instant>,
+    steady: u8,
+}
+
+impl SoundFlow {
+    fn packet(&mut self, now: Instant) {
+        let in_step = self.last.is_some_and(|last| now.saturating_duration_since(last) < SOUND_SUSPECT);
+        self.steady = if in_step { self.steady.saturating_add(1) } else { 1 };
+        self.last = Some(now);
+    }
+
+    fn flowing(&self) -> bool {
+        self.steady >= 3
+    }
+}
+
+impl PathSet {
+    pub(super) fn new(redundancy: Redundancy, controlling: bool) -> Self {
+        Self {
+            redundancy,
+            controlling,
+            paths: BTreeMap::new(),
+            primary: None,
+            second: None,
+            mirroring: false,
+            connected_at: None,
+            trouble: None,
+            sound_in: SoundFlow::default(),
+            sound_out: SoundFlow::default(),
+            silent: None,
+            last_report_in: 0,
+            decisions: Vec::new(),
+        }
+    }
+
+    // ---- what happened ---------------------------------------------------------------------------------------
+
+    /// A path can carry packets now; whether they arrive is to be seen. `false` if there are too many.
+    pub(super) fn opened(&mut self, id: PathId, route: Route, now: Instant) -> bool {
+        if self.paths.len() >= MAX_PATHS {
+            return false;
+        }
+        self.paths.insert(id, Path::new(route, now));
+        if self.silent.is_none() && self.primary.is_none() {
+            self.silent = Some(Silence { tell_at: now + ALL_SILENT_FIRST, told: false });
+        }
+        true
+    }
+
+    /// The path's socket or relay is gone.
+    pub(super) fn closed(&mut self, id: PathId, now: Instant) {
+        if let Some(path) = self.paths.get_mut(&id) {
+            path.closed = true;
+            self.reconsider(now);
+        }
+    }
+
+    pub(super) fn connected(&mut self, now: Instant) {
+        self.connected_at.get_or_insert(now);
+        self.reconsider(now);
+    }
+
+    /// An authentic probe came. Returns whether one should go back at once.
+    pub(super) fn probe_heard(&mut self, id: PathId, probe: &Probe, now: Instant) -> bool {
+        let Some(path) = self.paths.get_mut(&id) else { return false };
+        if path.closed || !path.probe_heard(probe.sequence, now) {
+            return false;
+        }
+        if probe.echo != 0 {
+            path.echoed(probe.echo, Duration::from_millis(probe.echo_delay_ms.into()), now);
+        }
+        let answer = probe.answer || path.validated_at.is_none();
+        let (name, primary) = (path.name, probe.primary);
+        if primary {
+            for path in self.paths.values_mut() {
+                path.peer_primary = path.name == name;
+            }
+        }
+        if probe.sequence > self.last_report_in {
+            self.last_report_in = probe.sequence;
+            self.take_entries(&probe.entries);
+            self.take_sound_age(probe, now);
+        }
+        self.reconsider(now);
+        answer
+    }
+
+    /// The other end's word by way of signalling: what it hears (by path name).
+    pub(super) fn told(&mut self, entries: &[Entry], now: Instant) {
+        self.take_entries(entries);
+        self.reconsider(now);
+    }
+
+    /// An authentic packet of sound came on this path, or the path's first copy of one. `new` if on no path before.
+    pub(super) fn sound_heard(&mut self, id: PathId, sequence: u64, new: bool, now: Instant) {
+        if let Some(path) = self.paths.get_mut(&id) {
+            path.credit_sound(sequence, now);
+        }
+        if new {
+            self.sound_in.packet(now);
+        }
+        self.reconsider(now);
+    }
+
+    /// Something says that this path may be dead, but not for certain (an ICMP message anybody can forge).
+    pub(super) fn doubt(&mut self, id: PathId, now: Instant) {
+        let fresh = self.trouble.is_none_or(|(until, _)| until < now + HOLD_SILENT / 2);
+        if self.primary == Some(id) && fresh {
+            self.suspect(now, SOUND_SUSPECT, "the relay in use was reported unreachable");
+            self.tell_all(now);
+            self.reconsider(now);
+        }
+    }
+
+    pub(super) fn sound_sent(&mut self, now: Instant) {
+        self.sound_out.packet(now);
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.sound_in.flowing() && self.sound_deadline().is_some_and(|at| now >= at) {
+            self.sound_in.steady = 0;
+            self.suspect(now, 2 * SOUND_SUSPECT, "no sound comes in");
+            self.tell_all(now);
+        }
+        self.reconsider(now);
+    }
+
+    // ---- what to do ------------------------------------------------------------------------------------------
+
+    /// The paths for a packet of sound, best first; empty before any path is valid.
+    pub(super) fn route(&self) -> Vec<PathId> {
+        let Some(primary) = self.primary else { return Vec::new() };
+        let mut route = vec![primary];
+        if self.mirroring {
+            route.extend(self.second);
+        }
+        if self.redundancy != Redundancy::Off && self.silent.is_some() {
+            // Nothing is known to pass: try all that ever did.
+            route.extend(self.valid().filter(|id| *id != primary && Some(*id) != self.second).take(3));
+        }
+        route
+    }
+
+    /// All paths that have been valid and are not closed: for DTLS and ICE, which are rare and must get through.
+    pub(super) fn valid(&self) -> impl Iterator<Item = PathId> + '_ {
+        let valid = |path: &Path| !path.closed && path.validated_at.is_some();
+        self.paths.iter().filter(move |(_, path)| valid(path)).map(|(id, _)| *id)
+    }
+
+    pub(super) fn primary(&self) -> Option<PathId> {
+        self.primary
+    }
+
+    /// The second path, while sound is mirrored on it.
+    pub(super) fn mirror(&self) -> Option<PathId> {
+        self.second.filter(|_| self.mirroring)
+    }
+
+    pub(super) fn get(&self, id: PathId) -> Option<&Path> {
+        self.paths.get(&id)
+    }
+
+    pub(super) fn decisions(&mut self) -> Vec<Decision> {
+        std::mem::take(&mut self.decisions)
+    }
+
+    /// Paths on which a probe is due.
+    pub(super) fn due_probes(&self, now: Instant) -> Vec<PathId> {
+        self.paths
+            .iter()
+            .filter(|(_, path)| !path.closed && path.next_probe <= now)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// What the next probe on this path says, its sequence number and the sound's excepted. Notes that it leaves.
+    pub(super) fn compose_probe(&mut self, id: PathId, sequence: u32, now: Instant) -> Option<Probe> {
+        let entries = self.entries(now);
+        let interval = self.probe_interval(id, now);
+        let primary = self.primary == Some(id);
+        let sound =
+            self.sound_out.last.is_some_and(|at| now.saturating_duration_since(at) < 2 * PROBE_CHECKING);
+        let sound_age_ms = age_ms(self.sound_in.last, now);
+        let path = self.paths.get_mut(&id)?;
+        let (echo, echo_delay_ms) = path.echo(now);
+        path.probe_sent(sequence, now);
+        path.next_probe = now + interval;
+        let answer = path.validated_at.is_none();
+        let name = path.name;
+        Some(Probe {
+            sequence,
+            name,
+            primary,
+            answer,
+            sound,
+            echo,
+            echo_delay_ms,
+            sound_age_ms,
+            sound_sequence: 0,
+            entries,
+        })
+    }
+
+    /// What is heard on each path.
+    pub(super) fn entries(&self, now: Instant) -> Vec<Entry> {
+        let open = self.paths.values().rev().filter(|path| !path.closed);
+        open.take(MAX_ENTRIES)
+            .map(|path| Entry {
+                name: path.name,
+                age_ms: age_ms(path.last_heard, now),
+                lost_permille: path.lost_permille(now),
+            })
+            .collect()
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let open = || self.paths.values().filter(|path| !path.closed);
+        let probes = open().map(|path| path.next_probe);
+        let silences =
+            open().filter(|path| path.told_heard).filter_map(|path| path.last_heard.map(|at| at + SILENT));
+        let mirror_end =
+            [self.trouble.map(|(until, _)| until), self.connected_at.map(|at| at + MIRROR_FIRST)];
+        let mirror_end = mirror_end
+            .into_iter()
+            .flatten()
+            .filter(|_| self.mirroring && self.redundancy == Redundancy::Auto)
+            .max();
+        let sound = self.sound_deadline().filter(|_| self.sound_in.flowing());
+        let all = self.silent.map(|silence| silence.tell_at);
+        probes.chain(silences).chain(mirror_end).chain(sound).chain(all).min()
+    }
+
+    // ---- how it decides --------------------------------------------------------------------------------------
+
+    fn sound_deadline(&self) -> Option<Instant> {
+        self.sound_in.last.map(|last| last + SOUND_SUSPECT)
+    }
+
+    fn take_entries(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            for path in self.paths.values_mut().filter(|path| path.name == entry.name) {
+                path.peer_age = Some(match entry.age_ms {
+                    NEVER => Duration::MAX,
+                    ms => Duration::from_millis(ms.into()),
+                });
+                path.peer_lost_permille = entry.lost_permille;
+            }
+        }
+    }
+
+    /// The other end says for how long it has heard no sound: if we were sending, it was lost on the way.
+    fn take_sound_age(&mut self, probe: &Probe, now: Instant) {
+        let age = Duration::from_millis(probe.sound_age_ms.into());
+        if probe.sound_age_ms == NEVER || age < SOUND_SUSPECT_TOLD || !self.sound_out.flowing() {
+            return;
+        }
+        let Some(last) = self.sound_out.last else { return };
+        if now.saturating_duration_since(last) < SOUND_SUSPECT {
+            let round_trip = self.paths.values().filter_map(|path| path.round_trip).max().unwrap_or_default();
+            self.suspect(now, (age + round_trip).min(SILENT), "the other end hears no sound");
+        }
+    }
+
+    fn suspect(&mut self, now: Instant, back: Duration, why: &'static str) {
+        if self.redundancy == Redundancy::Off {
+            return;
+        }
+        self.hold(now + HOLD_SILENT, why);
+        self.decisions.push(Decision::Resend { back });
+    }
+
+    fn hold(&mut self, until: Instant, why: &'static str) {
+        if self.trouble.is_none_or(|(old, _)| old < until) {
+            self.trouble = Some((until, why));
+        }
+    }
+
+    /// Lets a probe leave on every path at once.
+    fn tell_all(&mut self, now: Instant) {
+        for path in self.paths.values_mut() {
+            path.next_probe = path.next_probe.min(now);
+        }
+    }
+
+    /// Puts everything that follows from what is known in order again.
+    fn reconsider(&mut self, now: Instant) {
+        self.note_heard(now);
+        self.choose_primary(now);
+        self.choose_mirror(now);
+        self.note_silence(now);
+    }
+
+    fn note_heard(&mut self, now: Instant) {
+        let mut changed = false;
+        for path in self.paths.values_mut().filter(|path| !path.closed) {
+            let heard = path.heard(now);
+            changed |= heard != path.told_heard;
+            path.told_heard = heard;
+        }
+        if changed {
+            self.tell_all(now);
+            self.decisions.push(Decision::ReportChanged);
+        }
+    }
+
+    fn choose_primary(&mut self, now: Instant) {
+        let Some(best) = self.best(now, |_| true) else { return };
+        let current = self.primary.and_then(|id| self.paths.get(&id));
+        let candidate = &self.paths[&best];
+        let why = match current {
+            None => "the first path that works",
+            Some(path) if path.closed => "the path before was closed",
+            Some(path) if !path.heard(now) => "the path before fell silent",
+            Some(path) if !path.usable(now) => "the other end no longer hears the path before",
+            Some(path) if candidate.route == Route::Direct && path.route != Route::Direct => {
+                "a direct path works"
+            }
+            Some(path) if !self.controlling && candidate.peer_primary && !path.peer_primary => {
+                "the other end chose it"
+            }
+            Some(_) => return,
+        };
+        if self.primary == Some(best) {
+            return;
+        }
+        let closed = current.is_some_and(|path| path.closed);
+        let from = self.primary.replace(best);
+        if closed && self.redundancy != Redundancy::Off {
+            self.decisions.push(Decision::Resend { back: SILENT / 2 });
+        }
+        if from.is_some_and(|from| self.paths.get(&from).is_none_or(|path| !path.usable(now))) {
+            self.hold(now + HOLD_SILENT, why);
+        }
+        self.decisions.push(Decision::PrimaryChanged { from, to: best, why });
+        self.tell_all(now);
+    }
+
+    /// The best usable path that passes the filter.
+    fn best(&self, now: Instant, filter: impl Fn(&Path) -> bool) -> Option<PathId> {
+        let usable = self.paths.iter().filter(|(_, path)| path.usable(now) && filter(path));
+        usable.min_by_key(|(id, path)| self.rank(**id, path, now)).map(|(id, _)| *id)
+    }
+
+    /// Lower is better: proven direct, then the controlling end's choice, the one in use, UDP, the shorter way.
+    fn rank(&self, id: PathId, path: &Path, now: Instant) -> (u8, bool, bool, u128, PathId) {
+        let proven = path.validated_at.is_some_and(|at| now.saturating_duration_since(at) >= DIRECT_PROVEN);
+        let class = match path.route {
+            Route::Direct if proven || self.primary.is_none() => 0,
+            Route::Direct | Route::Relay { tcp: false, .. } => 1,
+            Route::Relay { tcp: true, .. } => 2,
+        };
+        let follows = !self.controlling && path.peer_primary;
+        let round_trip_ms = path.round_trip.unwrap_or_default().as_millis() / 10;
+        (class, !follows, self.primary != Some(id), round_trip_ms, id)
+    }
+
+    fn choose_mirror(&mut self, now: Instant) {
+        let Some(primary) = self.primary.and_then(|id| self.paths.get(&id)) else { return };
+        if primary.peer_lost_permille > LOSSY_PERMILLE && self.sound_out.flowing() {
+            self.hold(now + HOLD_LOSSY, "the path in use loses packets");
+        }
+        self.second = self.choose_second(now);
+        let trouble = self.trouble.filter(|(until, _)| now < *until);
+        let first = self.connected_at.is_some_and(|at| now.saturating_duration_since(at) < MIRROR_FIRST);
+        let (wanted, why) = match (self.redundancy, trouble) {
+            (Redundancy::Always, _) => (true, "asked for"),
+            (Redundancy::Off, _) => (false, "not wanted"),
+            (Redundancy::Auto, _) if first => (true, "the call has just begun"),
+            (Redundancy::Auto, Some((_, why))) => (true, why),
+            (Redundancy::Auto, None) => (false, "the path in use has been good for a while"),
+        };
+        let on = wanted && self.second.is_some();
+        if on != self.mirroring {
+            self.mirroring = on;
+            self.decisions.push(Decision::MirroringChanged { on, second: self.second, why });
+        }
+    }
+
+    /// A path of another fate than the primary's: the present one while it works, else the best, else any valid one.
+    fn choose_second(&self, now: Instant) -> Option<PathId> {
+        let primary = self.primary.and_then(|id| self.paths.get(&id))?;
+        let other = |path: &Path| !path.shares_fate(primary);
+        let present =
+            self.second.filter(|id| self.paths.get(id).is_some_and(|path| other(path) && path.usable(now)));
+        let any = || self.valid().find(|id| self.paths.get(id).is_some_and(other));
+        present.or_else(|| self.best(now, other)).or_else(any)
+    }
+
+    fn note_silence(&mut self, now: Instant) {
+        if self.paths.values().any(|path| path.usable(now)) {
+            if self.silent.take().is_some_and(|silence| silence.told) {
+                self.decisions.push(Decision::Recovered);
+            }
+            return;
+        }
+        if self.primary.is_none() && self.silent.is_none() {
+            return;
+        }
+        let silence = self.silent.get_or_insert(Silence { tell_at: now + ALL_SILENT, told: false });
+        if now >= silence.tell_at {
+            *silence = Silence { tell_at: now + ALL_SILENT_REPEAT, told: true };
+            self.decisions.push(Decision::AllSilent);
+        }
+    }
+
+    fn probe_interval(&self, id: PathId, now: Instant) -> Duration {
+        let Some(path) = self.paths.get(&id) else { return PROBE_SLOW };
+        let since = |at: Instant| now.saturating_duration_since(at);
+        if path.validated_at.is_none() {
+            return if since(path.opened_at) < PROBE_SLOW { PROBE_CHECKING } else { PROBE };
+        }
+        if path.last_heard.is_some_and(|at| since(at) > LONG_SILENT) { PROBE_SLOW } else { PROBE }
+    }
+}

@@ -1,0 +1,255 @@
+//! What a driver gives a session and gets from it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use tandem_proto::ids::ServiceKey;
+use tandem_proto::wire;
+
+/// How much of the sound is sent twice (DESIGN §7, "Failover").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Redundancy {
+    /// Twice for the first 10 s and whenever a path is lossy or silent; else one path, the second kept warm.
+    #[default]
+    Auto,
+    /// Every packet on two paths.
+    Always,
+    /// Never; a dead path is left once it is known to be dead.
+    Off,
+}
+
+/// What a session is made with.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// The caller controls: it opens DTLS, and the other side follows its choice of path.
+    pub controlling: bool,
+    pub redundancy: Redundancy,
+    /// SSRC of the sound this side sends; 0 is replaced by 1.
+    pub ssrc: u32,
+    /// Random, secret, a fresh one for each session: keys the table of packets seen.
+    pub seed: u64,
+}
+
+/// One socket a session asked for; never used again within the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u32);
+
+/// Why a UDP socket is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketPurpose {
+    /// To speak TURN with this relay.
+    Relay(ServiceKey),
+    /// To speak with the other end directly.
+    Host,
+}
+
+/// What kind of socket is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketKind {
+    /// A UDP socket on a free port of `bind`, or of whichever address reaches `toward`.
+    Udp { bind: Option<IpAddr>, toward: Option<SocketAddr>, purpose: SocketPurpose },
+    /// A TCP connection to a relay, `TCP_NODELAY` set.
+    Tcp { connect: SocketAddr, relay: ServiceKey },
+}
+
+/// What the driver is to do with sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SocketCommand {
+    /// Open one, then call `handle_socket`, or `handle_socket_closed` if it fails.
+    Open { id: SocketId, kind: SocketKind },
+    /// Send what was handed over before, then close it. Nothing about it needs to be told any more.
+    Close { id: SocketId },
+}
+
+/// Bytes to send: a datagram on UDP, a piece of the stream on TCP (`to` is the connection's far end).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    pub socket: SocketId,
+    pub to: SocketAddr,
+    pub data: Vec<u8>,
+}
+
+/// A grant on one relay, as the node got it from that supernode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayAccess {
+    pub service: ServiceKey,
+    /// Where it speaks TURN over UDP.
+    pub udp: Option<SocketAddr>,
+    /// Where it speaks TURN over TCP; raced when UDP has not answered within 500 ms.
+    pub tcp: Option<SocketAddr>,
+    pub username: String,
+    pub password: String,
+}
+
+/// ICE's kind of a candidate (RFC 8445 §5.1.1), numbered as on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CandidateKind {
+    Host = 0,
+    ServerReflexive = 1,
+    Relayed = 2,
+}
+
+/// One address at which this end or the other can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    pub kind: CandidateKind,
+    pub addr: SocketAddr,
+    /// The relay that owns the address; only for [`CandidateKind::Relayed`].
+    pub relay: Option<ServiceKey>,
+    pub priority: u32,
+}
+
+/// What a path goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Route {
+    /// Straight between the two ends.
+    Direct,
+    /// Through this relay, reached over UDP or TCP.
+    Relay { service: ServiceKey, tcp: bool },
+}
+
+/// Names one path within a session; counts up, never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathId(pub u32);
+
+/// What a session tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A new address of this end, to be sent to the other end.
+    LocalCandidate(Candidate),
+    /// DTLS is done: sound can be sent.
+    Connected,
+    /// The first packet of sound came.
+    FirstMedia,
+    /// One Opus packet, each sequence number once, in order of arrival.
+    Opus { seq: u64, rtp_time: u32, payload: Vec<u8>, arrival: Instant },
+    /// Sound leaves on another path now. `why` is a sentence for people.
+    PathChanged { from: Option<PathId>, to: PathId, route: Route, why: String },
+    /// Sound is sent on a second path, or no longer is. `why` is a sentence for people.
+    Mirroring { on: bool, second: Option<PathId>, why: String },
+    /// Which paths are heard has changed; send it by signalling. It was sent in-band on all paths already.
+    PathReport(wire::PathReport),
+    /// This relay cannot be used, or no longer. The session goes on with the others.
+    RelayFailed { relay: ServiceKey, reason: String },
+    /// Nothing passes on any path: get grants on other supernodes and `add_relay` them. Told again every 2 s while true.
+    AllPathsSilent,
+    /// Sound can pass again after `AllPathsSilent`.
+    PathsRecovered,
+    /// The session has ended and cannot be used again. `reason` is a sentence for people.
+    Closed { reason: String },
+}
+
+/// Counts of one session. Times are milliseconds since the session began.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SessionStats {
+    /// Packets of sound handed to [`super::Session::send_opus`] and sent, each counted once.
+    pub packets_sent: u64,
+    /// Distinct sequence numbers that came.
+    pub packets_received: u64,
+    /// Sequence numbers between the first and the highest one received that came on no path.
+    pub packets_lost: u64,
+    /// Sequence numbers the other end says it has sent beyond the highest received.
+    pub tail_missing: u64,
+    /// Copies of packets that had come already.
+    pub duplicates: u64,
+    /// Datagrams dropped: not authentic, or not for us.
+    pub rejected: u64,
+    /// Longest time between the arrivals of two distinct sequence numbers.
+    pub longest_gap_ms: f64,
+    /// When that gap ended.
+    pub longest_gap_at_ms: u64,
+    /// When the first packet of sound came.
+    pub first_media_ms: Option<u64>,
+    pub connected_ms: Option<u64>,
+    /// Whether sound is sent on two paths now.
+    pub mirroring: bool,
+    pub paths: Vec<PathStats>,
+}
+
+/// How a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PathState {
+    /// No authentic round trip yet.
+    Checking,
+    /// Heard, and the other end hears us on it.
+    Good,
+    /// Silent in one direction or in both.
+    Silent,
+    /// Its socket or relay is gone.
+    Closed,
+}
+
+/// Counts of one path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PathStats {
+    pub id: PathId,
+    pub route: Route,
+    pub state: PathState,
+    /// Packets of sound sent on it, copies included.
+    pub sent: u64,
+    /// Packets of sound that came on it, copies included, authentic or not.
+    pub received: u64,
+    /// Those of them that were authentic and new to this path.
+    pub credited: u64,
+    /// Datagrams and bytes of any kind, without IP, UDP and TURN headers.
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    pub first_heard_ms: Option<u64>,
+    pub last_heard_ms: Option<u64>,
+    pub last_sent_ms: Option<u64>,
+    pub round_trip_ms: Option<f64>,
+    /// Sound is sent on it first.
+    pub primary: bool,
+    /// Sound is sent on it as a copy.
+    pub mirroring: bool,
+}
+
+/// One path's packets over time, for the picture of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PathSeries {
+    pub id: PathId,
+    pub route: Route,
+    /// Milliseconds a bucket.
+    pub bucket_ms: u32,
+    /// Start of the first bucket, milliseconds since the session began.
+    pub start_ms: u64,
+    /// Packets of sound sent in each bucket.
+    pub sent: Vec<u16>,
+    /// Packets of sound credited in each bucket.
+    pub received: Vec<u16>,
+}
+
+/// The other end's description cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DescriptionError {
+    #[error("the other end's media fingerprint has {0} bytes instead of 32")]
+    Fingerprint(usize),
+    #[error("the other end's ICE user name or password is missing, too short or too long")]
+    Credentials,
+    #[error("the other end was described already, and differently")]
+    AlreadySet,
+    #[error("the media engine refused the description: {0}")]
+    Engine(String),
+}
+
+/// Sound could not be sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    #[error("the call is not connected yet")]
+    NotConnected,
+    #[error("the packet has {0} bytes; at most 1275 fit (RFC 6716 §3.4)")]
+    TooLong(usize),
+    #[error("the session has ended")]
+    Closed,
+}
+
+/// A relay could not be added.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddRelayError {
+    #[error("this relay is in use already")]
+    Duplicate,
+    #[error("the relay has no address that can be used")]
+    NoAddress,
+    #[error("a call uses at most {0} relays")]
+    TooMany(usize),
+}
