@@ -133,7 +133,12 @@ pub(super) fn both_transports(address: SocketAddr) -> [Multiaddr; 2] {
 
 /// The addresses of a supernode that can be dialled: exactly `/ip/udp/quic-v1` or `/ip/tcp`, nothing that leads on.
 pub(super) fn dialable(addresses: &[Vec<u8>]) -> Vec<Multiaddr> {
-    addresses.iter().take(8).filter_map(|bytes| Multiaddr::try_from(bytes.clone()).ok()).filter(is_plain).collect()
+    addresses
+        .iter()
+        .take(8)
+        .filter_map(|bytes| Multiaddr::try_from(bytes.clone()).ok())
+        .filter(is_plain)
+        .collect()
 }
 
 pub(super) fn is_plain(address: &Multiaddr) -> bool {

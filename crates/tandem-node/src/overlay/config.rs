@@ -48,7 +48,10 @@ impl DeviceConfig {
 
 impl std::fmt::Debug for DeviceConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeviceConfig").field("network", &self.network).field("bind", &self.bind).finish_non_exhaustive()
+        f.debug_struct("DeviceConfig")
+            .field("network", &self.network)
+            .field("bind", &self.bind)
+            .finish_non_exhaustive()
     }
 }
 
@@ -68,7 +71,12 @@ pub struct ServiceConfig {
 impl ServiceConfig {
     /// The usual limits, listening and reachable at `listen`.
     #[must_use]
-    pub fn new(secret: ServiceSecret, network: NetworkId, listen: SocketAddr, public: PublicAddresses) -> Self {
+    pub fn new(
+        secret: ServiceSecret,
+        network: NetworkId,
+        listen: SocketAddr,
+        public: PublicAddresses,
+    ) -> Self {
         Self { secret, network, listen, external: Vec::new(), limits: ServiceLimits::default(), public }
     }
 }

@@ -94,7 +94,11 @@ impl Connections {
 
 impl Connection {
     fn path_text(&self) -> String {
-        if self.point.is_relayed() { self.path().to_string() } else { self.point.get_remote_address().to_string() }
+        if self.point.is_relayed() {
+            self.path().to_string()
+        } else {
+            self.point.get_remote_address().to_string()
+        }
     }
 }
 

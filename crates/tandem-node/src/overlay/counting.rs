@@ -67,7 +67,8 @@ fn same_point(a: &ConnectedPoint, b: &ConnectedPoint) -> bool {
         }
         address
     };
-    a.is_dialer() == b.is_dialer() && (a.get_remote_address() == b.get_remote_address() || plain(a) == plain(b))
+    a.is_dialer() == b.is_dialer()
+        && (a.get_remote_address() == b.get_remote_address() || plain(a) == plain(b))
 }
 
 struct CountingMuxer {
@@ -110,7 +111,11 @@ struct CountedStream {
 }
 
 impl AsyncRead for CountedStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let read = std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         self.counters.received.fetch_add(read as u64, Ordering::Relaxed);
         Poll::Ready(Ok(read))

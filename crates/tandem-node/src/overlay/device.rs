@@ -99,7 +99,10 @@ enum HomeState {
     /// Waits for the connection.
     Linking,
     Opening(ConnectionId),
-    Open { number: u64, writer: StreamWriter<HomeFrame> },
+    Open {
+        number: u64,
+        writer: StreamWriter<HomeFrame>,
+    },
 }
 
 struct Signal {
@@ -248,7 +251,8 @@ impl Device {
             return;
         };
         let circuit = circuit_address(address, relay).with(Protocol::P2p(device));
-        let opts = DialOpts::peer_id(device).condition(PeerCondition::Always).addresses(vec![circuit]).build();
+        let opts =
+            DialOpts::peer_id(device).condition(PeerCondition::Always).addresses(vec![circuit]).build();
         let id = opts.connection_id();
         self.races.dialing(request, &relay, id);
         if let Err(error) = self.swarm.dial(opts) {
@@ -293,7 +297,8 @@ impl Device {
             self.outbox.push_back(DeviceEvent::HomeClosed { service, reason });
             return;
         };
-        let home = self.homes.entry(service).or_insert(Home { peer, stream: HomeState::None, reservation: None });
+        let home =
+            self.homes.entry(service).or_insert(Home { peer, stream: HomeState::None, reservation: None });
         if !matches!(home.stream, HomeState::None) {
             return; // its answer is coming, or came
         }
@@ -559,7 +564,8 @@ impl Device {
                 }
                 let signal = self.start_signal(connection, won.device, stream);
                 let via = key_of(&won.relay).map(ServiceKey);
-                let event = DeviceEvent::SignalOpened { request: won.request, signal, device: won.device, via };
+                let event =
+                    DeviceEvent::SignalOpened { request: won.request, signal, device: won.device, via };
                 self.outbox.push_back(event);
             }
             StreamsEvent::Outbound { connection, result: Err(error), .. } => {
@@ -598,7 +604,12 @@ impl Device {
         self.outbox.push_back(DeviceEvent::SignalIncoming { signal, device, via });
     }
 
-    fn start_signal(&mut self, connection: ConnectionId, device: DeviceKey, stream: libp2p::Stream) -> SignalId {
+    fn start_signal(
+        &mut self,
+        connection: ConnectionId,
+        device: DeviceKey,
+        stream: libp2p::Stream,
+    ) -> SignalId {
         let signal = SignalId(self.next_number());
         let writer = stream_task::start(signal, stream, self.probe, self.signal_reports.clone());
         self.signals.insert(signal, Signal { connection, device, writer: Some(writer) });
@@ -632,10 +643,9 @@ impl Device {
 fn bind(swarm: &mut Swarm<Behaviour>, config: &DeviceConfig) -> Result<(), StartError> {
     let Some(ip) = config.bind else { return Ok(()) };
     for address in super::address::both_transports((ip, 0).into()) {
-        swarm.listen_on(address).map_err(|error| StartError::Listen {
-            address: ip.to_string(),
-            reason: error.to_string(),
-        })?;
+        swarm
+            .listen_on(address)
+            .map_err(|error| StartError::Listen { address: ip.to_string(), reason: error.to_string() })?;
     }
     Ok(())
 }

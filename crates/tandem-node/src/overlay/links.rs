@@ -75,7 +75,9 @@ impl Links {
             Some(Link::Connected(id, address)) => return Wanted::Connected(*id, address.clone()),
             Some(Link::Connecting(_)) => return Wanted::Pending,
             None if addresses.is_empty() => return Wanted::Refused("none of its addresses can be dialled"),
-            None if self.links.len() >= LINKS_MAX => return Wanted::Refused("too many connections are being made"),
+            None if self.links.len() >= LINKS_MAX => {
+                return Wanted::Refused("too many connections are being made");
+            }
             None => {}
         }
         let last = match self.preferred {
@@ -195,7 +197,8 @@ mod tests {
 
     #[test]
     fn the_second_transport_follows_and_the_first_to_connect_wins() {
-        let (mut links, peer, now) = (Links::new(PreferredTransport::Tcp, STAGGER), PeerId::random(), Instant::now());
+        let (mut links, peer, now) =
+            (Links::new(PreferredTransport::Tcp, STAGGER), PeerId::random(), Instant::now());
         assert_eq!(links.want(peer, addresses(), now), Wanted::Pending);
         assert_eq!(links.poll(now), Some(LinkAction::Dial(peer, addresses()[1].clone())));
         links.dialing(&peer, id(1));
@@ -213,7 +216,8 @@ mod tests {
 
     #[test]
     fn a_refused_address_gives_way_at_once() {
-        let (mut links, peer, now) = (Links::new(PreferredTransport::Quic, STAGGER), PeerId::random(), Instant::now());
+        let (mut links, peer, now) =
+            (Links::new(PreferredTransport::Quic, STAGGER), PeerId::random(), Instant::now());
         assert_eq!(links.want(peer, addresses(), now), Wanted::Pending);
         assert_eq!(links.poll(now), Some(LinkAction::Dial(peer, addresses()[0].clone())));
         links.dialing(&peer, id(1));
@@ -227,7 +231,8 @@ mod tests {
 
     #[test]
     fn silence_ends_in_failure() {
-        let (mut links, peer, now) = (Links::new(PreferredTransport::Tcp, STAGGER), PeerId::random(), Instant::now());
+        let (mut links, peer, now) =
+            (Links::new(PreferredTransport::Tcp, STAGGER), PeerId::random(), Instant::now());
         assert_eq!(links.want(peer, addresses(), now), Wanted::Pending);
         for n in [1, 2] {
             assert!(matches!(links.poll(now + STAGGER), Some(LinkAction::Dial(..))));

@@ -9,8 +9,12 @@ mod config;
 mod connections;
 mod counting;
 mod device;
+mod directory;
 mod links;
+mod public_only;
 mod race;
+mod record_store;
+mod service;
 mod shared_tcp;
 mod stream_task;
 mod streams;
@@ -21,6 +25,7 @@ use std::net::IpAddr;
 pub use address::{PublicAddresses, RangeError};
 pub use config::{DeviceConfig, PreferredTransport, ServiceConfig, ServiceLimits};
 pub use device::spawn_device;
+pub use service::spawn_service;
 pub use transport::StartError;
 
 use tandem_proto::ids::{DeviceKey, ServiceKey};
@@ -65,15 +70,26 @@ pub enum DeviceCommand {
     /// Dial a supernode and open the home stream. Answered by `HomeOpened` or `HomeClosed`.
     OpenHome(SupernodeAddress),
     /// Send one frame on the open home stream.
-    SendHome { service: ServiceKey, frame: HomeFrame },
+    SendHome {
+        service: ServiceKey,
+        frame: HomeFrame,
+    },
     /// Ask for a circuit reservation there (relay v2). Answered by `Reserved` or `ReservationLost`.
     Reserve(ServiceKey),
     /// Drop the stream, the reservation and the connection.
     CloseHome(ServiceKey),
     /// Reach a device: try the routes in order, the next one when `race_after_ms` have passed or the one before
     /// failed; the first to open wins and the others are closed. Answered by `SignalOpened` or `SignalFailed`.
-    OpenSignal { request: u64, device: DeviceKey, routes: Vec<SupernodeAddress>, race_after_ms: u32 },
-    SendSignal { signal: SignalId, frame: SignalFrame },
+    OpenSignal {
+        request: u64,
+        device: DeviceKey,
+        routes: Vec<SupernodeAddress>,
+        race_after_ms: u32,
+    },
+    SendSignal {
+        signal: SignalId,
+        frame: SignalFrame,
+    },
     /// Close after what was queued has been written.
     CloseSignal(SignalId),
     /// The network of this machine changed: drop what cannot live and start again.
@@ -86,18 +102,50 @@ pub enum DeviceCommand {
 /// What the device swarm tells the node.
 #[derive(Debug)]
 pub enum DeviceEvent {
-    HomeOpened { service: ServiceKey, remote: Option<IpAddr> },
-    HomeFrame { service: ServiceKey, frame: HomeFrame },
+    HomeOpened {
+        service: ServiceKey,
+        remote: Option<IpAddr>,
+    },
+    HomeFrame {
+        service: ServiceKey,
+        frame: HomeFrame,
+    },
     /// Never opened, or gone (stream or connection).
-    HomeClosed { service: ServiceKey, reason: String },
-    Reserved { service: ServiceKey },
-    ReservationLost { service: ServiceKey, reason: String },
-    SignalOpened { request: u64, signal: SignalId, device: DeviceKey, via: Option<ServiceKey> },
-    SignalFailed { request: u64, reason: String },
+    HomeClosed {
+        service: ServiceKey,
+        reason: String,
+    },
+    Reserved {
+        service: ServiceKey,
+    },
+    ReservationLost {
+        service: ServiceKey,
+        reason: String,
+    },
+    SignalOpened {
+        request: u64,
+        signal: SignalId,
+        device: DeviceKey,
+        via: Option<ServiceKey>,
+    },
+    SignalFailed {
+        request: u64,
+        reason: String,
+    },
     /// Another device opened a stream to us.
-    SignalIncoming { signal: SignalId, device: DeviceKey, via: Option<ServiceKey> },
-    SignalFrame { signal: SignalId, frame: SignalFrame },
-    SignalClosed { signal: SignalId, reason: String },
+    SignalIncoming {
+        signal: SignalId,
+        device: DeviceKey,
+        via: Option<ServiceKey>,
+    },
+    SignalFrame {
+        signal: SignalId,
+        frame: SignalFrame,
+    },
+    SignalClosed {
+        signal: SignalId,
+        reason: String,
+    },
 }
 
 // ---- service swarm ------------------------------------------------------------------------------------------------
@@ -108,16 +156,26 @@ pub struct ClientId(pub u64);
 
 #[derive(Debug)]
 pub enum ServiceCommand {
-    SendHome { client: ClientId, frame: HomeFrame },
+    SendHome {
+        client: ClientId,
+        frame: HomeFrame,
+    },
     CloseClient(ClientId),
     /// Dial another supernode and open a home stream to it. Answered by `ClientOpened` with `outbound: true`.
     Connect(SupernodeAddress),
     /// Offer a supernode to the routing table (≤ 2 per /16 per bucket).
     AddToRouting(SupernodeAddress),
     /// Store under hash(account), verified and merged by each receiver; then read back. Answered by `Stored`.
-    Put { request: u64, account: tandem_proto::ids::AccountKey, value: Vec<u8> },
+    Put {
+        request: u64,
+        account: tandem_proto::ids::AccountKey,
+        value: Vec<u8>,
+    },
     /// Read over disjoint paths. Answered by one or more `Found`, the last with `done`.
-    Get { request: u64, account: tandem_proto::ids::AccountKey },
+    Get {
+        request: u64,
+        account: tandem_proto::ids::AccountKey,
+    },
     /// Take no new circuits or reservations; keep what there is.
     Drain,
     Connections(tokio::sync::oneshot::Sender<Vec<ConnectionInfo>>),
@@ -127,21 +185,60 @@ pub enum ServiceCommand {
 #[derive(Debug)]
 pub enum ServiceEvent {
     /// The swarm listens here (full multiaddr text with /p2p, as another node bootstraps from it).
-    Listening { address: String },
-    ClientOpened { client: ClientId, peer: [u8; 32], remote: Option<IpAddr>, outbound: bool },
-    ClientFrame { client: ClientId, frame: HomeFrame },
-    ClientClosed { client: ClientId, reason: String },
+    Listening {
+        address: String,
+    },
+    ClientOpened {
+        client: ClientId,
+        peer: [u8; 32],
+        remote: Option<IpAddr>,
+        outbound: bool,
+    },
+    /// `Connect` did not lead to a home stream.
+    ConnectFailed {
+        service: ServiceKey,
+        reason: String,
+    },
+    ClientFrame {
+        client: ClientId,
+        frame: HomeFrame,
+    },
+    ClientClosed {
+        client: ClientId,
+        reason: String,
+    },
     /// `copies`: supernodes that gave the value back.
-    Stored { request: u64, copies: u32 },
+    Stored {
+        request: u64,
+        copies: u32,
+    },
     /// A verified, merged value, if any.
-    Found { request: u64, value: Option<Vec<u8>>, answers: u32, done: bool },
+    Found {
+        request: u64,
+        value: Option<Vec<u8>>,
+        answers: u32,
+        done: bool,
+    },
     /// A record was refused; for the log and the metrics.
-    RecordRefused { from: Option<[u8; 32]>, reason: String },
+    RecordRefused {
+        from: Option<[u8; 32]>,
+        reason: String,
+    },
     /// A circuit between two devices was opened or closed here.
-    CircuitOpened { source: DeviceKey, target: DeviceKey },
-    CircuitClosed { source: DeviceKey, target: DeviceKey },
-    ReservationMade { device: DeviceKey },
-    ReservationEnded { device: DeviceKey },
+    CircuitOpened {
+        source: DeviceKey,
+        target: DeviceKey,
+    },
+    CircuitClosed {
+        source: DeviceKey,
+        target: DeviceKey,
+    },
+    ReservationMade {
+        device: DeviceKey,
+    },
+    ReservationEnded {
+        device: DeviceKey,
+    },
     /// A TCP connection on the shared port that began with a STUN byte: it belongs to the relay.
     RelayStream(tokio::net::TcpStream, std::net::SocketAddr),
 }

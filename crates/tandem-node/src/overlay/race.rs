@@ -67,8 +67,15 @@ pub(super) enum RaceAction {
     /// Get a connection to this supernode; then [`Races::linked`] or [`Races::link_failed`].
     Link(PeerId, Vec<Multiaddr>),
     /// Dial the device through the supernode, and tell the number to [`Races::dialing`].
-    Dial { request: u64, relay: PeerId, device: PeerId },
-    Failed { request: u64, reason: String },
+    Dial {
+        request: u64,
+        relay: PeerId,
+        device: PeerId,
+    },
+    Failed {
+        request: u64,
+        reason: String,
+    },
 }
 
 /// The circuit that is used.
@@ -114,8 +121,9 @@ impl Races {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let due =
-            |race: &Race| if race.untried.is_empty() { race.give_up_at } else { race.next_at.min(race.give_up_at) };
+        let due = |race: &Race| {
+            if race.untried.is_empty() { race.give_up_at } else { race.next_at.min(race.give_up_at) }
+        };
         self.0.values().map(due).min()
     }
 
@@ -165,7 +173,9 @@ impl Races {
 
     pub(super) fn dialing(&mut self, request: u64, relay: &PeerId, id: ConnectionId) {
         let Some(race) = self.0.get_mut(&request) else { return };
-        if let Some(attempt) = race.attempts.iter_mut().find(|a| a.relay == *relay && a.state.connection().is_none()) {
+        if let Some(attempt) =
+            race.attempts.iter_mut().find(|a| a.relay == *relay && a.state.connection().is_none())
+        {
             attempt.state = AttemptState::Dialing(id);
         }
     }
@@ -226,8 +236,11 @@ mod tests {
     }
 
     fn world() -> World {
-        let mut world =
-            World { races: Races::default(), relays: [PeerId::random(), PeerId::random()], now: Instant::now() };
+        let mut world = World {
+            races: Races::default(),
+            relays: [PeerId::random(), PeerId::random()],
+            now: Instant::now(),
+        };
         let routes = world.relays.map(|relay| Route { relay, addresses: vec![] }).to_vec();
         world.races.start(1, (DeviceKey([1; 32]), PeerId::random()), routes, STAGGER, world.now).unwrap();
         world
@@ -242,7 +255,9 @@ mod tests {
         fn dial(&mut self, n: usize, connection: ConnectionId) {
             self.races.linked(&self.relays[n]);
             let action = self.races.poll(self.now);
-            assert!(matches!(action, Some(RaceAction::Dial { request: 1, relay, .. }) if relay == self.relays[n]));
+            assert!(
+                matches!(action, Some(RaceAction::Dial { request: 1, relay, .. }) if relay == self.relays[n])
+            );
             self.races.dialing(1, &self.relays[n], connection);
         }
     }

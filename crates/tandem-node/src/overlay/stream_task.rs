@@ -9,7 +9,6 @@ use tandem_proto::frame::{self, Decoder};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-
 /// Frames waiting to be written. One more, and the stream is given up: the other end takes nothing in.
 const QUEUE_FRAMES: usize = 64;
 /// A write that stands still for this long ends the stream.

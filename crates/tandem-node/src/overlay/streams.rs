@@ -10,9 +10,9 @@ use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
-use libp2p::core::Endpoint;
 use libp2p::swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
 };
@@ -42,9 +42,17 @@ struct NotThroughACircuit;
 /// A stream, or why there is none.
 #[derive(Debug)]
 pub(super) enum StreamsEvent {
-    Inbound { peer: PeerId, connection: ConnectionId, protocol: StreamProtocol, stream: Stream },
+    Inbound {
+        peer: PeerId,
+        connection: ConnectionId,
+        stream: Stream,
+    },
     /// Answers [`Streams::open`]. A connection that closes first answers nothing.
-    Outbound { connection: ConnectionId, protocol: StreamProtocol, result: Result<Stream, String> },
+    Outbound {
+        connection: ConnectionId,
+        protocol: StreamProtocol,
+        result: Result<Stream, String>,
+    },
 }
 
 /// The behaviour.
@@ -118,8 +126,10 @@ impl NetworkBehaviour for Streams {
         event: THandlerOutEvent<Self>,
     ) {
         self.actions.push_back(ToSwarm::GenerateEvent(match event {
-            HandlerEvent::Inbound(protocol, stream) => StreamsEvent::Inbound { peer, connection, protocol, stream },
-            HandlerEvent::Outbound(protocol, result) => StreamsEvent::Outbound { connection, protocol, result },
+            HandlerEvent::Inbound(stream) => StreamsEvent::Inbound { peer, connection, stream },
+            HandlerEvent::Outbound(protocol, result) => {
+                StreamsEvent::Outbound { connection, protocol, result }
+            }
         }));
     }
 
@@ -137,7 +147,7 @@ pub(super) struct Handler {
 
 #[derive(Debug)]
 pub(super) enum HandlerEvent {
-    Inbound(StreamProtocol, Stream),
+    Inbound(Stream),
     Outbound(StreamProtocol, Result<Stream, String>),
 }
 
@@ -175,11 +185,13 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, Upgrade, Upgrade, (), StreamProtocol>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (stream, name), .. }) => {
-                self.ready.push_back(HandlerEvent::Inbound(name, stream));
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. }) => {
+                self.ready.push_back(HandlerEvent::Inbound(stream));
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
-                protocol: (stream, _), info, ..
+                protocol: stream,
+                info,
+                ..
             }) => self.ready.push_back(HandlerEvent::Outbound(info, Ok(stream))),
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 self.ready.push_back(HandlerEvent::Outbound(info, Err(error.to_string())));
@@ -202,21 +214,21 @@ impl UpgradeInfo for Upgrade {
 }
 
 impl InboundUpgrade<Stream> for Upgrade {
-    type Output = (Stream, StreamProtocol);
+    type Output = Stream;
     type Error = Infallible;
     type Future = Ready<Result<Self::Output, Infallible>>;
 
-    fn upgrade_inbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
-        ready(Ok((stream, name)))
+    fn upgrade_inbound(self, stream: Stream, _: StreamProtocol) -> Self::Future {
+        ready(Ok(stream))
     }
 }
 
 impl OutboundUpgrade<Stream> for Upgrade {
-    type Output = (Stream, StreamProtocol);
+    type Output = Stream;
     type Error = Infallible;
     type Future = Ready<Result<Self::Output, Infallible>>;
 
-    fn upgrade_outbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
-        ready(Ok((stream, name)))
+    fn upgrade_outbound(self, stream: Stream, _: StreamProtocol) -> Self::Future {
+        ready(Ok(stream))
     }
 }

@@ -12,7 +12,9 @@ use libp2p::{PeerId, StreamProtocol, Transport, noise, quic, relay, swarm, tcp, 
 use tandem_proto::names::NetworkId;
 use thiserror::Error;
 
+use super::address::PublicAddresses;
 use super::counting::Unclaimed;
+use super::public_only::PublicOnly;
 use super::shared_tcp::{self, RelayStreams};
 
 /// Longer than two heartbeats of an idle home (14 s) and what a packet may need on the way.
@@ -64,17 +66,21 @@ pub(super) fn keypair(seed: &[u8; 32]) -> Result<Keypair, StartError> {
 type Wire = Boxed<(PeerId, StreamMuxerBox)>;
 
 /// QUIC, TCP, and circuits through homes.
-pub(super) fn device(key: &Keypair, circuits: relay::client::Transport, unclaimed: Unclaimed) -> Result<Wire, StartError> {
+pub(super) fn device(
+    key: &Keypair,
+    circuits: relay::client::Transport,
+    unclaimed: Unclaimed,
+) -> Result<Wire, StartError> {
     let tcp = tcp::tokio::Transport::new(tcp_config())
         .upgrade(Version::V1Lazy)
         .authenticate(noise(key)?)
         .multiplex(yamux_config());
-    let circuits =
-        circuits.upgrade(Version::V1Lazy).authenticate(noise(key)?).multiplex(yamux_config());
+    let circuits = circuits.upgrade(Version::V1Lazy).authenticate(noise(key)?).multiplex(yamux_config());
     let circuits = circuits.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let tcp = tcp.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     // Circuits first: the other two would take the part of such an address that they understand.
-    let all = OrTransport::new(circuits, OrTransport::new(quic(key), tcp).map(|either, _| either.into_inner()));
+    let all =
+        OrTransport::new(circuits, OrTransport::new(quic(key), tcp).map(|either, _| either.into_inner()));
     let all = all.map(move |either, point| {
         let (peer, muxer) = either.into_inner();
         (peer, unclaimed.count(peer, muxer, point))
@@ -83,7 +89,12 @@ pub(super) fn device(key: &Keypair, circuits: relay::client::Transport, unclaime
 }
 
 /// QUIC, and TCP on a port shared with the relay.
-pub(super) fn service(key: &Keypair, relay: RelayStreams, unclaimed: Unclaimed) -> Result<Wire, StartError> {
+pub(super) fn service(
+    key: &Keypair,
+    relay: RelayStreams,
+    public: PublicAddresses,
+    unclaimed: Unclaimed,
+) -> Result<Wire, StartError> {
     let tcp = tcp::tokio::Transport::new(tcp_config())
         .and_then(move |stream, point| async move {
             if point.is_dialer() { Ok(stream) } else { shared_tcp::split(stream, relay).await }
@@ -97,7 +108,8 @@ pub(super) fn service(key: &Keypair, relay: RelayStreams, unclaimed: Unclaimed) 
         (peer, unclaimed.count(peer, muxer, point))
     });
     // The first byte has a time-out of its own; this one is for the handshake after it.
-    Ok(TransportTimeout::new(all, HANDSHAKE_TIMEOUT * 2).boxed())
+    let inner = TransportTimeout::new(all, HANDSHAKE_TIMEOUT * 2).boxed();
+    Ok(PublicOnly { inner, public }.boxed())
 }
 
 /// One address of a peer at a time (races are ours), and one round trip less for each stream.
@@ -117,7 +129,9 @@ fn quic(key: &Keypair) -> Wire {
     config.max_stream_data = STREAM_WINDOW_BYTES;
     config.max_connection_data = CONNECTION_WINDOW_BYTES;
     config.max_concurrent_stream_limit = u32::from(STREAMS_PER_CONNECTION);
-    quic::tokio::Transport::new(config).map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection))).boxed()
+    quic::tokio::Transport::new(config)
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
+        .boxed()
 }
 
 fn tcp_config() -> tcp::Config {

@@ -1,0 +1,209 @@
+//! The records this supernode keeps for the directory: verified and merged before they are stored, whatever the way
+//! they come in. When it is full, the records nearest to this node's own key stay.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, btree_map};
+use std::iter;
+use std::time::{Duration, Instant};
+
+use libp2p::PeerId;
+use libp2p::kad::store::{Error, RecordStore, Result as StoreResult};
+use libp2p::kad::{KBucketDistance, KBucketKey, ProviderRecord, Record, RecordKey};
+use prost::Message;
+use tandem_proto::ids::AccountKey;
+use tandem_proto::names::NetworkId;
+use tandem_proto::record::{ReachRecord, RecordError, Seen};
+use tandem_proto::wire;
+use thiserror::Error;
+
+/// Why a record is neither stored nor used. Written for a log.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum Refused {
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("it does not say whose record it is")]
+    NoAccount,
+    #[error("it is stored under the key of another account or network")]
+    WrongKey,
+    #[error("{0}")]
+    RolledBack(String),
+    #[error("this supernode holds as many records as it can, all nearer to it")]
+    Full,
+}
+
+/// Verifies a value of unknown owner against the key it is stored under.
+pub(super) fn verify(
+    network: &NetworkId,
+    key: &RecordKey,
+    value: &[u8],
+    unix_ms: u64,
+) -> Result<ReachRecord, Refused> {
+    if value.len() > tandem_proto::record::RECORD_BYTES_MAX {
+        return Err(RecordError::TooLarge { bytes: value.len() }.into());
+    }
+    let account = account_of(value).ok_or(Refused::NoAccount)?;
+    if network.record_key(account) != key.as_ref() {
+        return Err(Refused::WrongKey);
+    }
+    Ok(ReachRecord::decode_verified(value, account, unix_ms)?)
+}
+
+/// Joins what is known with what came. `Err`: what came is older than what is known, and brings nothing.
+pub(super) fn join(known: &ReachRecord, new: &ReachRecord) -> Result<ReachRecord, Refused> {
+    let merged = known.merge(new).map_err(|_| Refused::WrongKey)?;
+    let mut seen = Seen::default();
+    seen.note(known);
+    match new.rollback(&seen) {
+        Some(rollback) if merged == *known => Err(Refused::RolledBack(rollback.to_string())),
+        _ => Ok(merged),
+    }
+}
+
+/// Unverified: who the record says it belongs to.
+fn account_of(value: &[u8]) -> Option<AccountKey> {
+    let record = wire::ReachRecord::decode(value).ok()?;
+    let set = wire::DeviceSet::decode(record.device_set?.payload.as_slice()).ok()?;
+    AccountKey::try_from(set.account.as_slice()).ok()
+}
+
+/// The store behind libp2p's kad.
+pub(super) struct NearStore {
+    network: NetworkId,
+    local: KBucketKey<PeerId>,
+    records_max: usize,
+    records: BTreeMap<KBucketDistance, Stored>,
+}
+
+pub(super) struct Stored {
+    record: Record,
+    /// When the first entry of a device in it expires.
+    prune_at_s: u64,
+}
+
+impl NearStore {
+    pub(super) fn new(network: NetworkId, local: PeerId, records_max: usize) -> Self {
+        Self { network, local: KBucketKey::from(local), records_max, records: BTreeMap::new() }
+    }
+
+    /// Verifies, merges with what is stored, and stores.
+    pub(super) fn offer(&mut self, record: Record, unix_ms: u64) -> Result<(), Refused> {
+        let mut new = verify(&self.network, &record.key, &record.value, unix_ms)?;
+        let distance = self.distance(&record.key);
+        if let Some(stored) = self.records.get(&distance)
+            && let Ok(known) = known(&stored.record.value, new.account(), unix_ms)
+        {
+            new = join(&known, &new)?;
+        } else if !self.records.contains_key(&distance) {
+            self.make_room(distance)?;
+        }
+        self.records.insert(distance, stored(record.key, &new, unix_ms));
+        Ok(())
+    }
+
+    /// What is stored under this key, if it still holds.
+    pub(super) fn verified(&self, key: &RecordKey, account: AccountKey, unix_ms: u64) -> Option<ReachRecord> {
+        let stored = self.records.get(&self.distance(key))?;
+        known(&stored.record.value, account, unix_ms).ok()
+    }
+
+    /// Drops what has expired. The device set alone stays until its own end, so that a removed device stays removed.
+    pub(super) fn prune(&mut self, unix_ms: u64) {
+        let now_s = unix_ms / 1000;
+        self.records.retain(|_, stored| {
+            if stored.prune_at_s > now_s {
+                return true;
+            }
+            let account = account_of(&stored.record.value);
+            let Some(Ok(rest)) = account.map(|account| known(&stored.record.value, account, unix_ms)) else {
+                return false;
+            };
+            *stored = self::stored(stored.record.key.clone(), &rest, unix_ms);
+            true
+        });
+    }
+
+    fn make_room(&mut self, distance: KBucketDistance) -> Result<(), Refused> {
+        if self.records.len() < self.records_max {
+            return Ok(());
+        }
+        match self.records.last_entry() {
+            Some(farthest) if *farthest.key() > distance => {
+                farthest.remove();
+                Ok(())
+            }
+            _ => Err(Refused::Full),
+        }
+    }
+
+    fn distance(&self, key: &RecordKey) -> KBucketDistance {
+        KBucketKey::new(key.clone()).distance(&self.local)
+    }
+}
+
+/// A record that was verified once: what of it holds now, at least its device set.
+fn known(value: &[u8], account: AccountKey, unix_ms: u64) -> Result<ReachRecord, RecordError> {
+    match ReachRecord::decode_verified(value, account, unix_ms) {
+        Err(RecordError::Expired { .. }) => {
+            let message = wire::ReachRecord::decode(value).map_err(|_| RecordError::Malformed)?;
+            let set_alone = wire::ReachRecord { device_homes: Vec::new(), ..message };
+            ReachRecord::verify(&set_alone, account, unix_ms, &mut Vec::new())
+        }
+        other => other,
+    }
+}
+
+fn stored(key: RecordKey, record: &ReachRecord, unix_ms: u64) -> Stored {
+    let ends_s = record.device_set().not_after_s();
+    let prune_at_s = record.homes().iter().map(tandem_proto::signed::DeviceHomes::not_after_s).min();
+    let left = Duration::from_secs(ends_s.saturating_sub(unix_ms / 1000));
+    let record =
+        Record { key, value: record.encode(), publisher: None, expires: Instant::now().checked_add(left) };
+    Stored { record, prune_at_s: prune_at_s.unwrap_or(ends_s).min(ends_s) }
+}
+
+impl RecordStore for NearStore {
+    type RecordsIter<'a> =
+        iter::Map<btree_map::Values<'a, KBucketDistance, Stored>, fn(&'a Stored) -> Cow<'a, Record>>;
+    type ProvidedIter<'a> = iter::Empty<Cow<'a, ProviderRecord>>;
+
+    fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>> {
+        self.records.get(&self.distance(key)).map(|stored| Cow::Borrowed(&stored.record))
+    }
+
+    /// libp2p has one error that fits a record that was refused.
+    fn put(&mut self, record: Record) -> StoreResult<()> {
+        self.offer(record, super::connections::unix_ms()).map_err(|refused| match refused {
+            Refused::Full => Error::MaxRecords,
+            _ => Error::ValueTooLarge,
+        })
+    }
+
+    fn remove(&mut self, key: &RecordKey) {
+        self.records.remove(&self.distance(key));
+    }
+
+    fn records(&self) -> Self::RecordsIter<'_> {
+        self.records.values().map(|stored| Cow::Borrowed(&stored.record))
+    }
+
+    /// Tandem has no provider records.
+    fn add_provider(&mut self, _: ProviderRecord) -> StoreResult<()> {
+        Err(Error::MaxProvidedKeys)
+    }
+
+    fn providers(&self, _: &RecordKey) -> Vec<ProviderRecord> {
+        Vec::new()
+    }
+
+    fn provided(&self) -> Self::ProvidedIter<'_> {
+        iter::empty()
+    }
+
+    fn remove_provider(&mut self, _: &RecordKey, _: &PeerId) {}
+}
+
+impl std::fmt::Debug for NearStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NearStore").field("records", &self.records.len()).finish_non_exhaustive()
+    }
+}
