@@ -369,8 +369,10 @@ fn check_allocate_form(request: &Message<'_>) -> Result<(), ErrorKind> {
     if (token && (has(EvenPort::TYPE) || family || additional)) || (family && additional) {
         return Err(ErrorKind::BadRequest);
     }
-    // There are no ports next to each other to reserve: each allocation has an address and one port.
-    if token || has(EvenPort::TYPE) {
+    // Every relayed port is even, so EVEN-PORT alone is granted. The one above it cannot be reserved: each allocation
+    // has an address and one port.
+    let reserve = has(EvenPort::TYPE) && request.attribute::<EvenPort>().map_err(|_| ErrorKind::BadRequest)?.requested();
+    if token || reserve {
         return Err(ErrorKind::InsufficientCapacity);
     }
     if additional {
