@@ -252,6 +252,7 @@ pub struct GrantRequest {
     pub call_tag: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct Grant {
     #[prost(string, tag = "1")]
     pub username: ::prost::alloc::string::String,
@@ -377,6 +378,7 @@ pub struct SignalHello {
     pub time_s: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct Offer {
     /// 16 random bytes, one a call, the same to all devices
     #[prost(bytes = "vec", tag = "1")]
@@ -396,6 +398,7 @@ pub struct Offer {
     pub display_name: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct MediaDescription {
     #[prost(string, tag = "1")]
     pub ice_ufrag: ::prost::alloc::string::String,
