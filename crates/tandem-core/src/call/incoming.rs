@@ -38,19 +38,31 @@ enum Verdict {
 }
 
 impl Calls {
-    pub(super) fn on_offer(&mut self, signal: SignalId, peer: Peer, offer: Offer, now: Now) -> Result<(), Fault> {
+    pub(super) fn on_offer(
+        &mut self,
+        signal: SignalId,
+        peer: Peer,
+        offer: Offer,
+        now: Now,
+    ) -> Result<(), Fault> {
         let call = check_offer(&offer)?;
         match self.judge(call, &peer, now)? {
             Verdict::New => self.accept(signal, peer, call, offer, None, now),
             Verdict::Repeated(leg) => return self.resume(leg, &offer),
             Verdict::Ended => self.dismiss(signal, Body::HangUp(HangUp { reason: EndReason::HungUp.code() })),
             Verdict::Busy => self.dismiss(signal, Body::Decline(Decline { reason: EndReason::Busy.code() })),
-            Verdict::Refused => self.dismiss(signal, Body::Decline(Decline { reason: EndReason::Refused.code() })),
+            Verdict::Refused => {
+                self.dismiss(signal, Body::Decline(Decline { reason: EndReason::Refused.code() }))
+            }
             Verdict::OursWins => self.insist(signal, &peer, now),
             Verdict::TheirsWins => self.give_way(signal, peer, call, offer, now),
             Verdict::Replaces => {
                 self.detach(signal);
-                self.end(EndReason::Lost, Some("They called again, so the old call was over for them.".into()), true);
+                self.end(
+                    EndReason::Lost,
+                    Some("They called again, so the old call was over for them.".into()),
+                    true,
+                );
                 self.accept(signal, peer, call, offer, None, now);
             }
         }
@@ -94,7 +106,15 @@ impl Calls {
     }
 
     /// Begins a call on the callee's side. `merged`: we were calling them, with these options, so it is answered at once.
-    fn accept(&mut self, signal: SignalId, peer: Peer, call: CallId, offer: Offer, merged: Option<CallOptions>, now: Now) {
+    fn accept(
+        &mut self,
+        signal: SignalId,
+        peer: Peer,
+        call: CallId,
+        offer: Offer,
+        merged: Option<CallOptions>,
+        now: Now,
+    ) {
         let Ok(secret) = offer.leg_secret.as_slice().try_into() else { return };
         let mut options = merged.unwrap_or(self.config.options);
         options.relay_only |= offer.relay_only;
@@ -201,7 +221,9 @@ impl Calls {
         };
         if let Some(known) = &leg.draw {
             let same = *known == draw;
-            return same.then_some(()).ok_or_else(|| Fault::protocol("it drew relays twice, and not the same"));
+            return same
+                .then_some(())
+                .ok_or_else(|| Fault::protocol("it drew relays twice, and not the same"));
         }
         let commit: [u8; 32] = offer.draw_commit.as_slice().try_into().unwrap_or_default();
         leg.plan = Plan::check(&draw, &commit, &leg.nonce, &leg.vouched, now)
@@ -271,7 +293,11 @@ impl Calls {
 }
 
 fn check_offer(offer: &Offer) -> Result<CallId, Fault> {
-    let call = offer.call_id.as_slice().try_into().map_err(|_| Fault::protocol("its call id is not 16 bytes long"))?;
+    let call = offer
+        .call_id
+        .as_slice()
+        .try_into()
+        .map_err(|_| Fault::protocol("its call id is not 16 bytes long"))?;
     if offer.leg_secret.len() != 32 || offer.draw_commit.len() != 32 {
         return Err(Fault::protocol("its offer lacks a secret or a commitment of 32 bytes"));
     }

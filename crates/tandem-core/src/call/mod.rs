@@ -26,7 +26,7 @@ use rand::{Rng, SeedableRng};
 use tandem_proto::ids::{AccountKey, DeviceKey};
 use tandem_proto::signed::{DeviceSet, SupernodeDescriptor};
 use tandem_proto::wire::signal_frame::Body;
-use tandem_proto::wire::{HangUp, Signed, SignalFrame};
+use tandem_proto::wire::{HangUp, SignalFrame, Signed};
 
 use leg::{Leg, Media, Phase};
 use notes::Notes;
@@ -217,7 +217,8 @@ impl Calls {
 
     /// Ends a call in whatever stage it is; does nothing when it is not there any more.
     pub fn hang_up(&mut self, call: CallId, now: Now) {
-        let Some(head) = self.active.as_ref().map(|active| &active.head).filter(|head| head.id == call) else {
+        let Some(head) = self.active.as_ref().map(|active| &active.head).filter(|head| head.id == call)
+        else {
             return;
         };
         match (head.role, head.stage) {

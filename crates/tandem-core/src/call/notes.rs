@@ -55,12 +55,22 @@ pub(super) fn words(reason: EndReason, role: Role) -> &'static str {
         (EndReason::Cancelled, Role::Callee) => "They gave up before you answered.",
         (EndReason::NoAnswer, Role::Caller) => "It rang for 60 seconds and nobody answered. Try again later.",
         (EndReason::NoAnswer, Role::Callee) => "You missed this call: it rang for 60 seconds.",
-        (EndReason::AnsweredElsewhere, _) => "The call was taken or declined on another device of the account.",
-        (EndReason::Unreachable, _) => "None of their devices could be reached. They may be offline; try again later.",
+        (EndReason::AnsweredElsewhere, _) => {
+            "The call was taken or declined on another device of the account."
+        }
+        (EndReason::Unreachable, _) => {
+            "None of their devices could be reached. They may be offline; try again later."
+        }
         (EndReason::Lost, _) => "The connection was lost and did not come back. Call again.",
-        (EndReason::Protocol, _) => "The other end sent something it must not send. Its software may be damaged or outdated.",
-        (EndReason::NotTrusted, _) => "The other end could not prove that it belongs to this account, so the call was ended.",
-        (EndReason::Version, _) => "The two programs have no protocol version in common. Update the older one.",
+        (EndReason::Protocol, _) => {
+            "The other end sent something it must not send. Its software may be damaged or outdated."
+        }
+        (EndReason::NotTrusted, _) => {
+            "The other end could not prove that it belongs to this account, so the call was ended."
+        }
+        (EndReason::Version, _) => {
+            "The two programs have no protocol version in common. Update the older one."
+        }
         (EndReason::Refused, _) => "They take calls from contacts only. Ask them to add your address.",
         (EndReason::Failed, _) => "The call's sound could not be set up on this machine.",
     }

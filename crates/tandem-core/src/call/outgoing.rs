@@ -169,7 +169,8 @@ impl Calls {
 
     pub(super) fn on_decline(&mut self, leg: LegId, reason: EndReason) -> Result<(), Fault> {
         let Some(parts) = self.parts(leg) else { return Ok(()) };
-        let may = parts.leg.role == Role::Caller && (Phase::Offered..Phase::Confirmed).contains(&parts.leg.phase);
+        let may =
+            parts.leg.role == Role::Caller && (Phase::Offered..Phase::Confirmed).contains(&parts.leg.phase);
         if !may {
             return Err(Fault::protocol("it declined a call that it was not offered, or had answered"));
         }
@@ -210,7 +211,8 @@ impl Calls {
                 self.end(EndReason::Unreachable, Some(why.into()), false);
             }
             Some(EndReason::Unreachable) => {
-                let why = why.map(|detail| format!("{} {detail}", words(EndReason::Unreachable, Role::Caller)));
+                let why =
+                    why.map(|detail| format!("{} {detail}", words(EndReason::Unreachable, Role::Caller)));
                 self.end(EndReason::Unreachable, why, false);
             }
             Some(reason) => self.end(reason, why, false),
@@ -283,7 +285,8 @@ pub(super) fn note_drawn(head: &mut Head, leg: &Leg, out: &mut Out) {
 /// What an ICE and DTLS session can be started with (RFC 8839 §5.4 for the lengths).
 pub(super) fn is_usable(media: &MediaDescription) -> bool {
     let ice = |text: &str, least: usize| {
-        (least..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
+        (least..=256).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
     };
     ice(&media.ice_ufrag, 4)
         && ice(&media.ice_pwd, 22)
@@ -304,7 +307,10 @@ fn nonce_and_relays(ringing: &Ringing, now: Now) -> Result<TheirDraw, Fault> {
     }
     let mut relays = Vec::with_capacity(ringing.relays.len());
     for signed in &ringing.relays {
-        relays.push(plan::usable(signed, now).ok_or_else(|| Fault::protocol("it vouches for a relay that is none"))?);
+        relays.push(
+            plan::usable(signed, now)
+                .ok_or_else(|| Fault::protocol("it vouches for a relay that is none"))?,
+        );
     }
     Ok((nonce, relays))
 }

@@ -64,10 +64,7 @@ pub(super) enum DrawError {
 
 impl Plan {
     /// Draws from the union of both ends' candidates; caller's side.
-    pub(super) fn draw(
-        nonces: (&[u8; 32], &[u8; 32]),
-        candidates: &[SupernodeDescriptor],
-    ) -> Self {
+    pub(super) fn draw(nonces: (&[u8; 32], &[u8; 32]), candidates: &[SupernodeDescriptor]) -> Self {
         let relays = drawn(nonces, candidates, RELAYS_WANTED + FALLBACK_MAX);
         let drawn = relays.len().min(RELAYS_WANTED);
         Self::of(relays, drawn)
@@ -103,7 +100,10 @@ impl Plan {
     }
 
     fn of(relays: Vec<SupernodeDescriptor>, drawn: usize) -> Self {
-        Self { relays: relays.into_iter().map(|descriptor| Planned { descriptor, state: Use::Spare }).collect(), drawn }
+        Self {
+            relays: relays.into_iter().map(|descriptor| Planned { descriptor, state: Use::Spare }).collect(),
+            drawn,
+        }
     }
 
     /// The frame that tells the callee.
@@ -152,7 +152,9 @@ impl Plan {
 
     /// Sets what became of a relay; says whether that changed anything.
     pub(super) fn set(&mut self, service: ServiceKey, state: Use) -> bool {
-        let Some(planned) = self.relays.iter_mut().find(|p| p.descriptor.service() == service) else { return false };
+        let Some(planned) = self.relays.iter_mut().find(|p| p.descriptor.service() == service) else {
+            return false;
+        };
         let changed = planned.state != state;
         planned.state = state;
         changed
@@ -248,11 +250,16 @@ pub(super) fn union(a: &[SupernodeDescriptor], b: &[SupernodeDescriptor]) -> Vec
     union
 }
 
-fn drawn(nonces: (&[u8; 32], &[u8; 32]), candidates: &[SupernodeDescriptor], n: usize) -> Vec<SupernodeDescriptor> {
+fn drawn(
+    nonces: (&[u8; 32], &[u8; 32]),
+    candidates: &[SupernodeDescriptor],
+    n: usize,
+) -> Vec<SupernodeDescriptor> {
     let references: Vec<SupernodeRef> = candidates.iter().map(reference).collect();
     let n = u8::try_from(n).unwrap_or(u8::MAX);
     let chosen = draw::draw(nonces.0, nonces.1, &references, n);
-    let descriptor = |chosen: &SupernodeRef| candidates.iter().find(|d| d.service() == chosen.service).cloned();
+    let descriptor =
+        |chosen: &SupernodeRef| candidates.iter().find(|d| d.service() == chosen.service).cloned();
     chosen.iter().filter_map(descriptor).collect()
 }
 

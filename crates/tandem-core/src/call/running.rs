@@ -93,7 +93,13 @@ impl Calls {
             Err(reason) => {
                 leg.plan.set(service, Use::Dead);
                 let reason = super::signal::clipped(&reason);
-                head.note(out, &format!("Relay {} did not take the call ({reason}); the next of the list is asked.", short(service)));
+                head.note(
+                    out,
+                    &format!(
+                        "Relay {} did not take the call ({reason}); the next of the list is asked.",
+                        short(service)
+                    ),
+                );
                 top_up(leg, out, now);
             }
         }
@@ -141,7 +147,10 @@ impl Calls {
         let is_new = parts.leg.phase == Phase::Confirmed && parts.leg.watch.silent_since.is_none();
         if is_new {
             parts.leg.watch.silent_since = Some(now.mono_ms);
-            parts.head.note(parts.out, "Nothing was heard on any path; both ends went on to the fallback relays they had agreed on.");
+            parts.head.note(
+                parts.out,
+                "Nothing was heard on any path; both ends went on to the fallback relays they had agreed on.",
+            );
             self.fall_back(leg, now);
         }
     }
@@ -184,7 +193,11 @@ impl Calls {
 
     /// The supernodes that this leg's streams run through.
     pub(super) fn vias(&self, leg: LegId) -> Vec<ServiceKey> {
-        self.streams.values().filter(|stream| stream.leg == Some(leg)).filter_map(|stream| stream.via).collect()
+        self.streams
+            .values()
+            .filter(|stream| stream.leg == Some(leg))
+            .filter_map(|stream| stream.via)
+            .collect()
     }
 
     /// Says to the other end what is heard on each path.

@@ -2,7 +2,7 @@
 
 use tandem_proto::ids::{AccountKey, DeviceKey, ServiceKey};
 use tandem_proto::wire::signal_frame::Body;
-use tandem_proto::wire::{HangUp, SignalFrame, SignalHello};
+use tandem_proto::wire::{Confirm, HangUp, SignalFrame, SignalHello};
 
 use super::leg::Phase;
 use super::trust::Peer;
@@ -78,12 +78,19 @@ impl Calls {
     }
 
     /// A device opened a stream to us; `device` is the key its connection proved.
-    pub fn handle_incoming(&mut self, signal: SignalId, device: DeviceKey, via: Option<ServiceKey>, now: Now) {
+    pub fn handle_incoming(
+        &mut self,
+        signal: SignalId,
+        device: DeviceKey,
+        via: Option<ServiceKey>,
+        now: Now,
+    ) {
         if self.streams.contains_key(&signal) {
             return;
         }
         // One stream a device may wait for its hello or offer: a newer one replaces it.
-        let waiting = self.streams.iter().find(|(_, s)| s.device == device && s.leg.is_none()).map(|(id, _)| *id);
+        let waiting =
+            self.streams.iter().find(|(_, s)| s.device == device && s.leg.is_none()).map(|(id, _)| *id);
         if let Some(waiting) = waiting {
             self.drop_stream(waiting);
         }
@@ -155,7 +162,7 @@ impl Calls {
             return Err(Fault::protocol("it sent its hello twice"));
         }
         let (device, leg) = (stream.device, stream.leg);
-        let account = leg.and_then(|_| self.active.as_ref()).map(|call| call.head.peer);
+        let account = leg.and(self.active.as_ref()).map(|call| call.head.peer);
         let (peer, newer) = self.known.verify_hello(hello, device, account, now)?;
         if let Some(stream) = self.streams.get_mut(&signal) {
             stream.peer = Some(peer);
@@ -193,9 +200,14 @@ impl Calls {
             return;
         }
         self.send_offer(leg, now);
-        if let Some(parts) = self.parts(leg) {
-            parts.leg.send_candidates(parts.out, signal);
+        let Some(Parts { leg, out, .. }) = self.parts(leg) else { return };
+        if let Some(draw) = leg.draw.clone() {
+            leg.send(out, Body::Draw(draw));
         }
+        if leg.phase == Phase::Confirmed {
+            leg.send(out, Body::Confirm(Confirm {}));
+        }
+        leg.send_candidates(out, signal);
     }
 
     fn add_stream(&mut self, signal: SignalId, stream: Stream, now: Now) {
@@ -246,7 +258,8 @@ impl Calls {
 
     /// Legs and streams of devices that have been revoked end.
     pub(super) fn drop_revoked(&mut self, _now: Now) {
-        let revoked = self.streams.iter().filter(|(_, s)| s.peer.is_some_and(|peer| self.known.revokes(&peer)));
+        let revoked =
+            self.streams.iter().filter(|(_, s)| s.peer.is_some_and(|peer| self.known.revokes(&peer)));
         let revoked: Vec<SignalId> = revoked.map(|(id, _)| *id).collect();
         for signal in revoked {
             let why = "the device is no longer one of its account's devices".into();
@@ -254,7 +267,8 @@ impl Calls {
         }
         let Some(call) = &self.active else { return };
         let Some(set) = self.known.get(call.head.peer) else { return };
-        let gone: Vec<LegId> = call.legs.iter().filter(|leg| !set.contains(leg.device)).map(|leg| leg.id).collect();
+        let gone: Vec<LegId> =
+            call.legs.iter().filter(|leg| !set.contains(leg.device)).map(|leg| leg.id).collect();
         for leg in gone {
             self.end_leg(leg, EndReason::NotTrusted, None, true);
         }

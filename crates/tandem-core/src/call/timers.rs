@@ -36,7 +36,8 @@ impl Calls {
         let introduction = waiting.map(|stream| stream.opened_ms + INTRODUCTION_MS).min();
         let call = self.active.as_ref();
         let stage = call.and_then(|call| stage_deadline(&call.head));
-        let legs = call.and_then(|call| call.legs.iter().filter_map(|leg| leg_deadline(leg, &call.head)).min());
+        let legs =
+            call.and_then(|call| call.legs.iter().filter_map(|leg| leg_deadline(leg, &call.head)).min());
         [introduction, stage, legs].into_iter().flatten().min()
     }
 
@@ -48,7 +49,8 @@ impl Calls {
         for signal in late {
             self.drop_stream(signal);
         }
-        let legs: Vec<LegId> = self.active.iter().flat_map(|call| call.legs.iter().map(|leg| leg.id)).collect();
+        let legs: Vec<LegId> =
+            self.active.iter().flat_map(|call| call.legs.iter().map(|leg| leg.id)).collect();
         for leg in legs {
             self.leg_timeout(leg, now);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tandem_proto::ids::{AccountKey, DeviceKey};
 use tandem_proto::signed::{DeviceCertificate, DeviceSet, SignedError};
-use tandem_proto::wire::{Signed, SignalHello};
+use tandem_proto::wire::{SignalHello, Signed};
 
 use super::types::EndReason;
 use super::{Fault, VERSION_MAX, VERSION_MIN};
@@ -24,7 +24,9 @@ pub(super) struct Peer {
 /// What keeps a hello from being believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum HelloError {
-    #[error("it speaks versions {min} to {max} of the protocol, this one {VERSION_MIN} to {VERSION_MAX}; update the older one")]
+    #[error(
+        "it speaks versions {min} to {max} of the protocol, this one {VERSION_MIN} to {VERSION_MAX}; update the older one"
+    )]
     Version { min: u32, max: u32 },
     #[error("its certificate: {0}")]
     Certificate(SignedError),
@@ -72,7 +74,8 @@ impl KnownSets {
             return true;
         }
         if self.sets.len() >= KNOWN_MAX {
-            let oldest = self.sets.iter().min_by_key(|(_, known)| known.last_use).map(|(account, _)| *account);
+            let oldest =
+                self.sets.iter().min_by_key(|(_, known)| known.last_use).map(|(account, _)| *account);
             if let Some(oldest) = oldest {
                 self.sets.remove(&oldest);
             }
@@ -113,7 +116,8 @@ impl KnownSets {
             return Err(HelloError::OtherAccount);
         }
         let signed = hello.device_set.as_ref().ok_or(HelloError::DeviceSet(SignedError::Missing))?;
-        let shown = DeviceSet::verify(signed, certificate.account(), now.unix_ms).map_err(HelloError::DeviceSet)?;
+        let shown =
+            DeviceSet::verify(signed, certificate.account(), now.unix_ms).map_err(HelloError::DeviceSet)?;
         let newest = match self.get(certificate.account()) {
             Some(known) if known.epoch() >= shown.epoch() => known,
             _ => &shown,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use tandem_proto::ids::{AccountKey, CallTag, DeviceKey, ServiceKey};
 use tandem_proto::signed::Home;
-use tandem_proto::wire::{Candidate, MediaDescription, PathState, Signed, SignalFrame};
+use tandem_proto::wire::{Candidate, MediaDescription, PathState, SignalFrame, Signed};
 
 /// One call, the same on all its devices: 16 random bytes chosen by the caller's node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
