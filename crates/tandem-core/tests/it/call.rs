@@ -1,0 +1,387 @@
+//! Calls are placed, ring, are answered or not, and end.
+
+use tandem_core::call::*;
+use tandem_proto::signed::{DeviceEntry, DeviceSet};
+use tandem_proto::wire::signal_frame::Body;
+
+use crate::call_world::{DELAY_MS, START, World};
+
+const ALICE: usize = 0;
+const BOB: usize = 1;
+
+fn established(world: &World, node: usize) -> bool {
+    world.stage(node) == Some(Stage::Established)
+}
+
+#[test]
+fn a_call_between_strangers_is_relayed_over_two_relays_that_neither_picked() {
+    let mut world = World::people(2, 5);
+    let call = world.place(ALICE, BOB);
+    world.run(1_000);
+    assert_eq!(world.rings(BOB), [call]);
+    assert_eq!((world.stage(ALICE), world.stage(BOB)), (Some(Stage::Ringing), Some(Stage::Ringing)));
+    assert!(!world.talks(ALICE) && !world.talks(BOB), "no sound before the answer");
+    let ready =
+        |world: &World, node: usize| world.nodes[node].media.values().next().map_or(0, |m| m.relays.len());
+    assert_eq!((ready(&world, ALICE), ready(&world, BOB)), (2, 2), "relays are ready while it rings");
+
+    world.act(BOB, |calls, now| calls.answer(call, now)).unwrap();
+    world.run(500);
+    assert!(world.talks(ALICE) && world.talks(BOB));
+    assert_eq!(world.relays(ALICE).len(), 2);
+    assert_eq!(world.relays(ALICE), world.relays(BOB), "both ends drew the same");
+    let direct = |media: &crate::call_world::Media| media.remote_direct;
+    assert!(!world.nodes.iter().flat_map(|n| n.media.values()).any(direct), "strangers see no address");
+
+    let setup = world.nodes[ALICE].calls.status().unwrap().setup;
+    assert_eq!(setup.lookup, Some(DELAY_MS * 2));
+    assert!(setup.ringing.is_some_and(|ms| (DELAY_MS * 6..=DELAY_MS * 10).contains(&ms)), "{setup:?}");
+    assert!(setup.media.is_some_and(|ms| ms <= DELAY_MS * 3), "{setup:?}");
+    assert!(world.nodes[BOB].calls.status().unwrap().setup.media.is_some());
+
+    world.act(ALICE, |calls, now| calls.hang_up(call, now));
+    world.run(200);
+    assert_eq!(
+        (world.end_reason(ALICE), world.end_reason(BOB)),
+        (Some(EndReason::HungUp), Some(EndReason::HungUp))
+    );
+    assert_eq!(world.open_links(), 0, "streams are closed");
+    assert!(world.nodes.iter().all(|node| node.media.is_empty()), "media sessions are dropped");
+    assert!(world.nodes.iter().all(|node| node.calls.poll_timeout().is_none()), "nothing left to wait for");
+}
+
+#[test]
+fn contacts_also_talk_directly_unless_one_wants_relays_only() {
+    for relay_only in [false, true] {
+        let mut world = World::people(2, 5);
+        world.befriend();
+        world.nodes[BOB].auto_answer = true;
+        world.place_with(ALICE, BOB, CallOptions { relay_only, ..CallOptions::default() });
+        world.run(2_000);
+        assert!(world.talks(ALICE) && world.talks(BOB));
+        let direct: Vec<bool> =
+            world.nodes.iter().flat_map(|n| n.media.values()).map(|media| media.remote_direct).collect();
+        assert_eq!(direct, [!relay_only, !relay_only]);
+    }
+}
+
+#[test]
+fn declined_by_the_person() {
+    let mut world = World::people(2, 5);
+    let call = world.place(ALICE, BOB);
+    world.run(1_000);
+    world.act(BOB, |calls, now| calls.decline(call, EndReason::Declined, now)).unwrap();
+    world.run(200);
+    assert_eq!(
+        (world.end_reason(ALICE), world.end_reason(BOB)),
+        (Some(EndReason::Declined), Some(EndReason::Declined))
+    );
+    assert!(world.act(BOB, |calls, now| calls.answer(call, now)).is_err());
+}
+
+#[test]
+fn a_second_caller_hears_busy_and_the_first_call_goes_on() {
+    let mut world = World::people(3, 5);
+    world.nodes[BOB].auto_answer = true;
+    world.place(ALICE, BOB);
+    world.run(1_000);
+    world.place(2, BOB);
+    world.run(1_000);
+    assert_eq!(world.end_reason(2), Some(EndReason::Busy));
+    assert!(world.talks(ALICE) && world.talks(BOB));
+    let account = world.nodes[2].account;
+    let third =
+        world.act(BOB, |calls, now| calls.place(CallId([9; 16]), account, CallOptions::default(), now));
+    assert_eq!(third, Err(PlaceError::Busy));
+}
+
+#[test]
+fn nobody_answers_for_sixty_seconds() {
+    let mut world = World::people(2, 5);
+    world.place(ALICE, BOB);
+    world.run(60_000);
+    assert_eq!(world.end_reason(ALICE), None);
+    world.run(1_000);
+    assert_eq!(
+        (world.end_reason(ALICE), world.end_reason(BOB)),
+        (Some(EndReason::NoAnswer), Some(EndReason::NoAnswer))
+    );
+}
+
+#[test]
+fn the_caller_gives_up() {
+    let mut world = World::people(2, 5);
+    let call = world.place(ALICE, BOB);
+    world.run(1_000);
+    world.act(ALICE, |calls, now| calls.hang_up(call, now));
+    world.run(200);
+    assert_eq!(
+        (world.end_reason(ALICE), world.end_reason(BOB)),
+        (Some(EndReason::Cancelled), Some(EndReason::Cancelled))
+    );
+}
+
+#[test]
+fn nobody_is_there() {
+    let mut world = World::people(2, 5);
+    world.nodes[BOB].online = false;
+    world.place(ALICE, BOB);
+    world.run(100);
+    assert_eq!(world.end_reason(ALICE), Some(EndReason::Unreachable), "a record without homes");
+
+    let mut world = World::people(2, 5);
+    let gone = world.record(world.nodes[BOB].account);
+    world.nodes[BOB].online = false;
+    let call = world.place(ALICE, BOB);
+    world.act(ALICE, |calls, now| calls.handle_found(call, &gone, now));
+    world.run(10_000);
+    assert_eq!(world.end_reason(ALICE), Some(EndReason::Unreachable), "homes that cannot reach it");
+}
+
+#[test]
+fn all_devices_ring_and_the_first_answer_wins() {
+    let mut world = World::people(2, 5);
+    let bob = world.nodes[BOB].account;
+    world.add_devices(bob, 2, vec![1, 2, 3]);
+    let call = world.place(ALICE, BOB);
+    world.run(1_000);
+    for device in [BOB, 2, 3] {
+        assert_eq!(world.rings(device), [call]);
+    }
+    world.act(2, |calls, now| calls.answer(call, now)).unwrap();
+    world.act(3, |calls, now| calls.answer(call, now)).unwrap();
+    world.run(1_000);
+    assert!(established(&world, ALICE) && established(&world, 2));
+    assert_eq!(world.end_reason(BOB), Some(EndReason::AnsweredElsewhere));
+    assert_eq!(world.end_reason(3), Some(EndReason::AnsweredElsewhere));
+    assert!(
+        !world.nodes[3].commands.iter().any(|c| matches!(c, Command::StartMedia { .. })),
+        "no microphone opened"
+    );
+    assert_eq!(world.nodes[ALICE].media.len(), 1);
+}
+
+#[test]
+fn one_device_declines_for_all() {
+    let mut world = World::people(2, 5);
+    let bob = world.nodes[BOB].account;
+    world.add_devices(bob, 1, vec![1, 2, 3]);
+    let call = world.place(ALICE, BOB);
+    world.run(1_000);
+    world.act(2, |calls, now| calls.decline(call, EndReason::Declined, now)).unwrap();
+    world.run(200);
+    assert_eq!(world.end_reason(ALICE), Some(EndReason::Declined));
+    assert_eq!(world.end_reason(BOB), Some(EndReason::AnsweredElsewhere));
+}
+
+/// Both call each other, `gap_ms` apart.
+fn glare(first: usize, gap_ms: u64) {
+    let second = 1 - first;
+    let mut world = World::people(2, 5);
+    let calls = [world.place(first, second), {
+        world.run(gap_ms);
+        world.place(second, first)
+    }];
+    world.run(2_000);
+    let story = format!("{first} first, the other {gap_ms} ms later");
+    assert!(established(&world, ALICE) && established(&world, BOB), "{story}");
+    assert!(world.talks(ALICE) && world.talks(BOB), "{story}");
+    let status = |node: usize| world.nodes[node].calls.status().expect("a call");
+    assert_eq!(status(ALICE).call, status(BOB).call, "{story}");
+    assert_eq!(world.nodes[ALICE].media.len() + world.nodes[BOB].media.len(), 2, "{story}");
+    // A call that already rang when the other was placed is simply answered; else the lower key's offer wins.
+    let rang = !world.rings(second).is_empty();
+    let winner = if rang { first } else { ALICE };
+    assert_eq!(status(winner).role, Role::Caller, "{story}");
+    assert_eq!(status(winner).call, if winner == first { calls[0] } else { calls[1] }, "{story}");
+    let merged = Command::Report {
+        call: if winner == first { calls[1] } else { calls[0] },
+        event: CallEvent::Merged { into: status(winner).call },
+    };
+    assert!(world.nodes[1 - winner].commands.contains(&merged), "{story}");
+    world.run(20_000);
+    assert!(world.talks(ALICE) && world.talks(BOB), "{story}: and it stays");
+    assert!(world.nodes.iter().all(|node| {
+        !node.commands.iter().any(|c| matches!(c, Command::Report { event: CallEvent::Ended(_), .. }))
+    }));
+}
+
+#[test]
+fn when_both_call_each_other_the_lower_keys_offer_wins() {
+    for first in [ALICE, BOB] {
+        for gap_ms in [0, 5, 20, 40, 60, 80, 100, 120, 140, 160, 180, 200, 250, 300] {
+            glare(first, gap_ms);
+        }
+    }
+}
+
+#[test]
+fn glare_holds_when_one_end_is_slow() {
+    for slow in [ALICE, BOB] {
+        for (first, gap_ms) in [(ALICE, 0), (BOB, 0), (ALICE, 50), (BOB, 50), (ALICE, 150), (BOB, 150)] {
+            let mut world = World::people(2, 5);
+            world.nodes[slow].media_delay_ms = 200;
+            world.place(first, 1 - first);
+            world.run(gap_ms);
+            world.place(1 - first, first);
+            world.run(3_000);
+            assert!(world.talks(ALICE) && world.talks(BOB), "{slow} slow, {first} first, {gap_ms} ms");
+        }
+    }
+}
+
+#[test]
+fn a_revoked_device_is_not_called_and_cannot_call() {
+    let mut world = World::people(2, 5);
+    let bob = world.nodes[BOB].account;
+    world.add_devices(bob, 1, vec![1, 2, 3]);
+    let old = world.record(bob);
+    let keep = [DeviceEntry { device: world.nodes[BOB].device, serial: 1 }];
+    let lost = 2;
+    world.set_devices(bob, &keep);
+    let newest = world.set_of(bob);
+
+    // Somebody hands out the old record; the highest epoch known decides.
+    world.act(ALICE, |calls, now| calls.handle_device_set(&newest, now));
+    let call = world.place(ALICE, BOB);
+    world.act(ALICE, |calls, now| calls.handle_found(call, &old, now));
+    world.run(1_000);
+    assert_eq!(world.rings(BOB), [call]);
+    assert_eq!(world.rings(lost), []);
+    world.act(ALICE, |calls, now| calls.hang_up(call, now));
+    world.run(500);
+
+    // The lost device still has the old set and certificate.
+    let call = world.place(lost, ALICE);
+    world.run(2_000);
+    assert_eq!(world.rings(ALICE), []);
+    assert_eq!(world.end_reason(lost), Some(EndReason::NotTrusted));
+    assert_ne!(Some(call), world.nodes[ALICE].calls.status().map(|status| status.call));
+}
+
+#[test]
+fn a_call_ends_when_its_device_is_revoked_meanwhile() {
+    let mut world = World::people(2, 5);
+    world.nodes[BOB].auto_answer = true;
+    world.place(ALICE, BOB);
+    world.run(1_000);
+    assert!(world.talks(ALICE));
+    let bob = world.nodes[BOB].account;
+    world.set_devices(bob, &[]);
+    let newest = world.set_of(bob);
+    world.act(ALICE, |calls, now| calls.handle_device_set(&newest, now));
+    assert_eq!(world.end_reason(ALICE), Some(EndReason::NotTrusted));
+}
+
+#[test]
+fn a_wrong_certificate_ends_the_connection() {
+    for wrong in 0..3 {
+        let mut world = World::people(3, 5);
+        let (bob, carol) = (world.nodes[BOB].account, world.nodes[2].account);
+        let own = world.set_of(bob).signed().clone();
+        let device = world.nodes[BOB].device;
+        let signed = match wrong {
+            // Of another account, of another device, forged.
+            0 => crate::call_world::certificate(world.secret_of(carol), device, 1).signed().clone(),
+            1 => crate::call_world::certificate(world.secret_of(bob), world.nodes[2].device, 1)
+                .signed()
+                .clone(),
+            _ => {
+                let mut signed =
+                    crate::call_world::certificate(world.secret_of(bob), device, 1).signed().clone();
+                signed.signature[3] ^= 1;
+                signed
+            }
+        };
+        world.nodes[BOB].calls.set_identity(signed, own);
+        world.place(ALICE, BOB);
+        world.run(2_000);
+        assert_eq!(world.end_reason(ALICE), Some(EndReason::NotTrusted), "{wrong}");
+        assert_eq!(world.rings(BOB), [], "{wrong}");
+        assert_eq!(world.open_links(), 0, "{wrong}");
+        let offered = world.count_sent(ALICE, |body| matches!(body, Body::Offer(_)));
+        assert_eq!(offered, 0, "nothing was offered to it");
+    }
+}
+
+#[test]
+fn no_version_in_common_is_said_clearly() {
+    let mut world = World::people(2, 5);
+    world.tamper = Some(Box::new(|from, mut frame| {
+        if let Some(Body::Hello(hello)) = frame.body.as_mut().filter(|_| from == BOB) {
+            (hello.version_min, hello.version_max) = (7, 9);
+        }
+        Some(frame)
+    }));
+    world.place(ALICE, BOB);
+    world.run(2_000);
+    let ended = world.ended(ALICE).unwrap();
+    assert_eq!(ended.reason, EndReason::Version);
+    assert!(ended.why.contains("7 to 9"), "{}", ended.why);
+}
+
+#[test]
+fn a_newer_version_that_still_speaks_ours_is_fine() {
+    let mut world = World::people(2, 5);
+    world.nodes[BOB].auto_answer = true;
+    world.tamper = Some(Box::new(|from, mut frame| {
+        if let Some(Body::Hello(hello)) = frame.body.as_mut().filter(|_| from == BOB) {
+            hello.version_max = 3;
+        }
+        Some(frame)
+    }));
+    world.place(ALICE, BOB);
+    world.run(1_000);
+    assert!(world.talks(ALICE) && world.talks(BOB));
+}
+
+#[test]
+fn strangers_can_be_refused_and_contacts_still_ring() {
+    let mut world = World::people(2, 5);
+    world.nodes[BOB].calls.set_strangers(Strangers::Refuse);
+    world.place(ALICE, BOB);
+    world.run(1_000);
+    assert_eq!(world.end_reason(ALICE), Some(EndReason::Refused));
+    assert_eq!(world.rings(BOB), []);
+    let call = {
+        world.befriend();
+        world.place(ALICE, BOB)
+    };
+    world.run(1_000);
+    assert_eq!(world.rings(BOB), [call]);
+}
+
+#[test]
+fn nobody_calls_themselves() {
+    let mut world = World::people(1, 5);
+    let own = world.nodes[ALICE].account;
+    let placed =
+        world.act(ALICE, |calls, now| calls.place(CallId([1; 16]), own, CallOptions::default(), now));
+    assert_eq!(placed, Err(PlaceError::Own));
+}
+
+#[test]
+fn a_media_session_that_cannot_be_made_ends_the_call_on_both_ends() {
+    let mut world = World::people(2, 5);
+    world.nodes[ALICE].media_delay_ms = 100_000;
+    world.place(ALICE, BOB);
+    world.run(500);
+    let leg = *world.nodes[ALICE].media.keys().next().unwrap();
+    world.act(ALICE, |calls, _| calls.handle_media_failed(leg, "no UDP socket"));
+    world.run(200);
+    assert_eq!(world.end_reason(ALICE), Some(EndReason::Failed));
+    assert_eq!(world.open_links(), 0);
+}
+
+#[test]
+fn a_newer_device_set_in_a_hello_is_remembered() {
+    let mut world = World::people(2, 5);
+    world.place(ALICE, BOB);
+    world.run(1_000);
+    let alice = world.nodes[ALICE].account;
+    let remembered = world.nodes[BOB].commands.iter().any(|command| {
+        matches!(command, Command::RememberDeviceSet { account, device_set, .. }
+            if *account == alice && DeviceSet::verify(device_set, alice, START.unix_ms).is_ok())
+    });
+    assert!(remembered);
+}

@@ -1,0 +1,8 @@
+//! Integration tests of the policy: forced time, no sleeps, no sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod call;
+mod call_hostile;
+mod call_trouble;
+mod call_world;
