@@ -371,7 +371,8 @@ fn check_allocate_form(request: &Message<'_>) -> Result<(), ErrorKind> {
     }
     // Every relayed port is even, so EVEN-PORT alone is granted. The one above it cannot be reserved: each allocation
     // has an address and one port.
-    let reserve = has(EvenPort::TYPE) && request.attribute::<EvenPort>().map_err(|_| ErrorKind::BadRequest)?.requested();
+    let reserve = has(EvenPort::TYPE)
+        && request.attribute::<EvenPort>().map_err(|_| ErrorKind::BadRequest)?.requested();
     if token || reserve {
         return Err(ErrorKind::InsufficientCapacity);
     }

@@ -93,7 +93,10 @@ fn run_client(relay: &Handle, secret: &str, options: &[&str]) -> String {
 /// Where tests must be whole (CI), a missing client is a failure; elsewhere it is said and passed over.
 fn client_is_installed() -> bool {
     let found = Command::new(CLIENT).arg("-?").output().is_ok();
-    assert!(found || std::env::var_os("CI").is_none(), "{CLIENT} is missing: install Debian's package coturn");
+    assert!(
+        found || std::env::var_os("CI").is_none(),
+        "{CLIENT} is missing: install Debian's package coturn"
+    );
     if !found {
         println!("not tested: {CLIENT} is missing (Debian's package coturn has it)");
     }

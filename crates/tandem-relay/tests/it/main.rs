@@ -1,3 +1,19 @@
-//! The relay as others meet it: over real sockets on loopback, and through a client that is not ours.
+//! The relay as others meet it: the core with forced time, the driver over real sockets on loopback, and through a
+//! client that is not ours.
 
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod coturn_client;
+#[cfg(test)]
+mod driver;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod lifetimes;
+#[cfg(test)]
+mod policy;
+#[cfg(test)]
+mod requests;
+#[cfg(test)]
+mod rfc5769;

@@ -1,0 +1,267 @@
+//! The driver over real sockets on loopback: UDP and TCP clients of one call, adopted connections, misbehaviour.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use stun_types::attribute::{Nonce, XorMappedAddress};
+use stun_types::message::Message;
+use stun_types::prelude::*;
+use tandem_proto::grant::RestSecret;
+use tandem_relay::client::ClientAddr;
+use tandem_relay::config::Config;
+use tandem_relay::driver::{DriverConfig, Handle, StartError, start};
+use tandem_relay::framing::{Frame, first_frame};
+use turn_types::attribute::{ChannelNumber, RequestedTransport, XorPeerAddress};
+use turn_types::message::{ALLOCATE, CHANNEL_BIND};
+
+use crate::bench::{Client, binding_request, channel_data, relayed_of, request};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn relay(adjust: impl FnOnce(&mut DriverConfig)) -> Handle {
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let mut driver = DriverConfig { udp: vec![any], tcp: Some(any), ..DriverConfig::default() };
+    adjust(&mut driver);
+    start(&driver, Config::for_rest_secret(RestSecret::new("s")), [3; 32]).unwrap()
+}
+
+/// A socket to the relay that moves whole messages.
+enum Wire {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+}
+
+impl Wire {
+    fn udp(relay: &Handle) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(relay.udp_addresses()[0]).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self::Udp(socket)
+    }
+
+    fn tcp(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self::Tcp(stream)
+    }
+
+    fn local(&self) -> SocketAddr {
+        match self {
+            Self::Udp(socket) => socket.local_addr().unwrap(),
+            Self::Tcp(stream) => stream.local_addr().unwrap(),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Udp(socket) => assert_eq!(socket.send(bytes).unwrap(), bytes.len()),
+            Self::Tcp(stream) => stream.write_all(bytes).unwrap(),
+        }
+    }
+
+    fn receive(&mut self) -> Vec<u8> {
+        match self {
+            Self::Udp(socket) => {
+                let mut buffer = [0; 2_048];
+                let length = socket.recv(&mut buffer).unwrap();
+                buffer[..length].to_vec()
+            }
+            Self::Tcp(stream) => {
+                let mut message = Vec::new();
+                while first_frame(&message) == Frame::Partial {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    message.push(byte[0]);
+                }
+                message
+            }
+        }
+    }
+
+    fn ask(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.send(bytes);
+        self.receive()
+    }
+}
+
+/// A client of call `name` that has allocated.
+fn allocated(wire: &mut Wire, name: &str) -> (Client, SocketAddr) {
+    let username = format!("4000000000:{name}");
+    let password = RestSecret::new("s").password(&username);
+    let mut client = Client::with_password(username, password, ClientAddr::udp(wire.local(), 0));
+    let udp = RequestedTransport::new(RequestedTransport::UDP);
+    let challenge = wire.ask(&client.signed(ALLOCATE, &[&udp]));
+    let challenge = Message::from_bytes(&challenge).unwrap();
+    client.nonce = challenge.attribute::<Nonce>().unwrap().nonce().to_owned();
+    let reply = wire.ask(&client.signed(ALLOCATE, &[&udp]));
+    let relayed = relayed_of(&reply);
+    (client, relayed)
+}
+
+fn bind(wire: &mut Wire, client: &mut Client, number: u16, peer: SocketAddr) {
+    let transaction = client.next_transaction();
+    let peer = XorPeerAddress::new(peer, transaction);
+    let reply = wire.ask(&client.signed_as(transaction, CHANNEL_BIND, &[&ChannelNumber::new(number), &peer]));
+    assert_eq!(reply[..2], [0x01, 0x09], "bound");
+}
+
+fn talk(one: &mut Wire, two: &mut Wire, name: &str) {
+    let (mut caller, caller_relayed) = allocated(one, name);
+    let (mut callee, callee_relayed) = allocated(two, name);
+    bind(one, &mut caller, 0x4000, callee_relayed);
+    bind(two, &mut callee, 0x4001, caller_relayed);
+    for length in [1, 4, 160, 161, 1_200] {
+        let data = vec![length as u8; length];
+        one.send(&framed(one, 0x4000, &data));
+        assert_eq!(two.receive(), framed(two, 0x4001, &data));
+        two.send(&framed(two, 0x4001, &data));
+        assert_eq!(one.receive(), framed(one, 0x4000, &data));
+    }
+}
+
+/// ChannelData as it looks on this wire.
+fn framed(wire: &Wire, number: u16, data: &[u8]) -> Vec<u8> {
+    let mut bytes = channel_data(number, data);
+    if matches!(wire, Wire::Tcp(_)) {
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    bytes
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = now() + PATIENCE;
+    while !holds() {
+        assert!(now() < end, "{what} did not come to pass");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "these tests wait for real sockets")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[test]
+fn every_pair_of_transports_talks() {
+    let relay = relay(|_| {});
+    let tcp = || Wire::tcp(TcpStream::connect(relay.tcp_address().unwrap()).unwrap());
+    talk(&mut Wire::udp(&relay), &mut Wire::udp(&relay), "udp-udp");
+    talk(&mut Wire::udp(&relay), &mut tcp(), "udp-tcp");
+    talk(&mut tcp(), &mut tcp(), "tcp-tcp");
+    let stats = relay.stats();
+    assert_eq!(stats.server.packets_forwarded, 30);
+    assert_eq!(stats.unsent, 0);
+    let rows = relay.allocations();
+    assert!(rows.windows(2).all(|two| two[0].info.since <= two[1].info.since), "oldest first");
+}
+
+#[test]
+fn an_embedder_hands_over_connections_with_what_it_read() {
+    let relay = relay(|driver| driver.tcp = None);
+    let shared_port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(shared_port.local_addr().unwrap()).unwrap();
+    let (mut stream, remote) = shared_port.accept().unwrap();
+    client.write_all(&binding_request()).unwrap();
+    let mut already_read = vec![0; 7];
+    stream.read_exact(&mut already_read).unwrap();
+    relay.adopt(stream, remote, already_read).unwrap();
+
+    let reply = Wire::tcp(client).receive();
+    let message = Message::from_bytes(&reply).unwrap();
+    assert_eq!(message.attribute::<XorMappedAddress>().unwrap().addr(message.transaction_id()), remote);
+}
+
+#[test]
+fn a_closed_connection_takes_its_allocation_along() {
+    let relay = relay(|_| {});
+    let mut wire = Wire::tcp(TcpStream::connect(relay.tcp_address().unwrap()).unwrap());
+    allocated(&mut wire, "gone");
+    assert_eq!(relay.stats().server.allocations, 1);
+    assert_eq!(relay.allocations()[0].transport(), "tcp");
+    drop(wire);
+    wait_until("the end of the allocation", || relay.stats().server.allocations == 0);
+    wait_until("the end of the connection", || relay.stats().tcp_clients == 0);
+}
+
+#[test]
+fn a_connection_that_does_not_speak_turn_is_closed() {
+    let relay = relay(|_| {});
+    for nonsense in [b"GET / HTTP/1.1\r\n\r\n".as_slice(), &[0x00, 0x01, 0xff, 0xfc], &[0x17; 64]] {
+        let mut stream = TcpStream::connect(relay.tcp_address().unwrap()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(nonsense).unwrap();
+        let closed = matches!(stream.read(&mut [0; 1]), Ok(0)) || stream.read(&mut [0; 1]).is_err();
+        assert!(closed, "{nonsense:?}");
+    }
+}
+
+#[test]
+fn there_are_only_so_many_connections() {
+    let relay = relay(|driver| driver.tcp_clients_per_source_max = 2);
+    let mut kept: Vec<_> =
+        (0..2).map(|_| TcpStream::connect(relay.tcp_address().unwrap()).unwrap()).collect();
+    wait_until("two connections", || relay.stats().tcp_clients == 2);
+    let mut third = TcpStream::connect(relay.tcp_address().unwrap()).unwrap();
+    third.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_ne!(third.read(&mut [0; 1]).ok(), Some(1));
+    assert_eq!(relay.stats().tcp_clients, 2);
+    kept.pop();
+    wait_until("room again", || relay.stats().tcp_clients == 1);
+}
+
+#[test]
+fn a_reader_that_stops_loses_packets_and_holds_nobody_up() {
+    let relay = relay(|_| {});
+    let mut sender = Wire::udp(&relay);
+    let mut reader = Wire::tcp(TcpStream::connect(relay.tcp_address().unwrap()).unwrap());
+    let (mut caller, caller_relayed) = allocated(&mut sender, "slow");
+    let (mut callee, callee_relayed) = allocated(&mut reader, "slow");
+    bind(&mut sender, &mut caller, 0x4000, callee_relayed);
+    bind(&mut reader, &mut callee, 0x4001, caller_relayed);
+    // Far more than the kernel and the relay will hold for a reader that does not read.
+    let packet = framed(&sender, 0x4000, &[1; 1_200]);
+    wait_until("packets without room", || {
+        for _ in 0..50 {
+            sender.send(&packet);
+        }
+        relay.stats().unsent > 0
+    });
+    talk(&mut Wire::udp(&relay), &mut Wire::udp(&relay), "meanwhile");
+}
+
+#[test]
+fn draining_and_stopping() {
+    let relay = relay(|_| {});
+    let mut wire = Wire::udp(&relay);
+    allocated(&mut wire, "old");
+    relay.drain();
+    assert_eq!(wire.ask(&binding_request()).len(), 32, "Binding is still answered");
+    let mut late = Wire::udp(&relay);
+    let username = "4000000000:late".to_owned();
+    let mut client = Client::with_password(username.clone(), RestSecret::new("s").password(&username), {
+        ClientAddr::udp(late.local(), 0)
+    });
+    let udp = RequestedTransport::new(RequestedTransport::UDP);
+    let challenge = late.ask(&request(ALLOCATE, 1.into()).finish());
+    client.nonce = Message::from_bytes(&challenge).unwrap().attribute::<Nonce>().unwrap().nonce().to_owned();
+    let refusal = late.ask(&client.signed(ALLOCATE, &[&udp]));
+    assert_eq!(refusal[..2], [0x01, 0x13], "an error response to Allocate");
+    assert_eq!(relay.stats().server.allocations, 1);
+
+    let address = relay.udp_addresses()[0];
+    relay.shutdown();
+    relay.shutdown();
+    UdpSocket::bind(address).expect("its port is free again");
+}
+
+#[test]
+fn a_port_in_use_is_an_error_that_says_which() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let driver = DriverConfig { udp: vec![address], ..DriverConfig::default() };
+    let error = start(&driver, Config::for_rest_secret(RestSecret::new("s")), [3; 32]).unwrap_err();
+    assert!(
+        matches!(error, StartError::BindUdp { .. }) && error.to_string().contains(&address.to_string()),
+        "{error}"
+    );
+}

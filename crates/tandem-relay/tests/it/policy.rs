@@ -1,0 +1,258 @@
+//! The closed policy: a packet goes from one live allocation of a call to the other, and nowhere else.
+
+use std::net::SocketAddr;
+
+use tandem_proto::grant::GrantTerms;
+use tandem_proto::ids::CallTag;
+use tandem_relay::client::ClientAddr;
+use tandem_relay::server::DropReason;
+
+use crate::bench::{Bench, Client, Fate, channel_data, data_of, send_indication, terms};
+
+/// Addresses that somebody would like a relay to send to.
+fn unwanted_peers() -> Vec<SocketAddr> {
+    let ipv4 = [
+        "0.0.0.0",
+        "127.0.0.1",
+        "127.0.0.53",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "8.8.8.8",
+        "198.18.0.0",
+        "198.19.255.255",
+    ];
+    let ipv6 = ["::", "::1", "::ffff:127.0.0.1", "fe80::1", "fc00::1", "2001:db8::1", "64:ff9b::7f00:1"];
+    let parsed = ipv4.into_iter().chain(ipv6).map(|ip| SocketAddr::new(ip.parse().unwrap(), 49_152));
+    parsed.collect()
+}
+
+#[test]
+fn no_peer_but_the_partner_can_be_named() {
+    let mut bench = Bench::new();
+    let (mut caller, callee) = bench.call(1);
+    let (stranger, _) = bench.call(2);
+    let partner = callee.relayed();
+    let mut peers = unwanted_peers();
+    peers.extend([
+        caller.relayed(),
+        caller.address.address(),
+        callee.address.address(),
+        stranger.relayed(),
+        SocketAddr::new("198.18.77.77".parse().unwrap(), partner.port()),
+    ]);
+    for peer in peers {
+        let expected = if peer.is_ipv6() { 443 } else { 403 };
+        assert_eq!(caller.permit(&mut bench, peer), Err(expected), "{peer}");
+        assert_eq!(caller.bind(&mut bench, 0x4000, peer), Err(expected), "{peer}");
+        assert_eq!(caller.send(&mut bench, peer, b"hello"), Fate::Dropped(DropReason::NoPartner), "{peer}");
+    }
+    let other_port = SocketAddr::new(partner.ip(), 9);
+    caller.permit(&mut bench, other_port).expect("permissions are for all ports (RFC 8656 §9)");
+    assert_eq!(caller.bind(&mut bench, 0x4000, other_port), Err(403));
+    assert_eq!(caller.send(&mut bench, other_port, b"hello"), Fate::Dropped(DropReason::NoPartner));
+    assert_eq!(bench.server.stats().packets_forwarded, 0);
+}
+
+#[test]
+fn without_a_partner_nobody_can_be_named() {
+    let mut bench = Bench::new();
+    let mut alone = Client::new(1, 1);
+    alone.allocate(&mut bench).unwrap();
+    let own = alone.relayed();
+    for peer in unwanted_peers().into_iter().filter(SocketAddr::is_ipv4).chain([own]) {
+        assert_eq!(alone.permit(&mut bench, peer), Err(403), "{peer}");
+        assert_eq!(alone.bind(&mut bench, 0x4000, peer), Err(403), "{peer}");
+        assert_eq!(alone.send(&mut bench, peer, b"hello"), Fate::Dropped(DropReason::NoPartner), "{peer}");
+    }
+}
+
+#[test]
+fn one_bad_peer_spoils_the_whole_request() {
+    use stun_types::message::TransactionId;
+    use turn_types::attribute::XorPeerAddress;
+    let mut bench = Bench::new();
+    let mut caller = Client::new(1, 1);
+    let mut callee = Client::new(1, 2);
+    caller.allocate(&mut bench).unwrap();
+    callee.allocate(&mut bench).unwrap();
+    let good = XorPeerAddress::new(callee.relayed(), TransactionId::from(0));
+    let bad = XorPeerAddress::new("127.0.0.1:1".parse().unwrap(), TransactionId::from(0));
+    let outcome = caller.request(&mut bench, turn_types::message::CREATE_PERMISSION, &[&good, &bad]);
+    assert_eq!(outcome, Err(403));
+    let fate = caller.send(&mut bench, callee.relayed(), b"x");
+    assert_eq!(fate, Fate::Dropped(DropReason::NoPermission));
+}
+
+#[test]
+fn both_must_permit() {
+    let mut bench = Bench::new();
+    let mut caller = Client::new(1, 1);
+    let mut callee = Client::new(1, 2);
+    caller.allocate(&mut bench).unwrap();
+    callee.allocate(&mut bench).unwrap();
+    assert_eq!(caller.send(&mut bench, callee.relayed(), b"x"), Fate::Dropped(DropReason::NoPermission));
+    caller.permit(&mut bench, callee.relayed()).unwrap();
+    assert_eq!(caller.send(&mut bench, callee.relayed(), b"x"), Fate::Dropped(DropReason::NoPermission));
+    callee.permit(&mut bench, caller.relayed()).unwrap();
+    assert!(matches!(caller.send(&mut bench, callee.relayed(), b"x"), Fate::Forwarded { .. }));
+}
+
+#[test]
+fn data_crosses_in_all_four_forms_and_every_length() {
+    let mut bench = Bench::with(|config| config.allocation_rate = None);
+    let (mut caller, mut callee) = bench.call(1);
+    for length in (0..=9).chain([160, 161, 1_199, 1_200]) {
+        let data: Vec<u8> = (0..length).map(|i| i as u8).collect();
+        let Fate::Forwarded { to, bytes } = caller.send(&mut bench, callee.relayed(), &data) else {
+            panic!()
+        };
+        assert_eq!((to, data_of(&bytes)), (callee.address, (caller.relayed(), data)));
+    }
+    callee.bind(&mut bench, 0x4abc, caller.relayed()).unwrap();
+    for length in [0, 1, 2, 3, 4, 160, 1_201] {
+        let data = vec![7; length];
+        let Fate::Forwarded { to, bytes } = caller.send(&mut bench, callee.relayed(), &data) else {
+            panic!()
+        };
+        assert_eq!((to, bytes), (callee.address, channel_data(0x4abc, &data)), "Send to ChannelData");
+        let Fate::Forwarded { to, bytes } = callee.channel(&mut bench, 0x4abc, &data) else { panic!() };
+        assert_eq!((to, data_of(&bytes)), (caller.address, (callee.relayed(), data)), "ChannelData to Data");
+    }
+    caller.bind(&mut bench, 0x7ffe, callee.relayed()).unwrap();
+    let Fate::Forwarded { to, bytes } = callee.channel(&mut bench, 0x4abc, b"voice") else { panic!() };
+    assert_eq!((to, bytes), (caller.address, channel_data(0x7ffe, b"voice")));
+    assert_eq!(callee.channel(&mut bench, 0x4abd, b"voice"), Fate::Dropped(DropReason::NoChannel));
+    let outsider = Client::new(9, 9);
+    assert_eq!(outsider.channel(&mut bench, 0x4abc, b"voice"), Fate::Dropped(DropReason::NoAllocation));
+}
+
+#[test]
+fn over_a_stream_channel_data_is_padded_and_over_udp_not() {
+    let mut bench = Bench::new();
+    let mut caller =
+        Client::with_terms(&terms(1, 1), ClientAddr::tcp("[2001:db8::7]:4000".parse().unwrap(), 0));
+    let mut callee = Client::new(1, 2);
+    caller.allocate(&mut bench).unwrap();
+    callee.allocate(&mut bench).unwrap();
+    caller.bind(&mut bench, 0x4000, callee.relayed()).unwrap();
+    callee.bind(&mut bench, 0x4001, caller.relayed()).unwrap();
+    let Fate::Forwarded { to, bytes } = callee.channel(&mut bench, 0x4001, b"12345") else { panic!() };
+    assert_eq!((to, bytes), (caller.address, [channel_data(0x4000, b"12345"), vec![0; 3]].concat()));
+    let padded = [channel_data(0x4000, b"12345"), vec![9; 3]].concat();
+    let Fate::Forwarded { bytes, .. } = bench.packet(&padded, caller.address) else { panic!() };
+    assert_eq!(bytes, channel_data(0x4001, b"12345"), "padding is not passed on");
+}
+
+#[test]
+fn a_third_device_is_refused_and_a_restarted_one_replaces_itself() {
+    let mut bench = Bench::new();
+    let (caller, mut callee) = bench.call(1);
+    assert_eq!(Client::new(1, 3).allocate(&mut bench), Err(486));
+
+    let mut again = caller.restarted(6_000);
+    again.allocate(&mut bench).unwrap();
+    assert_eq!(bench.server.stats().allocations, 2);
+    assert_eq!(caller.clone().refresh(&mut bench, 600), Err(437), "the old one is gone");
+    let fate = callee.send(&mut bench, caller.relayed(), b"x");
+    assert_eq!(fate, Fate::Dropped(DropReason::NoPartner), "the old address leads nowhere");
+    again.bind(&mut bench, 0x4000, callee.relayed()).unwrap();
+    callee.bind(&mut bench, 0x4000, again.relayed()).unwrap();
+    assert!(
+        matches!(callee.channel(&mut bench, 0x4000, b"x"), Fate::Forwarded { to, .. } if to == again.address)
+    );
+}
+
+#[test]
+fn one_device_cannot_talk_to_itself() {
+    let mut bench = Bench::new();
+    let mut one = Client::new(1, 1);
+    one.allocate(&mut bench).unwrap();
+    let mut two = one.restarted(6_000);
+    two.allocate(&mut bench).unwrap();
+    assert_eq!(bench.server.stats().allocations, 1);
+    assert_eq!(bench.server.stats().calls, 0);
+}
+
+#[test]
+fn calls_are_apart_whatever_else_they_share() {
+    let mut bench = Bench::new();
+    let (mut caller, _callee) = bench.call(1);
+    // The same two devices in another call.
+    let other = GrantTerms { tag: CallTag([9; 16]), ..terms(1, 2) };
+    let mut same_device = Client::with_terms(&other, ClientAddr::udp("10.9.9.9:1".parse().unwrap(), 0));
+    same_device.allocate(&mut bench).unwrap();
+    assert_eq!(caller.permit(&mut bench, same_device.relayed()), Err(403));
+    assert_eq!(same_device.permit(&mut bench, caller.relayed()), Err(403));
+}
+
+#[test]
+fn limits_hold_for_the_relay_and_for_a_network() {
+    let mut bench = Bench::with(|config| {
+        config.allocations_max = 3;
+        config.allocations_per_source_max = 2;
+    });
+    // Ports of one address are one network.
+    let neighbour = |call: u8| {
+        let address = ClientAddr::udp(SocketAddr::from(([192, 0, 2, call], 5_000)), 0);
+        Client::with_terms(&terms(call, 1), address)
+    };
+    let mut first = neighbour(1);
+    first.allocate(&mut bench).unwrap();
+    neighbour(2).allocate(&mut bench).unwrap();
+    assert_eq!(neighbour(3).allocate(&mut bench), Err(486));
+    Client::new(4, 1).allocate(&mut bench).unwrap();
+    assert_eq!(Client::new(5, 1).allocate(&mut bench), Err(508));
+    first.restarted(6_000).allocate(&mut bench).expect("replacing itself takes no room");
+    assert_eq!(bench.server.stats().allocations, 3);
+    assert_eq!(bench.server.stats().allocations_refused, 2);
+}
+
+#[test]
+fn draining_refuses_the_new_and_keeps_the_old() {
+    let mut bench = Bench::new();
+    let (mut caller, callee) = bench.call(1);
+    bench.server.set_draining(true);
+    assert_eq!(Client::new(2, 1).allocate(&mut bench), Err(508));
+    assert_eq!(caller.refresh(&mut bench, 600), Ok(600));
+    caller.permit(&mut bench, callee.relayed()).unwrap();
+    assert!(matches!(caller.send(&mut bench, callee.relayed(), b"x"), Fate::Forwarded { .. }));
+    bench.server.set_draining(false);
+    Client::new(2, 1).allocate(&mut bench).unwrap();
+}
+
+#[test]
+fn the_owner_sees_who_is_there() {
+    let mut bench = Bench::new();
+    let (mut caller, callee) = bench.call(1);
+    caller.send(&mut bench, callee.relayed(), &[0; 100]);
+    let rows: Vec<_> = bench.server.allocations().collect();
+    assert_eq!(rows.len(), 2);
+    let row = rows.iter().find(|row| row.client == caller.address).unwrap();
+    assert_eq!((row.tag, row.device, row.paired), (terms(1, 1).tag, Some(terms(1, 1).device), true));
+    assert_eq!((row.bytes_in, row.bytes_out), (100, 0));
+    assert_eq!(bench.server.stats().calls, 1);
+    assert_eq!(bench.server.stats().bytes_forwarded, 100);
+}
+
+#[test]
+fn send_indications_may_put_the_data_first() {
+    use stun_types::message::{Message, MessageClass, MessageType, MessageWriteVec, TransactionId};
+    use stun_types::prelude::*;
+    use turn_types::attribute::{Data, XorPeerAddress};
+    let mut bench = Bench::new();
+    let (caller, callee) = bench.call(1);
+    let transaction = TransactionId::from(4);
+    let send = MessageType::from_class_method(MessageClass::Indication, turn_types::message::SEND);
+    let mut message = Message::builder(send, transaction, MessageWriteVec::new());
+    message.add_attribute(&Data::new(b"first")).unwrap();
+    message.add_attribute(&XorPeerAddress::new(callee.relayed(), transaction)).unwrap();
+    let Fate::Forwarded { bytes, .. } = bench.packet(&message.finish(), caller.address) else { panic!() };
+    assert_eq!(data_of(&bytes), (caller.relayed(), b"first".to_vec()));
+    let ok = send_indication(transaction, callee.relayed(), b"x");
+    assert!(matches!(bench.packet(&ok, caller.address), Fate::Forwarded { .. }));
+}
