@@ -2,5 +2,6 @@
 
 mod records;
 mod samples;
+mod tables;
 mod untrusted;
 mod vectors;
