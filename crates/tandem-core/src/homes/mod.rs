@@ -461,8 +461,9 @@ impl Homes {
         self.ask_sooner(now.mono_ms);
     }
 
+    /// Homes that are meant to stay.
     fn settled(&self) -> usize {
-        self.reserved().count()
+        self.links.iter().filter(|link| link.is_settled()).count()
     }
 
     /// A driver that does not drain loses commands rather than memory.

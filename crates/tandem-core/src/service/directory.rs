@@ -129,15 +129,18 @@ impl Service {
         let record = match self.verified(client, publish.record.as_ref(), now) {
             Ok(record) => record,
             Err((code, account, reason)) => {
-                let from = self.clients.get(&client).map(|state| state.peer);
-                self.refuse_record(from, account, reason.clone());
+                if code != FailureCode::NotReserved {
+                    self.refuse_record(self.peer_of(client), account, reason.clone());
+                }
                 self.fail(client, id, code, &reason);
                 return;
             }
         };
         let account = record.account();
         if self.directory.copy(account).is_some_and(|copy| is_older(&record, copy)) {
-            self.fail(client, id, FailureCode::RecordOlder, "a newer record of this account is known here");
+            let reason = "a newer record of this account is known here";
+            self.refuse_record(self.peer_of(client), Some(account), reason.to_owned());
+            self.fail(client, id, FailureCode::RecordOlder, reason);
             return;
         }
         self.directory.keep(&record, now.mono_ms);
@@ -309,6 +312,10 @@ impl Service {
                 self.finish_put(request, 0);
             }
         }
+    }
+
+    fn peer_of(&self, client: ClientRef) -> Option<[u8; 32]> {
+        self.clients.get(&client).map(|state| state.peer)
     }
 
     fn refuse_record(&mut self, from: Option<[u8; 32]>, account: Option<AccountKey>, reason: String) {

@@ -211,6 +211,7 @@ impl Service {
     /// A home stream closed. Unknown ones are ignored.
     pub fn handle_closed(&mut self, client: ClientRef, now: Now) {
         self.forget(client, now);
+        self.drive_drain(now);
         self.drive(now);
     }
 

@@ -6,3 +6,8 @@ mod call;
 mod call_hostile;
 mod call_trouble;
 mod call_world;
+mod leaves;
+mod memory;
+mod random;
+mod service;
+mod world;
