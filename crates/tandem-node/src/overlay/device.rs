@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use libp2p::core::transport::ListenerId;
+use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
@@ -14,7 +14,7 @@ use tandem_proto::ids::{DeviceKey, ServiceKey};
 use tandem_proto::wire::{HomeFrame, SignalFrame};
 use tokio::sync::mpsc;
 
-use super::address::{device_peer, dialable, key_of, service_peer};
+use super::address::{both_transports, device_peer, dialable, key_of, service_peer};
 use super::config::DeviceConfig;
 use super::connections::Connections;
 use super::counting::Unclaimed;
@@ -128,7 +128,7 @@ impl Device {
             circuits,
             streams: Streams::new(vec![protocols.signal.clone()], Inbound::CircuitsOnly),
         };
-        let wire = transport::device(&key, circuit_transport, unclaimed.clone())?;
+        let wire = transport::device(&key, circuit_transport, config.bind, unclaimed.clone())?;
         let mut swarm = Swarm::new(wire, behaviour, peer, transport::swarm_config(IDLE_CONNECTION));
         bind(&mut swarm, config)?;
         let (home_reports, from_homes) = mpsc::channel(REPORTS);
@@ -639,15 +639,15 @@ impl Device {
     }
 }
 
-/// Dials leave from a listening socket's address; nobody is served there ([`Inbound::CircuitsOnly`]).
+/// QUIC dials leave from a listening socket's address; nobody is served there ([`Inbound::CircuitsOnly`]).
 fn bind(swarm: &mut Swarm<Behaviour>, config: &DeviceConfig) -> Result<(), StartError> {
     let Some(ip) = config.bind else { return Ok(()) };
-    for address in super::address::both_transports((ip, 0).into()) {
-        swarm
-            .listen_on(address)
-            .map_err(|error| StartError::Listen { address: ip.to_string(), reason: error.to_string() })?;
-    }
-    Ok(())
+    let [quic, _] = both_transports((ip, 0).into());
+    let refused = |error: TransportError<std::io::Error>| StartError::Listen {
+        address: ip.to_string(),
+        reason: error.to_string(),
+    };
+    swarm.listen_on(quic).map(drop).map_err(refused)
 }
 
 /// `<address>/p2p/<relay>/p2p-circuit`.

@@ -25,7 +25,7 @@ const ANSWERS_ENOUGH: u32 = 3;
 /// Entries of one network (/16, /32) in one bucket of the routing table.
 const PER_NETWORK_AND_BUCKET: usize = 2;
 const OPERATIONS_MAX: usize = 1024;
-/// Accounts whose newest record is remembered from lookups, so that nobody can show this node an older one.
+/// Accounts whose newest record is remembered from puts and lookups, so that nobody can show this node an older one.
 const SEEN_MAX: usize = 1024;
 const QUERY_TIMEOUT: Duration = Duration::from_secs(8);
 const SUBSTREAM_TIMEOUT: Duration = Duration::from_secs(4);
@@ -112,6 +112,7 @@ impl Directory {
             .and_then(|record| self.join_known(kad, &key, record, unix_ms));
         match checked {
             Ok(record) if self.operations.len() < OPERATIONS_MAX => {
+                self.seen.note(&record);
                 let query = kad.get_closest_peers(key.to_vec());
                 self.operations.push((query, Operation::Find(Put { request, key, record })));
             }
@@ -358,7 +359,7 @@ fn replicas(near: &[kad::PeerInfo]) -> Vec<PeerId> {
     targets
 }
 
-/// The newest record seen of each account, oldest lookup forgotten first.
+/// The newest record seen of each account; the account noticed first is forgotten first.
 #[derive(Default)]
 struct Seen {
     records: BTreeMap<AccountKey, ReachRecord>,

@@ -5,6 +5,7 @@
 //! (a supernode: directory, circuits for others, home protocol). Each runs in its own task with bounded channels.
 
 mod address;
+mod bound_tcp;
 mod config;
 mod connections;
 mod counting;

@@ -103,7 +103,8 @@ impl Service {
         let peer = key.public().to_peer_id();
         let unclaimed = Unclaimed::default();
         let (to_relay, relay_streams) = mpsc::channel(RELAY_STREAMS);
-        let wire = transport::service(&key, to_relay, config.public.clone(), unclaimed.clone())?;
+        let wire =
+            transport::service(&key, to_relay, config.listen.ip(), config.public.clone(), unclaimed.clone())?;
         let behaviour = Behaviour::new(&config, &protocols, &key);
         let mut swarm = Swarm::new(wire, behaviour, peer, transport::swarm_config(IDLE_CONNECTION));
         let mut outbox = VecDeque::new();

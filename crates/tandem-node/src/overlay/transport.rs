@@ -1,5 +1,6 @@
 //! The transports of both swarms: QUIC and TCP (Noise, Yamux), and circuits for devices.
 
+use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, OrTransport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, StreamProtocol, Transport, noise, quic, relay, swarm, tcp, yamux};
+use libp2p::{PeerId, StreamProtocol, Transport, noise, quic, relay, swarm, yamux};
 use tandem_proto::names::NetworkId;
 use thiserror::Error;
 
 use super::address::PublicAddresses;
+use super::bound_tcp::BoundTcp;
 use super::counting::Unclaimed;
 use super::public_only::PublicOnly;
 use super::shared_tcp::{self, RelayStreams};
@@ -69,12 +71,11 @@ type Wire = Boxed<(PeerId, StreamMuxerBox)>;
 pub(super) fn device(
     key: &Keypair,
     circuits: relay::client::Transport,
+    from: Option<IpAddr>,
     unclaimed: Unclaimed,
 ) -> Result<Wire, StartError> {
-    let tcp = tcp::tokio::Transport::new(tcp_config())
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise(key)?)
-        .multiplex(yamux_config());
+    let tcp =
+        BoundTcp::new(from).upgrade(Version::V1Lazy).authenticate(noise(key)?).multiplex(yamux_config());
     let circuits = circuits.upgrade(Version::V1Lazy).authenticate(noise(key)?).multiplex(yamux_config());
     let circuits = circuits.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let tcp = tcp.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
@@ -92,10 +93,11 @@ pub(super) fn device(
 pub(super) fn service(
     key: &Keypair,
     relay: RelayStreams,
+    from: IpAddr,
     public: PublicAddresses,
     unclaimed: Unclaimed,
 ) -> Result<Wire, StartError> {
-    let tcp = tcp::tokio::Transport::new(tcp_config())
+    let tcp = BoundTcp::new(Some(from))
         .and_then(move |stream, point| async move {
             if point.is_dialer() { Ok(stream) } else { shared_tcp::split(stream, relay).await }
         })
@@ -132,10 +134,6 @@ fn quic(key: &Keypair) -> Wire {
     quic::tokio::Transport::new(config)
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
         .boxed()
-}
-
-fn tcp_config() -> tcp::Config {
-    tcp::Config::default().nodelay(true)
 }
 
 fn noise(key: &Keypair) -> Result<noise::Config, StartError> {

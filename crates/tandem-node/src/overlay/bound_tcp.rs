@@ -1,0 +1,82 @@
+//! TCP as libp2p has it, but for where dials leave from: a chosen local address and a fresh port. libp2p's own reuse
+//! of the listening port forgets the address, and lets two supernodes that dial each other at once meet in a
+//! simultaneous open (RFC 9293 §3.5) where each takes itself for the dialer.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use libp2p::Multiaddr;
+use libp2p::core::Transport;
+use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::multiaddr::Protocol;
+use libp2p::tcp::{self, tokio::TcpStream};
+use tokio::net::TcpSocket;
+
+pub(super) struct BoundTcp {
+    listeners: tcp::tokio::Transport,
+    from: Option<IpAddr>,
+}
+
+impl BoundTcp {
+    /// `from`: the local address of dials; `None` or unspecified: the system chooses.
+    pub(super) fn new(from: Option<IpAddr>) -> Self {
+        let listeners = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+        Self { listeners, from: from.filter(|ip| !ip.is_unspecified()) }
+    }
+}
+
+impl Transport for BoundTcp {
+    type Output = TcpStream;
+    type Error = io::Error;
+    type ListenerUpgrade = <tcp::tokio::Transport as Transport>::ListenerUpgrade;
+    type Dial = BoxFuture<'static, io::Result<TcpStream>>;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        self.listeners.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.listeners.remove_listener(id)
+    }
+
+    fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+        let Some(to) = socket_address(&address) else {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        };
+        Ok(Box::pin(connect(self.from, to)))
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        Pin::new(&mut self.listeners).poll(cx)
+    }
+}
+
+async fn connect(from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_nodelay(true)?;
+    if let Some(from) = from.filter(|from| from.is_ipv4() == to.is_ipv4()) {
+        socket.bind((from, 0).into())?;
+    }
+    socket.connect(to).await.map(TcpStream)
+}
+
+/// Of `/ip4|ip6/…/tcp/…`, with or without `/p2p/…` behind it.
+fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next()? {
+        Protocol::Ip4(ip) => ip.into(),
+        Protocol::Ip6(ip) => ip.into(),
+        _ => return None,
+    };
+    let Protocol::Tcp(port) = parts.next()? else { return None };
+    match parts.next() {
+        None | Some(Protocol::P2p(_)) if port != 0 => Some((ip, port).into()),
+        _ => None,
+    }
+}
