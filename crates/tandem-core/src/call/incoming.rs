@@ -129,7 +129,7 @@ impl Calls {
         let (id, name, media) = (leg.id, printable(&offer.display_name), offer.media.clone());
         leg.offer = Some(offer);
         self.push_leg(leg);
-        self.attach(signal, id, now);
+        self.attach(signal, id);
         let Some(Parts { head, leg, out, .. }) = self.parts(id) else { return };
         let ringing = leg.ringing.clone();
         ringing.into_iter().for_each(|ringing| leg.send(out, Body::Ringing(ringing)));
@@ -177,7 +177,7 @@ impl Calls {
             head.enter(Stage::Reaching, now);
         }
         if self.streams.get(&signal).is_some_and(|stream| stream.leg != Some(leg)) {
-            self.attach(signal, leg, now);
+            self.attach(signal, leg);
         }
     }
 
@@ -208,7 +208,7 @@ impl Calls {
         }
         for other in kept {
             if let Some(id) = id.filter(|_| other != signal) {
-                self.attach(other, id, now);
+                self.attach(other, id);
             }
         }
         self.start_answering(now);
@@ -269,7 +269,7 @@ impl Calls {
     }
 
     /// Declines the call that rings here.
-    pub(super) fn decline_active(&mut self, reason: EndReason, _now: Now) {
+    pub(super) fn decline_active(&mut self, reason: EndReason) {
         let Some(call) = &self.active else { return };
         for leg in &call.legs {
             leg.send_all(&mut self.out, &Body::Decline(Decline { reason: reason.code() }));

@@ -160,9 +160,9 @@ impl Calls {
     }
 
     /// A device set from the store or from a look-up. A call with a device that it revokes ends.
-    pub fn handle_device_set(&mut self, set: &DeviceSet, now: Now) {
+    pub fn handle_device_set(&mut self, set: &DeviceSet, _now: Now) {
         if self.known.note(set) {
-            self.drop_revoked(now);
+            self.drop_revoked();
         }
     }
 
@@ -209,20 +209,20 @@ impl Calls {
     ///
     /// # Errors
     /// [`AnswerError`] when it does not ring here (any more).
-    pub fn decline(&mut self, call: CallId, reason: EndReason, now: Now) -> Result<(), AnswerError> {
+    pub fn decline(&mut self, call: CallId, reason: EndReason, _now: Now) -> Result<(), AnswerError> {
         self.check_rings(call)?;
-        self.decline_active(reason, now);
+        self.decline_active(reason);
         Ok(())
     }
 
     /// Ends a call in whatever stage it is; does nothing when it is not there any more.
-    pub fn hang_up(&mut self, call: CallId, now: Now) {
+    pub fn hang_up(&mut self, call: CallId, _now: Now) {
         let Some(head) = self.active.as_ref().map(|active| &active.head).filter(|head| head.id == call)
         else {
             return;
         };
         match (head.role, head.stage) {
-            (Role::Callee, Stage::Ringing) => self.decline_active(EndReason::Declined, now),
+            (Role::Callee, Stage::Ringing) => self.decline_active(EndReason::Declined),
             (Role::Caller, Stage::LookingUp | Stage::Reaching | Stage::Ringing) => {
                 self.end(EndReason::Cancelled, None, true);
             }

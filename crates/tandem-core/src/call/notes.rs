@@ -75,3 +75,33 @@ pub(super) fn words(reason: EndReason, role: Role) -> &'static str {
         (EndReason::Failed, _) => "The call's sound could not be set up on this machine.",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_bounded_and_the_first_ones_stay() {
+        let mut notes = Notes::default();
+        for n in 0..200 {
+            notes.add(&format!("note {n}"));
+        }
+        notes.add(&"ä".repeat(1_000));
+        assert_eq!(notes.list().len(), NOTES_MAX);
+        assert_eq!(notes.list()[FIRST_KEPT - 1], "note 15");
+        assert_eq!(notes.list()[NOTES_MAX - 2], "note 199");
+        assert_eq!(notes.list()[NOTES_MAX - 1].chars().count(), CHARACTERS_MAX);
+    }
+
+    #[test]
+    fn every_reason_has_words_and_survives_the_wire() {
+        for code in 1..=13 {
+            let reason = EndReason::from_code(code);
+            assert_eq!(reason.code(), code);
+            for role in [Role::Caller, Role::Callee] {
+                assert!(words(reason, role).ends_with('.'));
+            }
+        }
+        assert_eq!(EndReason::from_code(999), EndReason::HungUp);
+    }
+}

@@ -83,7 +83,7 @@ impl Calls {
         let Some(parts) = self.parts(leg) else { return };
         parts.leg.media = Media::Ready(media);
         match parts.leg.role {
-            Role::Caller => self.send_offer(leg, now),
+            Role::Caller => self.send_offer(leg),
             Role::Callee => self.send_answer(leg, now),
         }
     }
@@ -96,7 +96,7 @@ impl Calls {
 
     /// Sends the offer on the newest stream once there is a stream and a media description; the same offer again on a
     /// stream that was re-opened, which tells the callee what the stream is about.
-    pub(super) fn send_offer(&mut self, leg: LegId, _now: Now) {
+    pub(super) fn send_offer(&mut self, leg: LegId) {
         let Some(Parts { head, leg, out, config, .. }) = self.parts(leg) else { return };
         let Media::Ready(media) = &leg.media else { return };
         if leg.streams.is_empty() {

@@ -16,7 +16,7 @@ use crate::time::Now;
 /// Kinds of candidates (spec/signalling.md): above this, unknown.
 const KIND_RELAYED: u32 = 2;
 /// Relays in the media session at once; above it, none is added because the other end says so.
-const LIVE_MAX: usize = 4;
+const LIVE_MAX: usize = 6;
 /// A relay that died is replaced after this long, in milliseconds: it may only have stumbled.
 const TOP_UP_MS: u64 = 1_000;
 /// As long as nothing is heard on any path, two more relays are tried this often, in milliseconds.

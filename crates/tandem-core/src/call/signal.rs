@@ -12,8 +12,8 @@ use crate::time::Now;
 
 /// Streams held at once; of those without a leg the oldest makes room.
 const STREAMS_MAX: usize = 64;
-/// An incoming stream must say hello and offer within this, in milliseconds.
-pub(super) const INTRODUCTION_MS: u64 = 10_000;
+/// The other end must say hello, and offer if the stream came in, within this, in milliseconds.
+const INTRODUCTION_MS: u64 = 10_000;
 /// Frames a second on one stream; more is an attack.
 const FRAMES_PER_SECOND_MAX: u32 = 100;
 /// Longest text we put into a frame, in bytes.
@@ -30,7 +30,7 @@ pub(super) struct Stream {
     pub(super) leg: Option<LegId>,
     /// Set by a hello that was believed.
     pub(super) peer: Option<Peer>,
-    pub(super) opened_ms: u64,
+    opened_ms: u64,
     second: u64,
     frames: u32,
 }
@@ -38,6 +38,11 @@ pub(super) struct Stream {
 impl Stream {
     fn new(device: DeviceKey, via: Option<ServiceKey>, leg: Option<LegId>, now: Now) -> Self {
         Self { device, via, leg, peer: None, opened_ms: now.mono_ms, second: 0, frames: 0 }
+    }
+
+    /// By when it must have said hello and, if it came in, what it is about.
+    pub(super) fn introduction_deadline(&self) -> Option<u64> {
+        (self.leg.is_none() || self.peer.is_none()).then_some(self.opened_ms + INTRODUCTION_MS)
     }
 
     /// Counts a frame; `false`: too many in this second.
@@ -104,7 +109,7 @@ impl Calls {
         let Some(parts) = self.parts(leg) else { return };
         parts.leg.streams.retain(|other| *other != signal);
         if parts.leg.streams.is_empty() && !parts.leg.is_opening() {
-            self.stream_lost(leg, reason, now);
+            self.stream_lost(leg, stream.via, reason, now);
         }
     }
 
@@ -170,11 +175,11 @@ impl Calls {
         if let Some(set) = newer {
             let (account, epoch, device_set) = (set.account(), set.epoch(), set.signed().clone());
             self.out.push(Command::RememberDeviceSet { account, epoch, device_set });
-            self.drop_revoked(now);
+            self.drop_revoked();
         }
         let leg = leg.or_else(|| self.leg_with(peer.account, peer.device));
         if let Some(leg) = leg {
-            self.attach(signal, leg, now);
+            self.attach(signal, leg);
         }
         Ok(())
     }
@@ -186,7 +191,7 @@ impl Calls {
     }
 
     /// A stream whose hellos were exchanged now serves a leg: say on it what the other end may have missed.
-    pub(super) fn attach(&mut self, signal: SignalId, leg: LegId, now: Now) {
+    pub(super) fn attach(&mut self, signal: SignalId, leg: LegId) {
         let Some(stream) = self.streams.get_mut(&signal) else { return };
         stream.leg = Some(leg);
         let Some(parts) = self.parts(leg) else { return };
@@ -199,7 +204,7 @@ impl Calls {
             // The caller's offer comes first: it says which call the stream is about.
             return;
         }
-        self.send_offer(leg, now);
+        self.send_offer(leg);
         let Some(Parts { leg, out, .. }) = self.parts(leg) else { return };
         if let Some(draw) = leg.draw.clone() {
             leg.send(out, Body::Draw(draw));
@@ -235,6 +240,21 @@ impl Calls {
         }
     }
 
+    /// Streams whose other end did not introduce itself in time are closed; an attempt to reach it has failed.
+    pub(super) fn drop_unintroduced(&mut self, now: Now) {
+        let late = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.introduction_deadline().is_some_and(|at| at <= now.mono_ms));
+        let late: Vec<(SignalId, Option<LegId>)> = late.map(|(id, stream)| (*id, stream.leg)).collect();
+        for (signal, leg) in late {
+            self.drop_stream(signal);
+            if let Some(leg) = leg {
+                self.attempt_failed(leg, "the device did not introduce itself", now);
+            }
+        }
+    }
+
     /// Closes a stream and forgets it.
     pub(super) fn drop_stream(&mut self, signal: SignalId) {
         let Some(stream) = self.streams.remove(&signal) else { return };
@@ -257,7 +277,7 @@ impl Calls {
     }
 
     /// Legs and streams of devices that have been revoked end.
-    pub(super) fn drop_revoked(&mut self, _now: Now) {
+    pub(super) fn drop_revoked(&mut self) {
         let revoked =
             self.streams.iter().filter(|(_, s)| s.peer.is_some_and(|peer| self.known.revokes(&peer)));
         let revoked: Vec<SignalId> = revoked.map(|(id, _)| *id).collect();
@@ -291,7 +311,7 @@ impl Calls {
     }
 
     /// The last stream of a leg is gone.
-    fn stream_lost(&mut self, leg: LegId, reason: &str, now: Now) {
+    fn stream_lost(&mut self, leg: LegId, via: Option<ServiceKey>, reason: &str, now: Now) {
         let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
         leg.reach.lost_since = Some(now.mono_ms);
         if leg.phase == Phase::Reaching {
@@ -302,7 +322,7 @@ impl Calls {
             head.note(out, "The signalling connection was lost. The call goes on while it is re-opened.");
         }
         if leg.role == Role::Caller {
-            leg.open(out, &[], now);
+            leg.open(out, via.as_slice(), now);
         } else if head.stage > Stage::Ringing {
             out.push(Command::LookUp { call: head.id, account: head.peer });
             leg.reach.next_ms = Some(now.mono_ms + CALLEE_REOPENS_MS);

@@ -2,8 +2,8 @@
 
 use super::leg::{Leg, Phase};
 use super::running::top_up;
-use super::signal::INTRODUCTION_MS;
-use super::types::{EndReason, LegId, Role, SignalId, Stage};
+use super::signal::Stream;
+use super::types::{EndReason, LegId, Role, Stage};
 use super::{Calls, Head, Parts};
 use crate::time::Now;
 
@@ -32,8 +32,7 @@ impl Calls {
     /// When to call `handle_timeout`, in monotonic milliseconds; `None`: only after another event.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
-        let waiting = self.streams.values().filter(|stream| stream.leg.is_none());
-        let introduction = waiting.map(|stream| stream.opened_ms + INTRODUCTION_MS).min();
+        let introduction = self.streams.values().filter_map(Stream::introduction_deadline).min();
         let call = self.active.as_ref();
         let stage = call.and_then(|call| stage_deadline(&call.head));
         let legs =
@@ -43,12 +42,7 @@ impl Calls {
 
     /// Does what is due. Calling it early does nothing.
     pub fn handle_timeout(&mut self, now: Now) {
-        let is_late = |opened_ms: u64| now.mono_ms >= opened_ms + INTRODUCTION_MS;
-        let late = self.streams.iter().filter(|(_, s)| s.leg.is_none() && is_late(s.opened_ms));
-        let late: Vec<SignalId> = late.map(|(id, _)| *id).collect();
-        for signal in late {
-            self.drop_stream(signal);
-        }
+        self.drop_unintroduced(now);
         let legs: Vec<LegId> =
             self.active.iter().flat_map(|call| call.legs.iter().map(|leg| leg.id)).collect();
         for leg in legs {
