@@ -198,8 +198,7 @@ impl Client {
     /// Sends bytes that draw an answer, and checks that the answer is signed unless it is a challenge.
     pub(crate) fn exchange(&self, bench: &mut Bench, bytes: &[u8]) -> Outcome {
         let Fate::Replied(reply) = bench.packet(bytes, self.address) else { panic!("no answer") };
-        let message = Message::from_bytes(&reply).unwrap();
-        let asked = Message::from_bytes(bytes).unwrap();
+        let (message, asked) = (parsed(&reply), parsed(bytes));
         assert_eq!((message.transaction_id(), message.method()), (asked.transaction_id(), asked.method()));
         let key =
             LongTermKeyCredentials::new(self.username.clone(), self.password.clone(), self.realm.clone());
@@ -208,7 +207,7 @@ impl Client {
             assert!(is_signed, "a success is signed");
             return Ok(reply);
         }
-        let code = message.attribute::<ErrorCode>().unwrap().code();
+        let code = code_of(&message);
         assert!(is_signed || matches!(code, 400 | 401 | 438), "error {code} is signed");
         Err(code)
     }
@@ -228,7 +227,7 @@ impl Client {
 
     pub(crate) fn refresh(&mut self, bench: &mut Bench, seconds: u32) -> Result<u32, u16> {
         let reply = self.request(bench, REFRESH, &[&Lifetime::new(seconds)])?;
-        Ok(Message::from_bytes(&reply).unwrap().attribute::<Lifetime>().unwrap().seconds())
+        Ok(lifetime_of(&reply))
     }
 
     pub(crate) fn permit(&mut self, bench: &mut Bench, peer: SocketAddr) -> Outcome {
@@ -280,6 +279,18 @@ pub(crate) fn fresh_nonce(bench: &mut Bench, from: ClientAddr) -> String {
     let message = Message::from_bytes(&reply).unwrap();
     assert_eq!(message.attribute::<ErrorCode>().unwrap().code(), 401);
     message.attribute::<Nonce>().unwrap().nonce().to_owned()
+}
+
+pub(crate) fn parsed(bytes: &[u8]) -> Message<'_> {
+    Message::from_bytes(bytes).unwrap()
+}
+
+fn code_of(message: &Message<'_>) -> u16 {
+    message.attribute::<ErrorCode>().unwrap().code()
+}
+
+pub(crate) fn lifetime_of(reply: &[u8]) -> u32 {
+    parsed(reply).attribute::<Lifetime>().unwrap().seconds()
 }
 
 pub(crate) fn relayed_of(reply: &[u8]) -> SocketAddr {

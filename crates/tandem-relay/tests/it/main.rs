@@ -17,3 +17,5 @@ mod policy;
 mod requests;
 #[cfg(test)]
 mod rfc5769;
+#[cfg(test)]
+mod turn_client;
