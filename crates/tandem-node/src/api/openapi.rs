@@ -1,0 +1,63 @@
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::{events, routes};
+
+/// The description of the whole API (OpenAPI 3.1); the page's TypeScript types are made from it.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tandem local API",
+        description = "The API of a Tandem node, for programs of the same user on the same machine. Send the content of \
+                       the file `api-token` of the data folder as a bearer token. Every failure has the body `Failure`."
+    ),
+    paths(
+        routes::status,
+        routes::identity,
+        routes::contacts,
+        routes::add_contact,
+        routes::change_contact,
+        routes::remove_contact,
+        routes::calls,
+        routes::place_call,
+        routes::answer_call,
+        routes::decline_call,
+        routes::hang_up_call,
+        routes::echo,
+        routes::connections,
+        routes::volunteer,
+        routes::shutdown,
+        routes::metrics_text,
+        routes::openapi_document,
+        events::events,
+    ),
+    components(schemas(
+        tandem_api::EventsHello,
+        tandem_api::Ready,
+        tandem_api::CallReport,
+        tandem_api::ConfigView,
+        tandem_api::DoctorReport
+    )),
+    security(("token" = [])),
+    modifiers(&Token)
+)]
+struct Document;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The document as JSON.
+///
+/// # Panics
+/// Never: it is plain data.
+#[must_use]
+pub fn openapi_json() -> String {
+    Document::openapi().to_pretty_json().expect("invariant: plain data is written as JSON")
+}

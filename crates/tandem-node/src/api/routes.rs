@@ -1,0 +1,220 @@
+//! The routes, each a thin step to one [`Request`] of the node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch, post};
+use axum::{Json, Router, middleware};
+use serde::{Deserialize, Serialize};
+use tandem_api::{
+    CallRequest, CallStarted, CallSummary, ConnectionView, Contact, ContactChange, EchoRequest, Failure,
+    Identity, NewContact, Problem, Status, VolunteerView,
+};
+use utoipa::{IntoParams, ToSchema};
+
+use super::body::{Answer, Body, Refusal};
+use super::{BODY_BYTES_MAX, Context, events, guard, metrics, openapi};
+use crate::handle::{Reply, Request};
+use crate::messages::Code;
+
+/// Calls shown when nobody says how many.
+const CALLS_DEFAULT: u32 = 50;
+const CALLS_MOST: u32 = 1_000;
+const DRAIN_DEFAULT_MS: u64 = 10_000;
+/// In a path: the only call that can be meant.
+const CURRENT: &str = "current";
+
+type Node = State<Arc<Context>>;
+
+pub(super) fn router(context: Arc<Context>) -> Router {
+    let with_token = Router::new()
+        .route("/api/status", get(status))
+        .route("/api/identity", get(identity))
+        .route("/api/contacts", get(contacts).post(add_contact))
+        .route("/api/contacts/{who}", patch(change_contact).delete(remove_contact))
+        .route("/api/calls", get(calls).post(place_call))
+        .route("/api/calls/{call}/answer", post(answer_call))
+        .route("/api/calls/{call}/decline", post(decline_call))
+        .route("/api/calls/{call}/hangup", post(hang_up_call))
+        .route("/api/echo", post(echo))
+        .route("/api/connections", get(connections))
+        .route("/api/volunteer", get(volunteer))
+        .route("/api/shutdown", post(shutdown))
+        .route("/metrics", get(metrics_text))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&context), guard::token));
+    Router::new()
+        .route("/api/events", get(events::events))
+        .route("/api/openapi.json", get(openapi_document))
+        .merge(with_token)
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(nothing_here)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&context), guard::outer))
+        .with_state(context)
+}
+
+async fn ask<T>(context: &Context, request: impl FnOnce(Reply<T>) -> Request) -> Answer<T> {
+    context.node.ask(request).await.map(Json).map_err(Refusal)
+}
+
+/// What the node is doing now.
+#[utoipa::path(get, path = "/api/status", tag = "node",
+    responses((status = 200, body = Status), (status = "default", body = Failure)))]
+pub(super) async fn status(State(context): Node) -> Answer<Status> {
+    ask(&context, Request::Status).await
+}
+
+/// Who this installation is.
+#[utoipa::path(get, path = "/api/identity", tag = "node",
+    responses((status = 200, body = Identity), (status = "default", body = Failure)))]
+pub(super) async fn identity(State(context): Node) -> Answer<Identity> {
+    ask(&context, Request::Identity).await
+}
+
+/// All contacts, by name.
+#[utoipa::path(get, path = "/api/contacts", tag = "contacts",
+    responses((status = 200, body = Vec<Contact>), (status = "default", body = Failure)))]
+pub(super) async fn contacts(State(context): Node) -> Answer<Vec<Contact>> {
+    ask(&context, Request::Contacts).await
+}
+
+/// Adds a contact.
+#[utoipa::path(post, path = "/api/contacts", tag = "contacts", request_body = NewContact,
+    responses((status = 200, body = Contact), (status = "default", body = Failure)))]
+pub(super) async fn add_contact(State(context): Node, Body(new): Body<NewContact>) -> Answer<Contact> {
+    ask(&context, |reply| Request::AddContact(new, reply)).await
+}
+
+/// Changes a contact: name, note, blocked. What is absent stays.
+#[utoipa::path(patch, path = "/api/contacts/{who}", tag = "contacts", request_body = ContactChange,
+    params(("who" = String, Path, description = "Address or name")),
+    responses((status = 200, body = Contact), (status = "default", body = Failure)))]
+pub(super) async fn change_contact(
+    State(context): Node,
+    Path(who): Path<String>,
+    Body(change): Body<ContactChange>,
+) -> Answer<Contact> {
+    ask(&context, |reply| Request::ChangeContact { who, change, reply }).await
+}
+
+/// Removes a contact.
+#[utoipa::path(delete, path = "/api/contacts/{who}", tag = "contacts",
+    params(("who" = String, Path, description = "Address or name")),
+    responses((status = 200, description = "Removed"), (status = "default", body = Failure)))]
+pub(super) async fn remove_contact(State(context): Node, Path(who): Path<String>) -> Answer<()> {
+    ask(&context, |reply| Request::RemoveContact { who, reply }).await
+}
+
+/// How many calls to show.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct CallsQuery {
+    /// At most so many; default 50, at most 1,000.
+    limit: Option<u32>,
+}
+
+/// Calls going on first, then past ones, newest first.
+#[utoipa::path(get, path = "/api/calls", tag = "calls", params(CallsQuery),
+    responses((status = 200, body = Vec<CallSummary>), (status = "default", body = Failure)))]
+pub(super) async fn calls(State(context): Node, Query(query): Query<CallsQuery>) -> Answer<Vec<CallSummary>> {
+    let limit = query.limit.unwrap_or(CALLS_DEFAULT).min(CALLS_MOST);
+    ask(&context, |reply| Request::Calls { limit, reply }).await
+}
+
+/// Begins a call; what follows comes as events.
+#[utoipa::path(post, path = "/api/calls", tag = "calls", request_body = CallRequest,
+    responses((status = 200, body = CallStarted), (status = "default", body = Failure)))]
+pub(super) async fn place_call(
+    State(context): Node,
+    Body(request): Body<CallRequest>,
+) -> Answer<CallStarted> {
+    ask(&context, |reply| Request::PlaceCall(request, reply)).await
+}
+
+/// Begins a test call to a supernode's echo service.
+#[utoipa::path(post, path = "/api/echo", tag = "calls", request_body = EchoRequest,
+    responses((status = 200, body = CallStarted), (status = "default", body = Failure)))]
+pub(super) async fn echo(State(context): Node, Body(request): Body<EchoRequest>) -> Answer<CallStarted> {
+    ask(&context, |reply| Request::Echo(request, reply)).await
+}
+
+/// Answers a call that rings here.
+#[utoipa::path(post, path = "/api/calls/{call}/answer", tag = "calls",
+    params(("call" = String, Path, description = "The call, or `current`")),
+    responses((status = 200, body = CallSummary), (status = "default", body = Failure)))]
+pub(super) async fn answer_call(State(context): Node, Path(call): Path<String>) -> Answer<CallSummary> {
+    ask(&context, |reply| Request::Answer { call: named(call), reply }).await
+}
+
+/// Declines a call that rings here.
+#[utoipa::path(post, path = "/api/calls/{call}/decline", tag = "calls",
+    params(("call" = String, Path, description = "The call, or `current`")),
+    responses((status = 200, body = CallSummary), (status = "default", body = Failure)))]
+pub(super) async fn decline_call(State(context): Node, Path(call): Path<String>) -> Answer<CallSummary> {
+    ask(&context, |reply| Request::Decline { call: named(call), reply }).await
+}
+
+/// Hangs up, or gives a call up that rings there.
+#[utoipa::path(post, path = "/api/calls/{call}/hangup", tag = "calls",
+    params(("call" = String, Path, description = "The call, or `current`")),
+    responses((status = 200, body = CallSummary), (status = "default", body = Failure)))]
+pub(super) async fn hang_up_call(State(context): Node, Path(call): Path<String>) -> Answer<CallSummary> {
+    ask(&context, |reply| Request::HangUp { call: named(call), reply }).await
+}
+
+fn named(call: String) -> String {
+    if call == CURRENT { String::new() } else { call }
+}
+
+/// Why this node is connected to so many machines: every connection, its role and its purpose.
+#[utoipa::path(get, path = "/api/connections", tag = "node",
+    responses((status = 200, body = Vec<ConnectionView>), (status = "default", body = Failure)))]
+pub(super) async fn connections(State(context): Node) -> Answer<Vec<ConnectionView>> {
+    ask(&context, Request::Connections).await
+}
+
+/// What this node does for others.
+#[utoipa::path(get, path = "/api/volunteer", tag = "node",
+    responses((status = 200, body = VolunteerView), (status = "default", body = Failure)))]
+pub(super) async fn volunteer(State(context): Node) -> Answer<VolunteerView> {
+    ask(&context, Request::Volunteer).await
+}
+
+/// How to stop.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ShutdownRequest {
+    /// How long calls get to end or move; default and most 10,000.
+    drain_ms: Option<u64>,
+}
+
+/// Stops the node in good order.
+#[utoipa::path(post, path = "/api/shutdown", tag = "node", request_body = ShutdownRequest,
+    responses((status = 200, description = "It is stopping"), (status = "default", body = Failure)))]
+pub(super) async fn shutdown(State(context): Node, Body(request): Body<ShutdownRequest>) -> Answer<()> {
+    let drain = Duration::from_millis(request.drain_ms.unwrap_or(DRAIN_DEFAULT_MS).min(DRAIN_DEFAULT_MS));
+    ask(&context, |reply| Request::Shutdown { drain, reply }).await
+}
+
+/// The node's figures as Prometheus text.
+#[utoipa::path(get, path = "/metrics", tag = "node",
+    responses((status = 200, body = String, content_type = "text/plain"), (status = "default", body = Failure)))]
+pub(super) async fn metrics_text(State(context): Node) -> Result<Response, Refusal> {
+    let snapshot = context.node.ask(Request::Metrics).await.map_err(Refusal)?;
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    Ok((kind, metrics::render(&snapshot)).into_response())
+}
+
+/// This description of the API.
+#[utoipa::path(get, path = "/api/openapi.json", tag = "node", security(()),
+    responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+pub(super) async fn openapi_document() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], openapi::openapi_json()).into_response()
+}
+
+async fn nothing_here() -> Refusal {
+    let problem: Problem = Code::NotFound.problem();
+    Refusal(problem)
+}

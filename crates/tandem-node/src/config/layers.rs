@@ -1,0 +1,344 @@
+//! From the four layers to one [`Config`].
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tandem_api::{ConfigEntry, ConfigView, Origin, Problem, Redundancy};
+use tandem_proto::multiaddr::PeerAddress;
+use thiserror::Error;
+use toml::Value;
+
+use super::settings::{self, SETTINGS, Setting, SettingKind};
+use super::{Answer, Caps, Cidr, Config, FILE_NAME, Volunteer};
+use crate::messages::Code;
+
+/// The settings file is far smaller; anything larger is something else.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+const NETWORK_LEN_MAX: usize = 32;
+const BOOTSTRAP_MAX: usize = 64;
+
+/// Values given as flags: the key of each setting and its texts (several for a list).
+pub type Flags = BTreeMap<&'static str, Vec<String>>;
+
+/// The settings and where each came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    pub config: Config,
+    pub view: ConfigView,
+}
+
+/// Why there are no settings to start with.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    #[error("{file} cannot be read: {detail}")]
+    File { file: PathBuf, detail: String },
+    #[error("{file} holds the unknown setting {key}")]
+    Unknown { file: PathBuf, key: String, nearest: Option<&'static str> },
+    #[error("{key} is wrong: {detail}")]
+    Value { key: &'static str, origin: Origin, detail: String },
+}
+
+impl ConfigError {
+    /// For a person.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::File { file, detail } => {
+                Code::ConfigFile.with(&[("file", &file.display().to_string()), ("detail", detail)])
+            }
+            Self::Unknown { file, key, nearest } => {
+                let hint = match nearest {
+                    Some(nearest) => format!("Did you mean \"{nearest}\"?"),
+                    None => "See what there is with: tandem config show.".to_owned(),
+                };
+                Code::ConfigUnknown.with(&[
+                    ("key", key),
+                    ("file", &file.display().to_string()),
+                    ("hint", &hint),
+                ])
+            }
+            Self::Value { key, origin, detail } => {
+                Code::ConfigValue.with(&[("key", key), ("origin", origin_text(*origin)), ("detail", detail)])
+            }
+        }
+    }
+}
+
+/// Where a value came from, in words.
+fn origin_text(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Flag => "from a flag",
+        Origin::Environment => "from the environment",
+        Origin::File => "from tandem.toml",
+        Origin::Default => "the default",
+    }
+}
+
+/// Reads the settings of a data folder. A file that is not there is an empty one.
+///
+/// # Errors
+/// [`ConfigError`]: the file cannot be read, holds an unknown key, or some value is wrong.
+pub fn load(
+    data: &Path,
+    flags: &Flags,
+    environment: &BTreeMap<String, String>,
+) -> Result<Loaded, ConfigError> {
+    let file = data.join(FILE_NAME);
+    let text = read_file(&file)?;
+    let mut values = Values::new();
+    if let Some(text) = &text {
+        add_file(&mut values, &file, text)?;
+    }
+    for setting in SETTINGS {
+        if let Some(text) = environment.get(setting.variable).filter(|text| !text.is_empty()) {
+            let value = from_texts(setting, std::slice::from_ref(text), Origin::Environment)?;
+            values.insert(setting.key, (value, Origin::Environment));
+        }
+        if let Some(texts) = flags.get(setting.key) {
+            values.insert(setting.key, (from_texts(setting, texts, Origin::Flag)?, Origin::Flag));
+        }
+    }
+    let config = build(&values)?;
+    let view = ConfigView {
+        data: data.display().to_string(),
+        file: text.map(|_| file.display().to_string()),
+        settings: entries(&config, &values),
+    };
+    Ok(Loaded { config, view })
+}
+
+type Values = BTreeMap<&'static str, (Value, Origin)>;
+
+fn read_file(file: &Path) -> Result<Option<String>, ConfigError> {
+    let unreadable = |detail: String| ConfigError::File { file: file.to_owned(), detail };
+    match std::fs::metadata(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error.to_string())),
+        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
+            return Err(unreadable("it is too large".to_owned()));
+        }
+        Ok(_) => {}
+    }
+    std::fs::read_to_string(file).map(Some).map_err(|error| unreadable(error.to_string()))
+}
+
+fn add_file(values: &mut Values, file: &Path, text: &str) -> Result<(), ConfigError> {
+    let table: toml::Table = toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
+        ConfigError::File { file: file.to_owned(), detail: format!("{}{place}", error.message()) }
+    })?;
+    add_table(values, file, "", table)
+}
+
+fn add_table(values: &mut Values, file: &Path, prefix: &str, table: toml::Table) -> Result<(), ConfigError> {
+    for (name, value) in table {
+        let key = format!("{prefix}{name}");
+        match (settings::by_key(&key), value) {
+            (Some(setting), value) => {
+                check_kind(setting, &value)?;
+                values.insert(setting.key, (value, Origin::File));
+            }
+            // One level of tables is all there is.
+            (None, Value::Table(inner)) if prefix.is_empty() && key == "volunteer" => {
+                add_table(values, file, &format!("{key}."), inner)?;
+            }
+            (None, _) => {
+                let nearest = settings::nearest(&key);
+                return Err(ConfigError::Unknown { file: file.to_owned(), key, nearest });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_kind(setting: &Setting, value: &Value) -> Result<(), ConfigError> {
+    let (fits, wanted) = match setting.kind {
+        SettingKind::Text => (value.is_str(), "a text in quotes"),
+        SettingKind::List => {
+            (value.as_array().is_some_and(|list| list.iter().all(Value::is_str)), "a list of texts: [\"…\"]")
+        }
+        SettingKind::Number => (value.as_integer().is_some_and(|number| number >= 0), "a number, 0 or more"),
+        SettingKind::Switch => (value.is_bool(), "true or false"),
+    };
+    if fits { Ok(()) } else { Err(wrong(setting.key, Origin::File, format!("it must be {wanted}"))) }
+}
+
+fn from_texts(setting: &Setting, texts: &[String], origin: Origin) -> Result<Value, ConfigError> {
+    let last = texts.last().map(String::as_str).unwrap_or_default().trim();
+    match setting.kind {
+        SettingKind::Text => Ok(Value::String(last.to_owned())),
+        SettingKind::List => {
+            let parts = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+            Ok(Value::Array(
+                parts.filter(|part| !part.is_empty()).map(|part| part.to_owned().into()).collect(),
+            ))
+        }
+        SettingKind::Number => match last.replace('_', "").parse::<i64>() {
+            Ok(number) if number >= 0 => Ok(Value::Integer(number)),
+            _ => Err(wrong(setting.key, origin, format!("\"{last}\" is not a number, 0 or more"))),
+        },
+        SettingKind::Switch => match last.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(Value::Boolean(true)),
+            "false" | "0" | "no" | "off" => Ok(Value::Boolean(false)),
+            _ => Err(wrong(setting.key, origin, format!("\"{last}\" is neither true nor false"))),
+        },
+    }
+}
+
+fn wrong(key: &'static str, origin: Origin, detail: String) -> ConfigError {
+    ConfigError::Value { key, origin, detail }
+}
+
+fn build(values: &Values) -> Result<Config, ConfigError> {
+    let defaults = Config::default();
+    let bootstrap = list(values, "bootstrap", |text| check_bootstrap(text))?.unwrap_or_default();
+    if bootstrap.len() > BOOTSTRAP_MAX {
+        let origin = values.get("bootstrap").map_or(Origin::Default, |(_, origin)| *origin);
+        return Err(wrong("bootstrap", origin, format!("there may be at most {BOOTSTRAP_MAX} addresses")));
+    }
+    Ok(Config {
+        network: text(values, "network", network)?.unwrap_or(defaults.network),
+        bootstrap,
+        listen: text(values, "listen", socket)?,
+        api: text(values, "api", socket)?.unwrap_or(defaults.api),
+        volunteer: volunteer(values)?,
+        answer: text(values, "answer", answer)?.unwrap_or(defaults.answer),
+        redundancy: text(values, "redundancy", redundancy)?.unwrap_or(defaults.redundancy),
+        relay_only: values
+            .get("relay_only")
+            .and_then(|(value, _)| value.as_bool())
+            .unwrap_or(defaults.relay_only),
+        public_ranges: list(values, "public_ranges", |text| text.parse::<Cidr>().map_err(|e| e.to_string()))?
+            .unwrap_or_default(),
+        log: text(values, "log", log_filter)?.unwrap_or(defaults.log),
+    })
+}
+
+fn volunteer(values: &Values) -> Result<Volunteer, ConfigError> {
+    let defaults = Caps::default();
+    let roles = list(values, "volunteer.roles", |role| match role {
+        "directory" | "relay" => Ok(role.to_owned()),
+        _ => Err(format!("\"{role}\" is no role; there are directory and relay")),
+    })?
+    .unwrap_or_default();
+    let caps = Caps {
+        devices: number(values, "volunteer.devices")?.unwrap_or(defaults.devices),
+        calls: number(values, "volunteer.calls")?.unwrap_or(defaults.calls),
+        bits_per_second: number(values, "volunteer.bits_per_second")?.unwrap_or(defaults.bits_per_second),
+        bytes_per_month: number(values, "volunteer.bytes_per_month")?.unwrap_or(defaults.bytes_per_month),
+    };
+    Ok(Volunteer {
+        directory: roles.iter().any(|role| role == "directory"),
+        relay: roles.iter().any(|role| role == "relay"),
+        accept_terms: number(values, "volunteer.accept_terms")?,
+        caps,
+    })
+}
+
+fn text<T>(
+    values: &Values,
+    key: &'static str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, ConfigError> {
+    let Some((Value::String(text), origin)) = values.get(key) else { return Ok(None) };
+    parse(text).map(Some).map_err(|detail| wrong(key, *origin, detail))
+}
+
+fn list<T>(
+    values: &Values,
+    key: &'static str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<Vec<T>>, ConfigError> {
+    let Some((Value::Array(items), origin)) = values.get(key) else { return Ok(None) };
+    let parsed: Result<Vec<T>, String> = items.iter().filter_map(Value::as_str).map(parse).collect();
+    parsed.map(Some).map_err(|detail| wrong(key, *origin, detail))
+}
+
+fn number<T: TryFrom<i64>>(values: &Values, key: &'static str) -> Result<Option<T>, ConfigError> {
+    let Some((Value::Integer(number), origin)) = values.get(key) else { return Ok(None) };
+    T::try_from(*number).map(Some).map_err(|_| wrong(key, *origin, "it is too large".to_owned()))
+}
+
+fn network(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if (1..=NETWORK_LEN_MAX).contains(&text.len()) && text.chars().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("a network id has 1 to {NETWORK_LEN_MAX} of a–z, 0–9 and -"))
+}
+
+fn check_bootstrap(text: &str) -> Result<String, String> {
+    text.parse::<PeerAddress>().map(|_| text.to_owned()).map_err(|error| format!("\"{text}\": {error}"))
+}
+
+fn socket(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("\"{text}\" is no address and port; one looks like 127.0.0.1:7710"))
+}
+
+fn answer(text: &str) -> Result<Answer, String> {
+    match text {
+        "ring" => Ok(Answer::Ring),
+        "echo" => Ok(Answer::Echo),
+        _ => match text.strip_prefix("wav:") {
+            Some(file) if !file.is_empty() => Ok(Answer::Wav(PathBuf::from(file))),
+            _ => Err(format!("\"{text}\" is none of ring, echo and wav:FILE")),
+        },
+    }
+}
+
+fn redundancy(text: &str) -> Result<Redundancy, String> {
+    match text {
+        "auto" => Ok(Redundancy::Auto),
+        "always" => Ok(Redundancy::Always),
+        "off" => Ok(Redundancy::Off),
+        _ => Err(format!("\"{text}\" is none of auto, always and off")),
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// Each setting's value in force and its origin.
+fn entries(config: &Config, values: &Values) -> Vec<ConfigEntry> {
+    SETTINGS
+        .iter()
+        .map(|setting| ConfigEntry {
+            key: setting.key.to_owned(),
+            value: value_of(config, setting.key),
+            origin: values.get(setting.key).map_or(Origin::Default, |(_, origin)| *origin),
+        })
+        .collect()
+}
+
+fn value_of(config: &Config, key: &str) -> serde_json::Value {
+    use serde_json::json;
+    let caps = &config.volunteer.caps;
+    match key {
+        "network" => json!(config.network),
+        "bootstrap" => json!(config.bootstrap),
+        "listen" => json!(config.listen),
+        "api" => json!(config.api),
+        "answer" => json!(match &config.answer {
+            Answer::Ring => "ring".to_owned(),
+            Answer::Echo => "echo".to_owned(),
+            Answer::Wav(file) => format!("wav:{}", file.display()),
+        }),
+        "redundancy" => json!(config.redundancy),
+        "relay_only" => json!(config.relay_only),
+        "public_ranges" => json!(config.public_ranges.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        "log" => json!(config.log),
+        "volunteer.roles" => {
+            let roles = [("directory", config.volunteer.directory), ("relay", config.volunteer.relay)];
+            json!(roles.iter().filter(|(_, on)| *on).map(|(role, _)| *role).collect::<Vec<_>>())
+        }
+        "volunteer.accept_terms" => json!(config.volunteer.accept_terms),
+        "volunteer.devices" => json!(caps.devices),
+        "volunteer.calls" => json!(caps.calls),
+        "volunteer.bits_per_second" => json!(caps.bits_per_second),
+        "volunteer.bytes_per_month" => json!(caps.bytes_per_month),
+        _ => serde_json::Value::Null,
+    }
+}

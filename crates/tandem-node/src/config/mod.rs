@@ -1,0 +1,189 @@
+//! Settings: flags over environment over `tandem.toml` over defaults, each value with where it came from.
+
+mod cidr;
+mod layers;
+mod settings;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use tandem_api::{Problem, Redundancy};
+use tandem_proto::multiaddr::PeerAddress;
+
+pub use cidr::{Cidr, CidrError};
+pub use layers::{ConfigError, Flags, Loaded, load};
+pub use settings::{SETTINGS, Setting, SettingKind};
+
+use crate::messages::{Code, TERMS};
+
+/// The settings file in the data folder.
+pub const FILE_NAME: &str = "tandem.toml";
+
+/// What a node follows. Made by [`load`], or by hand from [`Config::default`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Networks with different ids do not see each other: 1 to 32 of a–z, 0–9 and `-`.
+    pub network: String,
+    /// Supernodes to begin with, as `/ip4/…/udp/…/quic-v1/p2p/…`, checked.
+    pub bootstrap: Vec<String>,
+    /// Where to listen: UDP and TCP for the overlay, the port above it for the relay. `None`: a leaf.
+    pub listen: Option<SocketAddr>,
+    /// The local API, always on loopback.
+    pub api: SocketAddr,
+    pub volunteer: Volunteer,
+    /// What an incoming call meets.
+    pub answer: Answer,
+    pub redundancy: Redundancy,
+    /// Never show the other side of a call this machine's address.
+    pub relay_only: bool,
+    /// Ranges that count as public besides the global ones: a lab's, or a company's.
+    pub public_ranges: Vec<Cidr>,
+    /// A `tracing` filter, for example `info` or `tandem_node=debug,info`.
+    pub log: String,
+}
+
+/// What the owner gives to others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volunteer {
+    pub directory: bool,
+    pub relay: bool,
+    /// Number of the terms the owner accepted.
+    pub accept_terms: Option<u32>,
+    pub caps: Caps,
+}
+
+/// The most that is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Devices this node is a home for.
+    pub devices: u32,
+    /// Relayed calls at once.
+    pub calls: u32,
+    /// Relayed traffic, both directions together.
+    pub bits_per_second: u64,
+    /// Relayed traffic in a calendar month (UTC), both directions together.
+    pub bytes_per_month: u64,
+}
+
+/// What an incoming call meets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Ring until a person answers or declines.
+    Ring,
+    /// Answer at once and send back what arrives.
+    Echo,
+    /// Answer at once and play this WAV file.
+    Wav(PathBuf),
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            network: "tandem".to_owned(),
+            bootstrap: Vec::new(),
+            listen: None,
+            api: SocketAddr::from((Ipv4Addr::LOCALHOST, 7710)),
+            volunteer: Volunteer {
+                directory: false,
+                relay: false,
+                accept_terms: None,
+                caps: Caps::default(),
+            },
+            answer: Answer::Ring,
+            redundancy: Redundancy::Auto,
+            relay_only: false,
+            public_ranges: Vec::new(),
+            log: "info".to_owned(),
+        }
+    }
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { devices: 500, calls: 20, bits_per_second: 10_000_000, bytes_per_month: 100_000_000_000 }
+    }
+}
+
+impl Volunteer {
+    /// Did the owner ask to serve at all?
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.directory || self.relay
+    }
+}
+
+impl Config {
+    /// Whether a node may start with these settings: what no single value can tell.
+    ///
+    /// # Errors
+    /// The problem to show: consent missing, nowhere to listen, API not on loopback.
+    pub fn check(&self) -> Result<(), Problem> {
+        if !self.api.ip().is_loopback() {
+            return Err(Code::ApiNotLoopback.with(&[("address", &self.api.to_string())]));
+        }
+        if !self.volunteer.any() {
+            return Ok(());
+        }
+        if self.volunteer.accept_terms != Some(TERMS) {
+            return Err(Code::TermsNotAccepted.with(&[("terms", &TERMS.to_string())]));
+        }
+        if self.listen.is_none() {
+            return Err(Code::VolunteerListen.problem());
+        }
+        Ok(())
+    }
+
+    /// `bootstrap`, parsed.
+    #[must_use]
+    pub fn bootstrap_addresses(&self) -> Vec<PeerAddress> {
+        self.bootstrap.iter().filter_map(|text| text.parse().ok()).collect()
+    }
+
+    /// All ranges that count as public besides the global ones: those configured, and the whole block of loopback or
+    /// private addresses in which `listen`, a `bootstrap` address or one of `known` lies. Somebody who builds a
+    /// network there by hand means it to work there.
+    #[must_use]
+    pub fn effective_public_ranges(&self, known: &[IpAddr]) -> Vec<Cidr> {
+        let mut ranges = self.public_ranges.clone();
+        let own = self.listen.map(|listen| listen.ip()).filter(|ip| !ip.is_unspecified());
+        let bootstrap = self.bootstrap_addresses().into_iter().map(|peer| peer.address.ip);
+        for ip in own.into_iter().chain(bootstrap).chain(known.iter().copied()) {
+            if let Some(block) = cidr::special_block(ip)
+                && !ranges.contains(&block)
+            {
+                ranges.push(block);
+            }
+        }
+        ranges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_built_on_loopback_counts_it_as_public() {
+        let mut config = Config::default();
+        assert!(config.effective_public_ranges(&[]).is_empty());
+        config.listen = Some("127.3.0.1:4000".parse().unwrap());
+        assert_eq!(config.effective_public_ranges(&[]), ["127.0.0.0/8".parse().unwrap()]);
+        let known = ["10.1.2.3".parse().unwrap(), "192.0.2.1".parse().unwrap()];
+        assert_eq!(config.effective_public_ranges(&known).len(), 2, "192.0.2.1 is no block of its own");
+    }
+
+    #[test]
+    fn volunteering_needs_consent_and_a_place() {
+        let mut config = Config::default();
+        config.volunteer.relay = true;
+        assert_eq!(config.check().unwrap_err().code, "T1204");
+        config.volunteer.accept_terms = Some(TERMS + 1);
+        assert_eq!(config.check().unwrap_err().code, "T1204");
+        config.volunteer.accept_terms = Some(TERMS);
+        assert_eq!(config.check().unwrap_err().code, "T1205");
+        config.listen = Some("0.0.0.0:4000".parse().unwrap());
+        assert_eq!(config.check(), Ok(()));
+        config.api = "0.0.0.0:7710".parse().unwrap();
+        assert_eq!(config.check().unwrap_err().code, "T1306");
+    }
+}

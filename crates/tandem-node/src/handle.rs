@@ -1,0 +1,195 @@
+//! The seam between the node's loop and everything a person uses: the local API, the CLI, the tests.
+//!
+//! A front end holds a [`NodeHandle`]: it sends a [`Request`], whose reply comes back on a channel of its own, and hears
+//! [`NodeEvent`]s. The loop holds the [`NodeSide`]. Every channel is bounded: a full queue answers "busy" at once, and a
+//! listener that falls behind is told how many events it missed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tandem_api::{
+    CallRequest, CallStarted, CallSummary, ConnectionView, Contact, ContactChange, EchoRequest, Identity,
+    Metrics, NewContact, NodeEvent, Problem, Ready, Status, VolunteerView,
+};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::api::ApiServer;
+use crate::config::Config;
+use crate::keys::Passphrase;
+use crate::messages::Code;
+
+/// Requests that may wait for the loop; more are refused with [`Code::NodeBusy`].
+pub const REQUEST_QUEUE: usize = 64;
+/// Events kept for a slow listener.
+pub const EVENT_QUEUE: usize = 256;
+
+/// What [`crate::start`] needs.
+#[derive(Debug)]
+pub struct NodeConfig {
+    pub config: Config,
+    /// The data folder; made when absent.
+    pub data: PathBuf,
+    /// Opens sealed key files, and seals them when they are made.
+    pub passphrase: Option<Passphrase>,
+    /// Serve the local API at `config.api`, and write `api.json` so that the CLI finds it.
+    pub serve_api: bool,
+}
+
+/// Where a reply goes. Dropping it tells the asker that the node stopped.
+pub type Reply<T> = oneshot::Sender<Result<T, Problem>>;
+
+/// What a front end asks of the loop.
+#[derive(Debug)]
+pub enum Request {
+    Status(Reply<Status>),
+    Identity(Reply<Identity>),
+    Contacts(Reply<Vec<Contact>>),
+    AddContact(NewContact, Reply<Contact>),
+    /// `who` is an address or a name.
+    ChangeContact {
+        who: String,
+        change: ContactChange,
+        reply: Reply<Contact>,
+    },
+    RemoveContact {
+        who: String,
+        reply: Reply<()>,
+    },
+    /// Replies when the call has a name; what follows comes as events.
+    PlaceCall(CallRequest, Reply<CallStarted>),
+    /// A test call to a supernode's echo service; like `PlaceCall`.
+    Echo(EchoRequest, Reply<CallStarted>),
+    /// `call` may be empty where only one call can be meant.
+    Answer {
+        call: String,
+        reply: Reply<CallSummary>,
+    },
+    Decline {
+        call: String,
+        reply: Reply<CallSummary>,
+    },
+    HangUp {
+        call: String,
+        reply: Reply<CallSummary>,
+    },
+    /// Calls going on first, then past ones, newest first, at most `limit` in all.
+    Calls {
+        limit: u32,
+        reply: Reply<Vec<CallSummary>>,
+    },
+    Connections(Reply<Vec<ConnectionView>>),
+    Volunteer(Reply<VolunteerView>),
+    Metrics(Reply<Metrics>),
+    /// Take nothing new, end calls and serving in good order within `drain`, then end the loop. Replies at once.
+    Shutdown {
+        drain: Duration,
+        reply: Reply<()>,
+    },
+}
+
+/// What a front end holds; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct NodeHandle {
+    requests: mpsc::Sender<Request>,
+    events: broadcast::Sender<NodeEvent>,
+    ready: watch::Receiver<Option<Ready>>,
+}
+
+/// What the loop holds.
+#[derive(Debug)]
+pub struct NodeSide {
+    pub requests: mpsc::Receiver<Request>,
+    /// Sending fails only while nobody listens, which is no error.
+    pub events: broadcast::Sender<NodeEvent>,
+    /// `Some` from the moment others can reach this node; kept up to date.
+    pub ready: watch::Sender<Option<Ready>>,
+}
+
+/// The two ends of the seam.
+#[must_use]
+pub fn channel() -> (NodeHandle, NodeSide) {
+    let (request_tx, request_rx) = mpsc::channel(REQUEST_QUEUE);
+    let (event_tx, _) = broadcast::channel(EVENT_QUEUE);
+    let (ready_tx, ready_rx) = watch::channel(None);
+    let handle = NodeHandle { requests: request_tx, events: event_tx.clone(), ready: ready_rx };
+    (handle, NodeSide { requests: request_rx, events: event_tx, ready: ready_tx })
+}
+
+impl NodeHandle {
+    /// Sends a request made around a fresh reply channel and waits for the reply.
+    ///
+    /// # Errors
+    /// [`Code::NodeBusy`] when the queue is full, [`Code::NodeStopped`] when the loop is gone, else the loop's own.
+    pub async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(request(reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Code::NodeBusy.problem(),
+            mpsc::error::TrySendError::Closed(_) => Code::NodeStopped.problem(),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(Code::NodeStopped.problem()))
+    }
+
+    /// Events from now on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<NodeEvent> {
+        self.events.subscribe()
+    }
+
+    /// Waits until others can reach the node. `None` when the node ended first.
+    pub async fn ready(&self) -> Option<Ready> {
+        let mut ready = self.ready.clone();
+        ready.wait_for(Option::is_some).await.ok().and_then(|value| value.clone())
+    }
+
+    /// Waits until the loop has ended.
+    pub async fn ended(&self) {
+        self.requests.closed().await;
+    }
+}
+
+/// A node that runs in this process.
+#[derive(Debug)]
+pub struct RunningNode {
+    handle: NodeHandle,
+    node_loop: JoinHandle<()>,
+    api: Option<ApiServer>,
+}
+
+impl RunningNode {
+    /// Joins what [`crate::start`] began. `node_loop` must end by itself after [`Request::Shutdown`], and must own what
+    /// holds the data folder (store, lock).
+    #[must_use]
+    pub fn new(handle: NodeHandle, node_loop: JoinHandle<()>, api: Option<ApiServer>) -> Self {
+        Self { handle, node_loop, api }
+    }
+
+    #[must_use]
+    pub fn handle(&self) -> NodeHandle {
+        self.handle.clone()
+    }
+
+    /// See [`NodeHandle::ready`].
+    pub async fn ready(&self) -> Option<Ready> {
+        self.handle.ready().await
+    }
+
+    /// Waits until the loop ends by itself (the API was asked to stop it, or it failed).
+    pub async fn ended(&mut self) {
+        self.handle.ended().await;
+    }
+
+    /// Ends the node: calls and serving get `drain` to end in good order, then the loop is stopped by force.
+    pub async fn shutdown(mut self, drain: Duration) {
+        // A loop that is gone already, or too busy to take the request, is stopped below.
+        drop(self.handle.ask(|reply| Request::Shutdown { drain, reply }).await);
+        let grace = drain + Duration::from_secs(1);
+        if tokio::time::timeout(grace, &mut self.node_loop).await.is_err() {
+            tracing::warn!("the node did not end within {grace:?}; stopping it by force");
+            self.node_loop.abort();
+        }
+        if let Some(api) = self.api {
+            api.stop().await;
+        }
+    }
+}

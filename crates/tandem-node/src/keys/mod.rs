@@ -1,0 +1,234 @@
+//! The keys of an installation and the account's signatures over them (spec/identity.md), on disk.
+//!
+//! `DATA/keys/` comes into being whole: it is made under another name and renamed. Nothing in it is ever written over but
+//! the two signed files, which are signed anew when they near their end.
+
+mod file;
+mod passphrase;
+mod sealing;
+mod signing;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tandem_api::Problem;
+use tandem_proto::identity::{Address, DeviceSecret, Entropy, ServiceSecret};
+use tandem_proto::ids::AccountKey;
+use tandem_proto::signed::{DeviceCertificate, DeviceSet};
+use thiserror::Error;
+
+pub use file::KeyKind;
+pub use passphrase::Passphrase;
+
+use crate::messages::Code;
+use crate::platform::{files, paths, random};
+use file::KeyFile;
+use sealing::Sealer;
+
+const ACCOUNT_FILE: &str = "account.key";
+const DEVICE_FILE: &str = "device.key";
+const SERVICE_FILE: &str = "service.key";
+const CERTIFICATE_FILE: &str = "certificate.bin";
+const DEVICE_SET_FILE: &str = "device-set.bin";
+
+/// Who this installation is.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// The account's entropy, where its words were made or typed on this device.
+    pub entropy: Option<Entropy>,
+    pub device: DeviceSecret,
+    pub service: ServiceSecret,
+    pub certificate: DeviceCertificate,
+    pub device_set: DeviceSet,
+    /// Are the files under a passphrase?
+    pub sealed: bool,
+}
+
+impl Keys {
+    #[must_use]
+    pub fn account(&self) -> AccountKey {
+        self.certificate.account()
+    }
+
+    #[must_use]
+    pub fn address(&self) -> Address {
+        Address(self.account())
+    }
+}
+
+/// Why there are no keys to work with. In each case nothing was overwritten.
+#[derive(Debug, Error)]
+pub enum KeysError {
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{path} is damaged: {detail}")]
+    Damaged { path: PathBuf, detail: String },
+    #[error("{path} is not a key file")]
+    Foreign { path: PathBuf },
+    #[error("{path} has mode {mode}")]
+    TooOpen { path: PathBuf, mode: String },
+    #[error("{path} holds a key of another kind")]
+    WrongKind { path: PathBuf, expected: KeyKind, found: KeyKind },
+    #[error("{path} is sealed and no passphrase was given")]
+    PassphraseNeeded { path: PathBuf },
+    #[error("the passphrase does not open {path}")]
+    PassphraseWrong { path: PathBuf },
+    #[error("{path} holds an identity already")]
+    Exists { path: PathBuf },
+    #[error("{path} lacks {missing}")]
+    Incomplete { path: PathBuf, missing: String },
+    #[error("the signatures in {path} do not hold: {detail}")]
+    Signatures { path: PathBuf, detail: String },
+}
+
+impl KeysError {
+    /// For a person.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        let text = |path: &Path| path.display().to_string();
+        match self {
+            Self::Io { path, error } => {
+                Code::DataFolder.with(&[("path", &text(path)), ("detail", &error.to_string())])
+            }
+            Self::Damaged { path, detail } => {
+                Code::KeyDamaged.with(&[("path", &text(path)), ("detail", detail)])
+            }
+            Self::Foreign { path } => Code::KeyForeign.with(&[("path", &text(path))]),
+            Self::TooOpen { path, mode } => Code::KeyMode.with(&[("path", &text(path)), ("mode", mode)]),
+            Self::WrongKind { path, expected, found } => Code::KeyKind.with(&[
+                ("path", &text(path)),
+                ("expected", expected.name()),
+                ("found", found.name()),
+            ]),
+            Self::PassphraseNeeded { path } => Code::PassphraseNeeded.with(&[("path", &text(path))]),
+            Self::PassphraseWrong { path } => Code::PassphraseWrong.with(&[("path", &text(path))]),
+            Self::Exists { path } => Code::IdentityExists.with(&[("path", &text(path))]),
+            Self::Incomplete { path, missing } => {
+                Code::IdentityIncomplete.with(&[("path", &text(path)), ("missing", missing)])
+            }
+            Self::Signatures { path, detail } => {
+                Code::CertificateWrong.with(&[("path", &text(path)), ("detail", detail)])
+            }
+        }
+    }
+}
+
+/// Does the data folder hold an identity, whole or not?
+#[must_use]
+pub fn exists(data: &Path) -> bool {
+    data.join(paths::KEYS).exists()
+}
+
+/// Opens the identity of a data folder. Signs the certificate and the device set anew when they near their end, or are
+/// missing, and the account key is here.
+///
+/// # Errors
+/// [`KeysError`] says which file is wrong and how.
+pub fn open(data: &Path, passphrase: Option<&Passphrase>, unix_ms: u64) -> Result<Keys, KeysError> {
+    let folder = data.join(paths::KEYS);
+    let mut sealer = Sealer::new(passphrase);
+    let account = read_key(&folder, ACCOUNT_FILE, KeyKind::Account, &mut sealer)?;
+    let device = required(&folder, DEVICE_FILE, KeyKind::Device, &mut sealer)?;
+    let service = required(&folder, SERVICE_FILE, KeyKind::Service, &mut sealer)?;
+    let sealed = device.sealed;
+    let device = DeviceSecret::from_seed(&device.secret);
+    let service = ServiceSecret::from_seed(&service.secret);
+    let entropy = account.map(|key| Entropy::new(*key.secret));
+    let (certificate, device_set) = signing::open(&folder, entropy.as_ref(), device.public(), unix_ms)?;
+    Ok(Keys { entropy, device, service, certificate, device_set, sealed })
+}
+
+/// Makes a new identity, or one of an existing account when `entropy` is given. With a passphrase its files are sealed.
+///
+/// # Errors
+/// [`KeysError::Exists`] where there is one, whole or not.
+pub fn create(
+    data: &Path,
+    entropy: Option<Entropy>,
+    passphrase: Option<&Passphrase>,
+    unix_ms: u64,
+) -> Result<Keys, KeysError> {
+    let folder = data.join(paths::KEYS);
+    if folder.exists() {
+        return Err(KeysError::Exists { path: folder });
+    }
+    let entropy = entropy.unwrap_or_else(|| Entropy::new(random::bytes()));
+    let device = DeviceSecret::from_seed(&random::bytes());
+    let service = ServiceSecret::from_seed(&random::bytes());
+    let (certificate, device_set) = signing::issue_first(&entropy, device.public(), unix_ms)
+        .map_err(|error| KeysError::Signatures { path: folder.clone(), detail: error.to_string() })?;
+    let keys = Keys {
+        entropy: Some(entropy),
+        device,
+        service,
+        certificate,
+        device_set,
+        sealed: passphrase.is_some(),
+    };
+    write_whole(data, &folder, &keys, passphrase)?;
+    Ok(keys)
+}
+
+/// Writes all files into a folder of another name, then gives it its name.
+fn write_whole(
+    data: &Path,
+    folder: &Path,
+    keys: &Keys,
+    passphrase: Option<&Passphrase>,
+) -> Result<(), KeysError> {
+    let temporary = data.join(format!("{}.new", paths::KEYS));
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |error| KeysError::Io { path, error }
+    };
+    // What an interrupted creation left was never anybody's identity.
+    if temporary.exists() {
+        fs::remove_dir_all(&temporary).map_err(io(&temporary))?;
+    }
+    files::make_private_folder(&temporary).map_err(io(&temporary))?;
+    let mut sealer = Sealer::new(passphrase);
+    let mut write_key = |name: &str, kind: KeyKind, secret: &[u8; 32]| {
+        let content = file::encode(kind, secret, &mut sealer);
+        let path = temporary.join(name);
+        files::write_new(&path, &content).map_err(io(&path))
+    };
+    if let Some(entropy) = &keys.entropy {
+        write_key(ACCOUNT_FILE, KeyKind::Account, entropy.as_bytes())?;
+    }
+    write_key(DEVICE_FILE, KeyKind::Device, &keys.device.seed())?;
+    write_key(SERVICE_FILE, KeyKind::Service, &keys.service.seed())?;
+    signing::write(&temporary, &keys.certificate, &keys.device_set)?;
+    files::sync_parent(&temporary.join(DEVICE_FILE)).map_err(io(&temporary))?;
+    // Renaming a folder fails where a folder with content stands.
+    fs::rename(&temporary, folder).map_err(io(folder))?;
+    files::sync_parent(folder).map_err(io(folder))
+}
+
+fn required(folder: &Path, name: &str, kind: KeyKind, sealer: &mut Sealer<'_>) -> Result<KeyFile, KeysError> {
+    read_key(folder, name, kind, sealer)?
+        .ok_or_else(|| KeysError::Incomplete { path: folder.to_owned(), missing: name.to_owned() })
+}
+
+/// `None` where there is no such file.
+fn read_key(
+    folder: &Path,
+    name: &str,
+    kind: KeyKind,
+    sealer: &mut Sealer<'_>,
+) -> Result<Option<KeyFile>, KeysError> {
+    let path = folder.join(name);
+    let io = |error| KeysError::Io { path: path.clone(), error };
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+        Ok(metadata) if !metadata.is_file() => return Err(KeysError::Foreign { path }),
+        Ok(metadata) if metadata.len() > file::BYTES_MAX => return Err(KeysError::Foreign { path }),
+        Ok(_) => {}
+    }
+    if let Some(mode) = files::open_to_others(&path).map_err(io)? {
+        return Err(KeysError::TooOpen { path, mode });
+    }
+    let content = zeroize::Zeroizing::new(fs::read(&path).map_err(io)?);
+    file::decode(&path, &content, kind, sealer).map(Some)
+}

@@ -1,0 +1,212 @@
+use super::Entry;
+
+macro_rules! catalogue {
+    ($($name:ident = $code:literal, $message:literal, $meaning:literal, $action:literal;)*) => {
+        /// Names an entry of the catalogue.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code {
+            $(#[doc = $message] $name,)*
+        }
+
+        impl Code {
+            /// All entries, in order of their codes.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The texts.
+            #[must_use]
+            pub fn entry(self) -> Entry {
+                match self {
+                    $(Self::$name => Entry {
+                        code: $code, message: $message, meaning: $meaning, action: $action,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+catalogue! {
+    // ---- T10: the data folder and the store
+    DataFolder = "T1001", "The data folder {path} cannot be used: {detail}.",
+        "Keys, contacts and settings live there, so nothing works without it.",
+        "Check that the folder exists, is yours and is on a disk with space, or choose another with --data.";
+    DataFolderOpen = "T1002", "The data folder {path} is open to other users of this machine (mode {mode}).",
+        "Others could read your keys.",
+        "Run: chmod 700 {path}.";
+    Locked = "T1003", "Another Tandem (process {pid}) uses the data folder {path}.",
+        "Two nodes in one folder would spoil each other's files, so this one does not start.",
+        "Use the running one, or stop it first (kill {pid}), or choose another folder with --data.";
+    StoreNewer = "T1004", "The store {path} was written by a newer Tandem (schema {found}, this one knows {known}).",
+        "This version would damage it, so it was left untouched.",
+        "Install the newer version again, or bring back the copy made before the change (store.db.before-*).";
+    StoreBroken = "T1005", "The store {path} cannot be read: {detail}.",
+        "Contacts and the call history cannot be opened. Your keys are separate files and are not concerned.",
+        "Bring back a copy (store.db.before-*), or move the file away to begin with an empty one.";
+
+    // ---- T11: identity and keys
+    KeyDamaged = "T1101", "The key file {path} is damaged: {detail}.",
+        "It cannot be used, and nothing was overwritten.",
+        "Bring it back from a copy. If it is lost, restore the account from its 24 words into an empty folder: tandem id --restore.";
+    KeyForeign = "T1102", "The file {path} is not a Tandem key file.",
+        "Something else stands where a key should be. Nothing was overwritten.",
+        "Move it away, or choose another data folder with --data.";
+    KeyMode = "T1103", "The key file {path} can be read by other users of this machine (mode {mode}).",
+        "Somebody else may have read it.",
+        "Run: chmod 600 {path}. If others had access, move to a new account.";
+    KeyKind = "T1104", "The file {path} holds a {found} key where a {expected} key belongs.",
+        "Key files were mixed up. Nothing was overwritten.",
+        "Put the files back in their places.";
+    PassphraseNeeded = "T1105", "The key files in {path} are sealed with a passphrase.",
+        "They cannot be opened without it.",
+        "Set TANDEM_PASSPHRASE, or use --passphrase-file FILE, or type it when asked.";
+    PassphraseWrong = "T1106", "The passphrase does not open {path}.",
+        "It is mistyped, or it belongs to another folder.",
+        "Try again. A forgotten passphrase cannot be recovered; the 24 words still restore the account.";
+    IdentityExists = "T1107", "The folder {path} already holds an identity.",
+        "It is never written over.",
+        "Choose an empty folder with --data.";
+    IdentityIncomplete = "T1108", "The folder {path} holds some key files and lacks {missing}.",
+        "The identity is incomplete, and making new keys would replace it.",
+        "Bring the missing file back from a copy, or choose an empty folder with --data.";
+    WordsWrong = "T1109", "These are not the 24 words of an account: {detail}.",
+        "Nothing was written.",
+        "Check the spelling and the order of the words.";
+    NoAccountKey = "T1110", "The account key is not on this device.",
+        "The words were typed on another device; this one holds a certificate only.",
+        "Show the words there.";
+    CertificateWrong = "T1111", "The certificate or device set in {path} does not belong to these keys: {detail}.",
+        "Others would refuse this device.",
+        "Bring the file back from a copy; with the account key here, remove it and it is signed anew.";
+    AddressWrong = "T1112", "\"{address}\" is not a Tandem address: {detail}.",
+        "An address begins with tandem: and carries a checksum, so a mistyped one is found out.",
+        "Copy the whole address again, or use the name of a contact.";
+
+    // ---- T12: settings
+    ConfigUnknown = "T1201", "The setting \"{key}\" in {file} is not known.",
+        "It would have no effect.",
+        "{hint}";
+    ConfigValue = "T1202", "The setting {key} ({origin}) is wrong: {detail}.",
+        "The node does not start with a setting it cannot follow.",
+        "Correct it. See: tandem config show.";
+    ConfigFile = "T1203", "The settings file {file} cannot be read: {detail}.",
+        "The node does not start with settings it cannot read.",
+        "Correct the file, or move it away to use the defaults.";
+    TermsNotAccepted = "T1204", "Volunteering needs your consent to the terms (number {terms}).",
+        "A volunteer forwards other people's encrypted calls and directory traffic within caps you set, and its internet address becomes known to users.",
+        "Read them with: tandem volunteer --terms. To agree, add --accept-terms {terms} (or accept_terms = {terms} under [volunteer]).";
+    VolunteerListen = "T1205", "A volunteer needs a fixed place to listen on.",
+        "Others could not find this machine.",
+        "Add --listen IP:PORT (or listen = \"IP:PORT\").";
+
+    // ---- T13: the local API and the CLI
+    NotRunning = "T1301", "No Tandem node is running on the data folder {path}.",
+        "This command asks a running node.",
+        "Start one with: tandem up --data {path}.";
+    NodeBusy = "T1302", "The node has too many requests waiting.",
+        "Nothing was done.",
+        "Try again in a moment.";
+    NodeStopped = "T1303", "The node stopped before it answered.",
+        "The request may or may not have been done.",
+        "Start the node again, and look in its log for the reason.";
+    NodeTimeout = "T1304", "The node did not answer within {seconds} seconds.",
+        "The request may or may not have been done.",
+        "Try again. If it stays so, look in its log and restart it.";
+    ApiPortTaken = "T1305", "The address {address} of the local API is taken by another program.",
+        "The page and the other commands could not reach this node, so it does not start.",
+        "Stop the other program, or choose another port with --api 127.0.0.1:PORT.";
+    ApiNotLoopback = "T1306", "The local API may only listen on this machine itself; {address} is not such an address.",
+        "Anybody on the network could try to use your node.",
+        "Use an address like 127.0.0.1:7710. To reach it from elsewhere, use an SSH tunnel.";
+    ApiListen = "T1307", "The local API cannot listen on {address}: {detail}.",
+        "The page and the other commands could not reach this node, so it does not start.",
+        "Choose another address with --api 127.0.0.1:PORT.";
+    Unauthorised = "T1308", "The token is missing or wrong.",
+        "Only programs that can read the token file may use this API.",
+        "Send the content of DATA/api-token as: Authorization: Bearer TOKEN.";
+    ForeignHost = "T1309", "The request was addressed to another host name, or came from another site's page.",
+        "A page in your browser may have tried to reach your node. It was refused.",
+        "Use the address the node printed when it started.";
+    NotFound = "T1310", "There is nothing at this path of the API.",
+        "The program asked for something this version does not have.",
+        "See /api/openapi.json for what there is.";
+    BadRequest = "T1311", "The request cannot be understood: {detail}.",
+        "Nothing was done.",
+        "See /api/openapi.json for the form it needs.";
+    TooLarge = "T1312", "The request is too large.",
+        "Nothing was done.",
+        "A request may be at most 64 KiB.";
+    ApiAnswer = "T1313", "The running node gave an answer this command cannot read: {detail}.",
+        "The node and the command may be of different versions.",
+        "Restart the node with this version.";
+    TooManyListeners = "T1314", "Too many programs listen to events.",
+        "This one was not added.",
+        "Close another page or program first.";
+
+    // ---- T14: the network
+    NoSupernode = "T1401", "No supernode could be reached.",
+        "Nobody can call you, and you can call nobody, until one answers.",
+        "Check the connection to the internet. Give a supernode to begin with: --bootstrap /ip4/…/udp/…/quic-v1/p2p/….";
+    NoBootstrap = "T1402", "No supernode is known to begin with.",
+        "A new node needs one address of the network to find the others.",
+        "Add --bootstrap /ip4/…/udp/…/quic-v1/p2p/…, or be the first of a new network with --volunteer directory,relay.";
+    BootstrapWrong = "T1403", "\"{address}\" is no address to begin with: {detail}.",
+        "The node could not connect to it.",
+        "Use the whole address that the other node printed under \"listen\".";
+    ListenFailed = "T1404", "The node cannot listen on {address}: {detail}.",
+        "Others could not reach it, so it does not start.",
+        "Choose another address or port with --listen, or stop the program that uses it.";
+    ClockSkew = "T1405", "This machine's clock differs from others' by about {minutes} minutes.",
+        "Certificates and records may be refused.",
+        "Set the clock; most systems can do it by themselves (NTP).";
+    OverlayFailed = "T1406", "The overlay could not be started: {detail}.",
+        "The node cannot reach anybody, so it does not start.",
+        "Look at the detail; the log says more.";
+
+    // ---- T15: calls
+    NoSuchCall = "T1501", "There is no such call.",
+        "It may be over already.",
+        "See what there is with: tandem calls.";
+    WhichCall = "T1502", "There are several calls that could be meant.",
+        "Nothing was done.",
+        "Name one: tandem calls shows them.";
+    CallState = "T1503", "The call is not in a state in which that can be done ({state}).",
+        "Nothing was done.",
+        "See its state with: tandem calls.";
+    TooManyCalls = "T1504", "There are too many calls at once.",
+        "This one was not begun.",
+        "Hang up another one first.";
+    CallSelf = "T1505", "This is your own address.",
+        "A call to yourself would ring nowhere.",
+        "To test your sound, use: tandem echo.";
+    SoundFile = "T1506", "The sound file {path} cannot be used: {detail}.",
+        "The call was not begun.",
+        "Use a WAV file (PCM, 16 bits, mono or stereo) that you may read, or another place to write to.";
+    NoEchoService = "T1507", "No supernode in sight offers the echo service.",
+        "The test call was not begun.",
+        "Try again in a moment, or call a node that runs with --answer echo.";
+    CallFailed = "T1508", "The call did not come about: {detail}",
+        "No sound came through.",
+        "Try again. If it stays so, see: tandem doctor.";
+
+    // ---- T16: contacts
+    NoSuchContact = "T1601", "There is no contact \"{who}\".",
+        "Nothing was done.",
+        "See what there is with: tandem contacts.";
+    ContactName = "T1602", "The name \"{name}\" cannot be used: {detail}.",
+        "Nothing was changed.",
+        "Choose another name of 1 to 64 characters.";
+    ContactExists = "T1603", "There is a contact with this name or address already: \"{name}\".",
+        "Nothing was changed.",
+        "Choose another name, or change the one there is: tandem contacts rename.";
+    ContactsFull = "T1604", "There are {limit} contacts already, which is the most there can be.",
+        "Nothing was added.",
+        "Remove some first.";
+
+    // ---- T19: the rest
+    Internal = "T1901", "Something went wrong inside the node: {detail}.",
+        "This is a mistake in the program, not yours.",
+        "Try again. The log in the data folder says more; nothing was sent anywhere.";
+    Usage = "T1902", "The command cannot be used like this: {detail}.",
+        "Nothing was done.",
+        "See: tandem --help.";
+}

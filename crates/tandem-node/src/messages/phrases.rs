@@ -1,0 +1,84 @@
+use tandem_api::{ConnectionRole, EndReason};
+
+/// What a person is told about a connection of some role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionTexts {
+    pub purpose: &'static str,
+    pub sees: &'static str,
+    pub does_not_see: &'static str,
+}
+
+/// Purpose, what the other end sees and what it does not, for `tandem connections`.
+#[must_use]
+pub fn connection_texts(role: ConnectionRole) -> ConnectionTexts {
+    let (purpose, sees, does_not_see) = match role {
+        ConnectionRole::Home => (
+            "Keeps you reachable: calls for you arrive through this supernode, and it asks the directory for you.",
+            "Your address on the internet, your device key, your account key, whom you look up, and when you are online.",
+            "Your name, your contacts, what you say, or your messages: those are encrypted between the two devices.",
+        ),
+        ConnectionRole::Candidate => (
+            "Being tried as a home, or being left as one.",
+            "Your address on the internet, your device key and when you are online.",
+            "Your contacts, your calls, or anything you say.",
+        ),
+        ConnectionRole::Signal => (
+            "Sets up and steers a call with this device, encrypted end to end.",
+            "Your account, your device and what a call needs; your address on the internet only if you allow direct calls \
+             and know each other.",
+            "Your other contacts and calls.",
+        ),
+        ConnectionRole::Relay => (
+            "Forwards the sound of your call to the other side.",
+            "Your address on the internet, that a call of some length goes on, and how many bytes it takes.",
+            "What is said, or who talks with whom: the sound is encrypted between the two devices.",
+        ),
+        ConnectionRole::Direct => (
+            "Carries the sound of your call straight to the other device.",
+            "Your address on the internet, and the call itself.",
+            "Your other contacts and calls.",
+        ),
+        ConnectionRole::Directory => (
+            "Keeps the directory together with this supernode, because you volunteered.",
+            "The address on the internet of your service, and the directory's records it asks for.",
+            "Which account is yours.",
+        ),
+        ConnectionRole::Served => (
+            "You are a home to this device, because you volunteered: calls for it arrive through you.",
+            "The address on the internet of your service.",
+            "Which account is yours.",
+        ),
+        ConnectionRole::Forwarded => (
+            "You forward the set-up of a call between two devices, because you volunteered.",
+            "The address on the internet of your service.",
+            "Which account is yours.",
+        ),
+        ConnectionRole::Relayed => (
+            "You forward the sound of a call between two devices, because you volunteered.",
+            "The address on the internet of your service.",
+            "Which account is yours.",
+        ),
+    };
+    ConnectionTexts { purpose, sees, does_not_see }
+}
+
+/// Why a call ended, in a sentence.
+#[must_use]
+pub fn end_reason_text(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::HungUp => "You hung up.",
+        EndReason::RemoteHungUp => "The other side hung up.",
+        EndReason::Declined => "The call was declined.",
+        EndReason::Busy => "The other side is on another call.",
+        EndReason::NoAnswer => "Nobody answered within 60 seconds.",
+        EndReason::AnsweredElsewhere => "Another device answered the call.",
+        EndReason::Cancelled => "The caller gave up before the call was answered.",
+        EndReason::NotFound => "The directory knows nobody reachable at this address: they may be offline.",
+        EndReason::Unreachable => "The other side's devices are known, but none could be reached.",
+        EndReason::NoPath => "The call was answered, but no path for the sound was found.",
+        EndReason::MediaLost => "The sound stopped, and no other path was found.",
+        EndReason::Refused => "The other side could not prove who it is.",
+        EndReason::Stopping => "This node is stopping.",
+        EndReason::Failed => "The call failed inside this node; the log says more.",
+    }
+}

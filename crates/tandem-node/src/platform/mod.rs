@@ -1,0 +1,9 @@
+//! What the operating system does for the node: files with the right modes, the lock of a data folder, entropy, signals.
+
+pub mod files;
+mod lock;
+pub mod paths;
+pub mod random;
+pub mod signals;
+
+pub use lock::{DataLock, LockError};

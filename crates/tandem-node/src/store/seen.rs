@@ -1,0 +1,116 @@
+use rusqlite::{OptionalExtension, params};
+use tandem_proto::ids::{AccountKey, DeviceKey};
+
+use super::{SEEN_MAX, Store, StoreError, from_sql, key, to_sql};
+
+/// A record older than every certificate's life cannot be played back any more.
+const KEPT_MS: u64 = 400 * 86_400_000;
+const ENTRY_LEN: usize = 40;
+
+/// The highest epoch and sequences seen of an account: what is lower is a roll-back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeenRecord {
+    pub epoch: u64,
+    /// Of each device the highest sequence; sorted by device.
+    pub sequences: Vec<(DeviceKey, u64)>,
+}
+
+impl Store {
+    /// Remembers what was seen; it never goes down.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn remember_seen(
+        &self,
+        account: AccountKey,
+        seen: &SeenRecord,
+        unix_ms: u64,
+    ) -> Result<(), StoreError> {
+        let known = self.seen(account)?.unwrap_or_default();
+        let merged = merge(&known, seen);
+        let sequences: Vec<u8> = merged
+            .sequences
+            .iter()
+            .flat_map(|(device, sequence)| device.0.into_iter().chain(sequence.to_be_bytes()))
+            .collect();
+        let sql = "INSERT OR REPLACE INTO seen_records VALUES (?1, ?2, ?3, ?4)";
+        let values = params![&account.0[..], to_sql(merged.epoch), sequences, to_sql(unix_ms)];
+        self.connection.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+
+    /// What was seen of an account.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn seen(&self, account: AccountKey) -> Result<Option<SeenRecord>, StoreError> {
+        let sql = "SELECT epoch, sequences FROM seen_records WHERE account = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let row = statement
+            .query_row([&account.0[..]], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
+            .optional()?;
+        let Some((epoch, bytes)) = row else { return Ok(None) };
+        let mut sequences = Vec::with_capacity(bytes.len() / ENTRY_LEN);
+        for entry in bytes.chunks_exact(ENTRY_LEN) {
+            let (device, sequence) = entry.split_at(32);
+            let mut number = [0; 8];
+            number.copy_from_slice(sequence);
+            sequences.push((DeviceKey(key(device)?), u64::from_be_bytes(number)));
+        }
+        Ok(Some(SeenRecord { epoch: from_sql(epoch), sequences }))
+    }
+
+    pub(super) fn prune_seen(&self, unix_ms: u64) -> Result<(), StoreError> {
+        let oldest = to_sql(unix_ms.saturating_sub(KEPT_MS));
+        self.connection.execute("DELETE FROM seen_records WHERE seen_ms < ?1", [oldest])?;
+        let sql = "DELETE FROM seen_records WHERE account IN
+                   (SELECT account FROM seen_records ORDER BY seen_ms DESC, account LIMIT -1 OFFSET ?1)";
+        self.connection.prepare_cached(sql)?.execute([to_sql(SEEN_MAX)])?;
+        Ok(())
+    }
+}
+
+/// A higher epoch begins anew: devices outside it are dead. Within one, each sequence only rises.
+fn merge(known: &SeenRecord, seen: &SeenRecord) -> SeenRecord {
+    let mut merged = if seen.epoch >= known.epoch { seen.clone() } else { known.clone() };
+    if seen.epoch != known.epoch {
+        // A device that lives on keeps what was seen of it.
+        let other = if seen.epoch > known.epoch { known } else { seen };
+        for (device, sequence) in &mut merged.sequences {
+            if let Some((_, before)) = other.sequences.iter().find(|(key, _)| key == device) {
+                *sequence = (*sequence).max(*before);
+            }
+        }
+    } else {
+        for (device, sequence) in &known.sequences {
+            match merged.sequences.iter_mut().find(|(key, _)| key == device) {
+                Some((_, newer)) => *newer = (*newer).max(*sequence),
+                None => merged.sequences.push((*device, *sequence)),
+            }
+        }
+    }
+    merged.sequences.sort_unstable();
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_never_goes_down() {
+        let store = Store::in_memory().unwrap();
+        let account = AccountKey([1; 32]);
+        let record = |epoch, sequences: &[(u8, u64)]| SeenRecord {
+            epoch,
+            sequences: sequences.iter().map(|(key, sequence)| (DeviceKey([*key; 32]), *sequence)).collect(),
+        };
+        store.remember_seen(account, &record(2, &[(1, 10), (2, 5)]), 1).unwrap();
+        store.remember_seen(account, &record(2, &[(1, 9), (2, 6)]), 2).unwrap();
+        assert_eq!(store.seen(account).unwrap(), Some(record(2, &[(1, 10), (2, 6)])));
+        store.remember_seen(account, &record(1, &[(3, 99)]), 3).unwrap();
+        assert_eq!(store.seen(account).unwrap(), Some(record(2, &[(1, 10), (2, 6)])));
+        store.remember_seen(account, &record(3, &[(1, 1)]), 4).unwrap();
+        assert_eq!(store.seen(account).unwrap(), Some(record(3, &[(1, 10)])));
+    }
+}
