@@ -181,7 +181,7 @@ impl Session {
         if access.udp.is_none() && access.tcp.is_none() {
             return Err(AddRelayError::NoAddress);
         }
-        if self.legs.len() >= RELAYS_MAX {
+        if self.legs.len() >= RELAYS_MAX && !self.drop_silent_relay(now) {
             return Err(AddRelayError::TooMany(RELAYS_MAX));
         }
         let mut relay = RelayLeg::new(access, self.began, now, &mut self.next_socket);
@@ -389,7 +389,7 @@ impl Session {
     /// Whether sound can be sent.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.engine.is_connected()
+        !self.closed && self.engine.is_connected()
     }
 
     /// The counts so far.
@@ -488,12 +488,27 @@ impl Session {
         }
     }
 
+    /// Makes room for another relay: the one that has long been silent goes. `false` if all are in use.
+    fn drop_silent_relay(&mut self, now: Instant) -> bool {
+        let silent = |leg: &Leg| leg.path.is_none_or(|path| self.paths.long_silent(path, now));
+        let Some(index) = self.legs.iter().position(silent) else { return false };
+        self.legs[index].relay.close(now, &mut |transmit| self.transmits.push_back(transmit));
+        if let Some(path) = self.legs[index].path {
+            self.paths.closed(path, now);
+        }
+        self.take_leg_events(index, now);
+        self.legs.remove(index);
+        true
+    }
+
     fn open_path(&mut self, route: Route, way: Way, now: Instant) -> Option<PathId> {
         let id = PathId(self.next_path);
         if !self.paths.opened(id, route, now) {
             return None;
         }
         self.next_path += 1;
+        self.ways.retain(|id, _| self.paths.get(*id).is_some());
+        self.counts.retain(|id, _| self.paths.get(*id).is_some());
         self.ways.insert(id, way);
         self.counts.insert(id, PathCounts::new());
         Some(id)

@@ -37,6 +37,9 @@ const ALL_SILENT_FIRST: Duration = Duration::from_millis(2500);
 const ALL_SILENT_REPEAT: Duration = Duration::from_secs(2);
 /// A direct path must have worked this long before a relayed one is left for it.
 const DIRECT_PROVEN: Duration = Duration::from_secs(1);
+/// A path whose round trip is this much longer than another's is left for it. It also bounds what a relay gains by
+/// holding packets back.
+const SLOW: Duration = Duration::from_millis(150);
 /// Paths of one session, dead ones included.
 pub(super) const MAX_PATHS: usize = 32;
 
@@ -127,10 +130,13 @@ impl PathSet {
 
     // ---- what happened ---------------------------------------------------------------------------------------
 
-    /// A path can carry packets now; whether they arrive is to be seen. `false` if there are too many.
+    /// A path can carry packets now; whether they arrive is to be seen. The oldest closed one is forgotten if there
+    /// are too many; `false` if all are open.
     pub(super) fn opened(&mut self, id: PathId, route: Route, now: Instant) -> bool {
         if self.paths.len() >= MAX_PATHS {
-            return false;
+            let closed = self.paths.iter().find(|(id, path)| path.closed && self.primary != Some(**id));
+            let Some(closed) = closed.map(|(id, _)| *id) else { return false };
+            self.paths.remove(&closed);
         }
         self.paths.insert(id, Path::new(route, now));
         if self.silent.is_none() && self.primary.is_none() {
@@ -250,6 +256,12 @@ impl PathSet {
 
     pub(super) fn get(&self, id: PathId) -> Option<&Path> {
         self.paths.get(&id)
+    }
+
+    /// Nothing has been heard on it for 20 s, or it was never valid and is as old.
+    pub(super) fn long_silent(&self, id: PathId, now: Instant) -> bool {
+        let since = |path: &Path| now.saturating_duration_since(path.last_heard.unwrap_or(path.opened_at));
+        self.paths.get(&id).is_none_or(|path| since(path) > LONG_SILENT)
     }
 
     pub(super) fn decisions(&mut self) -> Vec<Decision> {
@@ -396,7 +408,7 @@ impl PathSet {
     }
 
     fn choose_primary(&mut self, now: Instant) {
-        let Some(best) = self.best(now, |_| true) else { return };
+        let Some(best) = self.best(now, |_| true).filter(|best| self.primary != Some(*best)) else { return };
         let current = self.primary.and_then(|id| self.paths.get(&id));
         let candidate = &self.paths[&best];
         let why = match current {
@@ -404,17 +416,12 @@ impl PathSet {
             Some(path) if path.closed => "the path before was closed",
             Some(path) if !path.heard(now) => "the path before fell silent",
             Some(path) if !path.usable(now) => "the other end no longer hears the path before",
+            Some(_) if !self.controlling && candidate.peer_primary => "the other end chose it",
             Some(path) if candidate.route == Route::Direct && path.route != Route::Direct => {
                 "a direct path works"
             }
-            Some(path) if !self.controlling && candidate.peer_primary && !path.peer_primary => {
-                "the other end chose it"
-            }
-            Some(_) => return,
+            Some(_) => "the path before became slow",
         };
-        if self.primary == Some(best) {
-            return;
-        }
         let closed = current.is_some_and(|path| path.closed);
         let from = self.primary.replace(best);
         if closed && self.redundancy != Redundancy::Off {
@@ -433,17 +440,28 @@ impl PathSet {
         usable.min_by_key(|(id, path)| self.rank(**id, path, now)).map(|(id, _)| *id)
     }
 
-    /// Lower is better: proven direct, then the controlling end's choice, the one in use, UDP, the shorter way.
-    fn rank(&self, id: PathId, path: &Path, now: Instant) -> (u8, bool, bool, u128, PathId) {
+    /// Lower is better: the controlling end's choice, not slow, proven direct, UDP, the one in use, the shorter way.
+    fn rank(&self, id: PathId, path: &Path, now: Instant) -> (bool, bool, u8, bool, Duration, PathId) {
         let proven = path.validated_at.is_some_and(|at| now.saturating_duration_since(at) >= DIRECT_PROVEN);
+        let in_use = self.primary == Some(id);
         let class = match path.route {
-            Route::Direct if proven || self.primary.is_none() => 0,
+            Route::Direct if proven || in_use || self.primary.is_none() => 0,
             Route::Direct | Route::Relay { tcp: false, .. } => 1,
-            Route::Relay { tcp: true, .. } => 2,
+            // What works over TCP is not left for UDP: both go to relays, and every change costs a little.
+            Route::Relay { tcp: true, .. } => {
+                if in_use {
+                    1
+                } else {
+                    2
+                }
+            }
         };
         let follows = !self.controlling && path.peer_primary;
-        let round_trip_ms = path.round_trip.unwrap_or_default().as_millis() / 10;
-        (class, !follows, self.primary != Some(id), round_trip_ms, id)
+        let round_trip = path.round_trip.unwrap_or_default();
+        let usable = self.paths.values().filter(|path| path.usable(now));
+        let shortest = usable.filter_map(|path| path.round_trip).min().unwrap_or_default();
+        let slow = round_trip > shortest + SLOW;
+        (!follows, slow, class, !in_use, round_trip, id)
     }
 
     fn choose_mirror(&mut self, now: Instant) {
@@ -502,5 +520,141 @@ impl PathSet {
             return if since(path.opened_at) < PROBE_SLOW { PROBE_CHECKING } else { PROBE };
         }
         if path.last_heard.is_some_and(|at| since(at) > LONG_SILENT) { PROBE_SLOW } else { PROBE }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_proto::ids::ServiceKey;
+
+    use super::*;
+    use crate::session::testing::start;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A path set whose paths answer every probe, and the clock.
+    struct Bench {
+        set: PathSet,
+        now: Instant,
+        sequence: u32,
+        silent: Vec<u32>,
+        sound: u64,
+    }
+
+    impl Bench {
+        fn new(redundancy: Redundancy, paths: u32) -> Self {
+            let now = start();
+            let mut set = PathSet::new(redundancy, true);
+            for n in 0..paths {
+                let service = ServiceKey([u8::try_from(n).unwrap() + 1; 32]);
+                assert!(set.opened(PathId(n), Route::Relay { service, tcp: false }, now));
+            }
+            let mut bench = Self { set, now, sequence: 0, silent: Vec::new(), sound: 0 };
+            bench.run(1);
+            bench.set.connected(bench.now);
+            bench
+        }
+
+        /// 20 ms steps: each path that is not silent hears a probe that echoes ours; sound flows on the first.
+        fn run(&mut self, steps: u32) {
+            for _ in 0..steps {
+                self.now += 20 * MS;
+                self.set.handle_timeout(self.now);
+                for id in self.set.paths.keys().copied().collect::<Vec<_>>() {
+                    self.sequence += 1;
+                    let ours = self.set.compose_probe(id, self.sequence, self.now).unwrap();
+                    if self.silent.contains(&id.0) {
+                        continue;
+                    }
+                    let entries = vec![Entry { name: ours.name, age_ms: 0, lost_permille: 0 }];
+                    let theirs =
+                        Probe { echo: ours.sequence, echo_delay_ms: 0, primary: false, entries, ..ours };
+                    self.set.probe_heard(id, &theirs, self.now);
+                }
+                if let Some(id) = self.set.primary().filter(|id| !self.silent.contains(&id.0)) {
+                    self.sound += 1;
+                    self.set.sound_heard(id, self.sound, true, self.now);
+                    self.set.sound_sent(self.now);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn auto_mirrors_ten_seconds_and_then_when_sound_stops() {
+        let mut bench = Bench::new(Redundancy::Auto, 2);
+        bench.run(1);
+        assert_eq!(bench.set.route(), [PathId(0), PathId(1)]);
+        bench.run(510);
+        assert_eq!(bench.set.route(), [PathId(0)]);
+        bench.set.decisions();
+        bench.silent.push(0);
+        bench.run(3);
+        assert_eq!(bench.set.route(), [PathId(0), PathId(1)], "mirrored after 60 ms");
+        assert!(bench.set.decisions().iter().any(|decision| matches!(decision, Decision::Resend { .. })));
+        bench.run(22);
+        assert_eq!(bench.set.primary(), Some(PathId(1)), "left after 450 ms");
+    }
+
+    #[test]
+    fn off_uses_one_path_only() {
+        let mut bench = Bench::new(Redundancy::Off, 2);
+        bench.run(10);
+        assert_eq!(bench.set.route(), [PathId(0)]);
+        bench.silent.push(0);
+        bench.run(30);
+        assert_eq!(bench.set.route(), [PathId(1)]);
+    }
+
+    #[test]
+    fn when_all_are_silent_all_are_tried_and_it_is_told_again() {
+        let mut bench = Bench::new(Redundancy::Auto, 3);
+        bench.run(600);
+        bench.silent = vec![0, 1, 2];
+        bench.set.decisions();
+        bench.run(250);
+        assert_eq!(bench.set.route().len(), 3);
+        let told =
+            bench.set.decisions().into_iter().filter(|decision| *decision == Decision::AllSilent).count();
+        assert_eq!(told, 3, "at 0.6, 2.6 and 4.6 s");
+        bench.silent.clear();
+        bench.run(2);
+        assert!(bench.set.decisions().contains(&Decision::Recovered));
+    }
+
+    #[test]
+    fn an_unreachable_relay_is_mirrored_not_left() {
+        let mut bench = Bench::new(Redundancy::Auto, 2);
+        bench.run(600);
+        assert_eq!(bench.set.mirror(), None);
+        bench.set.doubt(PathId(0), bench.now);
+        assert_eq!((bench.set.primary(), bench.set.mirror()), (Some(PathId(0)), Some(PathId(1))));
+        bench.run(150);
+        assert_eq!(
+            (bench.set.primary(), bench.set.mirror()),
+            (Some(PathId(0)), None),
+            "a false alarm passes"
+        );
+    }
+
+    #[test]
+    fn bad_news_by_signalling_moves_the_sound() {
+        let mut bench = Bench::new(Redundancy::Auto, 2);
+        bench.run(600);
+        let name = bench.set.get(PathId(0)).unwrap().name;
+        bench.set.told(&[Entry { name, age_ms: NEVER, lost_permille: 0 }], bench.now);
+        assert_eq!(bench.set.primary(), Some(PathId(1)));
+    }
+
+    #[test]
+    fn paths_are_bounded() {
+        let mut bench = Bench::new(Redundancy::Auto, 2);
+        for n in 2..100 {
+            let opened = bench.set.opened(PathId(n), Route::Direct, bench.now);
+            assert_eq!(opened, n < 32);
+        }
+        bench.set.closed(PathId(5), bench.now);
+        assert!(bench.set.opened(PathId(100), Route::Direct, bench.now));
+        assert!(bench.set.get(PathId(5)).is_none());
     }
 }

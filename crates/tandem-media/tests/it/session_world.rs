@@ -1,0 +1,502 @@
+//! Two real sessions and real relay servers, joined by an emulated network under forced time.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tandem_media::session::{
+    Candidate, Event, Redundancy, RelayAccess, Session, SessionConfig, SessionStats, SocketCommand, SocketId,
+    SocketKind,
+};
+use tandem_proto::grant::RestSecret;
+use tandem_proto::ids::ServiceKey;
+use tandem_proto::wire;
+use tandem_relay::client::ClientAddr;
+use tandem_relay::config::Config;
+use tandem_relay::credentials::Credentials;
+use tandem_relay::framing::{Frame, first_frame};
+use tandem_relay::server::{HEADROOM, Server, TAILROOM, Verdict};
+
+pub(crate) const A: usize = 0;
+pub(crate) const B: usize = 1;
+const UNIX_S: u64 = 1_800_000_000;
+const FRAME: Duration = Duration::from_millis(20);
+
+pub(crate) const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// One relay and what is wrong with it.
+pub(crate) struct Relay {
+    server: Server,
+    pub(crate) service: ServiceKey,
+    udp: SocketAddr,
+    tcp: SocketAddr,
+    /// One way from end to end.
+    pub(crate) delay: Duration,
+    /// Packets in a thousand lost on the way to A and to B.
+    pub(crate) loss_permille: [u32; 2],
+    /// Nothing comes to A, to B.
+    pub(crate) deaf: [bool; 2],
+    pub(crate) dead: bool,
+    pub(crate) udp_blocked: bool,
+    /// Forwards nothing any more, but sends old packets again.
+    pub(crate) replays: bool,
+    old: VecDeque<(ClientAddr, Vec<u8>)>,
+    /// Packets forwarded to A and to B.
+    pub(crate) forwarded: [u64; 2],
+}
+
+pub(crate) struct Side {
+    pub(crate) session: Session,
+    pub(crate) events: Vec<(Duration, Event)>,
+    /// Distinct sequence numbers in order of arrival, and when.
+    pub(crate) heard: Vec<(Duration, u64)>,
+    pub(crate) muted: bool,
+    sockets: BTreeMap<SocketId, Socket>,
+    rtp_time: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Socket {
+    local: SocketAddr,
+    tcp_to: Option<SocketAddr>,
+}
+
+enum Delivery {
+    ToRelay { relay: usize, from: SocketAddr, tcp: Option<(usize, SocketId)>, data: Vec<u8> },
+    ToSide { side: usize, socket: SocketId, from: SocketAddr, data: Vec<u8> },
+    Opened { side: usize, socket: SocketId, local: SocketAddr },
+    Candidate { side: usize, candidate: wire::Candidate },
+    Report { side: usize, report: wire::PathReport },
+}
+
+pub(crate) struct World {
+    start: Instant,
+    now: Instant,
+    pub(crate) relays: Vec<Relay>,
+    pub(crate) sides: Vec<Side>,
+    queue: BinaryHeap<Reverse<(Instant, u64)>>,
+    deliveries: BTreeMap<u64, Delivery>,
+    next_delivery: u64,
+    streams: BTreeMap<SocketAddr, Vec<u8>>,
+    next_port: u16,
+    next_frame: Instant,
+    random: u64,
+    /// Whether path reports and candidates pass by way of signalling.
+    pub(crate) signalling: bool,
+    pub(crate) direct_delay: Duration,
+    pub(crate) direct_dead: bool,
+}
+
+impl World {
+    pub(crate) fn new(relays: usize, redundancy: Redundancy) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "some origin; all that follows is forced time")]
+        let start = Instant::now();
+        let side = |controlling: bool| Side {
+            session: Session::new(
+                SessionConfig { controlling, redundancy, ssrc: 7 + u32::from(controlling), seed: 42 },
+                start,
+            ),
+            events: Vec::new(),
+            heard: Vec::new(),
+            muted: false,
+            sockets: BTreeMap::new(),
+            rtp_time: 0,
+        };
+        let mut world = Self {
+            start,
+            now: start,
+            relays: Vec::new(),
+            sides: vec![side(true), side(false)],
+            queue: BinaryHeap::new(),
+            deliveries: BTreeMap::new(),
+            next_delivery: 0,
+            streams: BTreeMap::new(),
+            next_port: 20_000,
+            next_frame: start,
+            random: 1,
+            signalling: true,
+            direct_delay: ms(5),
+            direct_dead: false,
+        };
+        for _ in 0..relays {
+            world.new_relay();
+        }
+        world
+    }
+
+    /// A relay that nobody uses yet.
+    pub(crate) fn new_relay(&mut self) -> usize {
+        let number = u8::try_from(self.relays.len() + 1).unwrap();
+        let secret = RestSecret::new("secret");
+        self.relays.push(Relay {
+            server: Server::new(Config::new(Credentials::Rest { secret }), [number; 32], self.now, UNIX_S),
+            service: ServiceKey([number; 32]),
+            udp: SocketAddr::from(([127, number, 0, 1], 3478)),
+            tcp: SocketAddr::from(([127, number, 0, 1], 443)),
+            delay: ms(20),
+            loss_permille: [0, 0],
+            deaf: [false, false],
+            dead: false,
+            udp_blocked: false,
+            replays: false,
+            old: VecDeque::new(),
+            forwarded: [0, 0],
+        });
+        self.relays.len() - 1
+    }
+
+    /// Both ends get a grant on this relay.
+    pub(crate) fn use_relay(&mut self, relay: usize) {
+        let relay = &self.relays[relay];
+        let username = format!("{}:call", UNIX_S + 600);
+        let access = RelayAccess {
+            service: relay.service,
+            udp: Some(relay.udp),
+            tcp: Some(relay.tcp),
+            password: RestSecret::new("secret").password(&username),
+            username,
+        };
+        for side in [A, B] {
+            self.sides[side].session.add_relay(access.clone(), self.now).unwrap();
+            self.drain(side);
+        }
+    }
+
+    pub(crate) fn describe(&mut self) {
+        for side in [A, B] {
+            let description = self.sides[1 - side].session.local_description();
+            self.sides[side].session.handle_remote_description(&description, self.now).unwrap();
+            self.drain(side);
+        }
+    }
+
+    /// Two ends over this many relays, connected, the first mirrored seconds over if `settled`.
+    pub(crate) fn call(relays: usize, redundancy: Redundancy, settled: bool) -> Self {
+        let mut world = Self::new(relays, redundancy);
+        world.describe();
+        for relay in 0..relays {
+            world.use_relay(relay);
+        }
+        world.run(ms(if settled { 13_000 } else { 2_000 }));
+        assert!(world.sides.iter().all(|side| side.session.is_connected()), "not connected");
+        world
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    pub(crate) fn stats(&self, side: usize) -> SessionStats {
+        self.sides[side].session.stats(self.now)
+    }
+
+    /// The relay of the path on which this side sends first.
+    pub(crate) fn primary(&self, side: usize) -> usize {
+        let stats = self.stats(side);
+        let primary = stats.paths.iter().find(|path| path.primary).expect("a primary path");
+        self.relays
+            .iter()
+            .position(|relay| matches!(primary.route, tandem_media::session::Route::Relay { service, .. } if service == relay.service))
+            .expect("through a relay")
+    }
+
+    /// The longest time between arrivals of distinct numbers at this side since then.
+    pub(crate) fn gap_since(&self, side: usize, since: Duration) -> Duration {
+        let heard = &self.sides[side].heard;
+        let before = heard.iter().rev().find(|(at, _)| *at <= since).map(|(at, _)| *at).unwrap_or(since);
+        let mut last = before;
+        let mut gap = Duration::ZERO;
+        for (at, _) in heard.iter().filter(|(at, _)| *at > since) {
+            gap = gap.max(*at - last);
+            last = *at;
+        }
+        gap.max(self.elapsed() - last)
+    }
+
+    pub(crate) fn count(&self, side: usize, since: Duration, of: impl Fn(&Event) -> bool) -> usize {
+        self.sides[side].events.iter().filter(|(at, event)| *at >= since && of(event)).count()
+    }
+
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut steps = 0_u32;
+        loop {
+            steps += 1;
+            assert!(steps < 2_000_000, "the world does not come to rest");
+            let queued = self.queue.peek().map(|Reverse((at, _))| *at);
+            let now = self.now;
+            let timers = self.sides.iter_mut().filter_map(|side| side.session.poll_timeout(now)).min();
+            let next = [queued, timers, Some(self.next_frame)].into_iter().flatten().min().unwrap();
+            if next > end {
+                break;
+            }
+            self.now = next.max(self.now);
+            self.step(queued == Some(next));
+        }
+        self.now = end;
+    }
+
+    fn step(&mut self, queued: bool) {
+        if queued {
+            let Reverse((_, number)) = self.queue.pop().unwrap();
+            let delivery = self.deliveries.remove(&number).unwrap();
+            self.deliver(delivery);
+            return;
+        }
+        if self.now >= self.next_frame {
+            self.next_frame += FRAME;
+            for side in [A, B] {
+                self.speak(side);
+            }
+            return;
+        }
+        for side in [A, B] {
+            self.sides[side].session.handle_timeout(self.now);
+            self.drain(side);
+        }
+    }
+
+    fn speak(&mut self, side: usize) {
+        let speaker = &mut self.sides[side];
+        if speaker.session.is_connected() && !speaker.muted {
+            speaker.rtp_time = speaker.rtp_time.wrapping_add(960);
+            speaker.session.send_opus(&[0x78; 80], speaker.rtp_time, self.now).unwrap();
+            self.drain(side);
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::ToRelay { relay, from, tcp, data } => self.at_relay(relay, from, tcp, data),
+            Delivery::ToSide { side, socket, from, data } => {
+                self.sides[side].session.handle_packet(socket, from, &data, self.now);
+                self.drain(side);
+            }
+            Delivery::Opened { side, socket, local } => {
+                self.sides[side].session.handle_socket(socket, local, self.now);
+                self.drain(side);
+            }
+            Delivery::Candidate { side, candidate } => {
+                let candidate = Candidate::from_wire(&candidate).unwrap();
+                self.sides[side].session.handle_remote_candidate(&candidate, self.now);
+                self.drain(side);
+            }
+            Delivery::Report { side, report } => {
+                self.sides[side].session.handle_path_report(&report, self.now);
+                self.drain(side);
+            }
+        }
+    }
+
+    pub(crate) fn drain(&mut self, side: usize) {
+        while let Some(command) = self.sides[side].session.poll_command() {
+            self.command(side, command);
+        }
+        while let Some(transmit) = self.sides[side].session.poll_transmit() {
+            let Some(socket) = self.sides[side].sockets.get(&transmit.socket).copied() else { continue };
+            let relay = self.relays.iter().position(|r| r.udp == transmit.to || r.tcp == transmit.to);
+            match relay {
+                Some(relay) => {
+                    let tcp = socket.tcp_to.map(|_| (side, transmit.socket));
+                    let delay = self.relays[relay].delay / 2;
+                    let data = transmit.data;
+                    self.later(delay, Delivery::ToRelay { relay, from: socket.local, tcp, data });
+                }
+                None => self.directly(socket.local, transmit.to, transmit.data),
+            }
+        }
+        while let Some(event) = self.sides[side].session.poll_event() {
+            self.event(side, event);
+        }
+    }
+
+    fn directly(&mut self, from: SocketAddr, to: SocketAddr, data: Vec<u8>) {
+        let find = |(side, s): (usize, &Side)| {
+            s.sockets.iter().find(|(_, socket)| socket.local == to).map(|(id, _)| (side, *id))
+        };
+        let target = self.sides.iter().enumerate().find_map(find);
+        if let (Some((side, socket)), false) = (target, self.direct_dead) {
+            self.later(self.direct_delay, Delivery::ToSide { side, socket, from, data });
+        }
+    }
+
+    fn command(&mut self, side: usize, command: SocketCommand) {
+        match command {
+            SocketCommand::Open { id, kind } => {
+                self.next_port += 1;
+                let local =
+                    SocketAddr::from(([127, 200 + u8::try_from(side).unwrap(), 0, 1], self.next_port));
+                let tcp_to = match kind {
+                    SocketKind::Tcp { connect, .. } => Some(connect),
+                    SocketKind::Udp { .. } => None,
+                };
+                self.sides[side].sockets.insert(id, Socket { local, tcp_to });
+                let dead =
+                    tcp_to.is_some_and(|to| self.relays.iter().any(|relay| relay.tcp == to && relay.dead));
+                if !dead {
+                    self.later(ms(1), Delivery::Opened { side, socket: id, local });
+                }
+            }
+            SocketCommand::Close { id } => {
+                self.sides[side].sockets.remove(&id);
+            }
+        }
+    }
+
+    fn event(&mut self, side: usize, event: Event) {
+        let other = 1 - side;
+        match &event {
+            Event::LocalCandidate(candidate) => {
+                let candidate = candidate.to_wire();
+                self.later(ms(15), Delivery::Candidate { side: other, candidate });
+            }
+            Event::PathReport(report) if self.signalling => {
+                let report = report.clone();
+                self.later(ms(30), Delivery::Report { side: other, report });
+            }
+            Event::Opus { seq, .. } => {
+                let at = self.elapsed();
+                self.sides[side].heard.push((at, *seq));
+            }
+            _ => {}
+        }
+        if !matches!(event, Event::Opus { .. }) {
+            let at = self.elapsed();
+            self.sides[side].events.push((at, event));
+        }
+    }
+
+    fn at_relay(&mut self, relay: usize, from: SocketAddr, tcp: Option<(usize, SocketId)>, data: Vec<u8>) {
+        if self.relays[relay].dead || (tcp.is_none() && self.relays[relay].udp_blocked) {
+            return;
+        }
+        if tcp.is_none() {
+            return self.relay_packet(relay, ClientAddr::udp(from, 0), &data);
+        }
+        let mut stream = self.streams.remove(&from).unwrap_or_default();
+        stream.extend(data);
+        while let Frame::Whole(length) = first_frame(&stream) {
+            let frame: Vec<u8> = stream.drain(..length).collect();
+            self.relay_packet(relay, ClientAddr::tcp(from, from.port().into()), &frame);
+        }
+        self.streams.insert(from, stream);
+    }
+
+    fn relay_packet(&mut self, relay: usize, from: ClientAddr, data: &[u8]) {
+        let now = self.now;
+        let mut buffer = vec![0; HEADROOM + data.len() + TAILROOM];
+        let range = HEADROOM..HEADROOM + data.len();
+        buffer[range.clone()].copy_from_slice(data);
+        match self.relays[relay].server.handle(&mut buffer, range, from, now) {
+            Verdict::Reply(reply) => self.out_of_relay(relay, from, reply, false),
+            Verdict::Forward { to, packet } => {
+                let mut data = buffer[packet].to_vec();
+                let mut to = to;
+                let Relay { old, replays, .. } = &mut self.relays[relay];
+                if *replays {
+                    let Some(again) = old.pop_front() else { return };
+                    old.push_back(again.clone());
+                    (to, data) = again;
+                } else {
+                    old.push_back((to, data.clone()));
+                    if old.len() > 50 {
+                        old.pop_front();
+                    }
+                }
+                self.out_of_relay(relay, to, data, true);
+            }
+            Verdict::Drop(_) => {}
+        }
+    }
+
+    fn out_of_relay(&mut self, relay: usize, to: ClientAddr, data: Vec<u8>, forwarded: bool) {
+        let find = |(side, s): (usize, &Side)| {
+            s.sockets.iter().find(|(_, socket)| socket.local == to.address()).map(|(id, _)| (side, *id))
+        };
+        let Some((side, socket)) = self.sides.iter().enumerate().find_map(find) else { return };
+        let draw = self.draw();
+        let relay = &mut self.relays[relay];
+        if relay.deaf[side] || (forwarded && draw % 1000 < relay.loss_permille[side]) {
+            return;
+        }
+        if forwarded {
+            relay.forwarded[side] += 1;
+        }
+        let from = if to.is_stream() { relay.tcp } else { relay.udp };
+        let delay = relay.delay / 2;
+        self.later(delay, Delivery::ToSide { side, socket, from, data });
+    }
+
+    /// Kills a relay as SIGKILL does: its TCP connections are reset.
+    pub(crate) fn reset(&mut self, relay: usize) {
+        self.relays[relay].dead = true;
+        let tcp = self.relays[relay].tcp;
+        for side in [A, B] {
+            let sockets = self.sides[side].sockets.iter().filter(|(_, socket)| socket.tcp_to == Some(tcp));
+            for id in sockets.map(|(id, _)| *id).collect::<Vec<_>>() {
+                self.sides[side].session.handle_socket_closed(id, "connection reset", self.now);
+                self.drain(side);
+            }
+        }
+    }
+
+    pub(crate) fn add_host(&mut self, side: usize) {
+        self.sides[side].session.add_host([127, 0, 0, 1].into(), self.now);
+        self.drain(side);
+    }
+
+    /// Random bytes, some of them shaped like what is expected, on every socket of both sides, from the right place.
+    pub(crate) fn spray_garbage(&mut self, packets: u32) {
+        for n in 0..packets {
+            let side = (n % 2) as usize;
+            let sockets: Vec<SocketId> = self.sides[side].sockets.keys().copied().collect();
+            let socket = sockets[self.draw() as usize % sockets.len()];
+            let relay = self.draw() as usize % self.relays.len();
+            let from = self.relays[relay].udp;
+            let length = self.draw() as usize % 200;
+            let mut data: Vec<u8> = (0..length).map(|_| self.draw().to_le_bytes()[0]).collect();
+            let start: &[u8] =
+                [&[0x40, 0, 0, 40][..], &[0, 0x11, 0, 8, 0x21, 0x12, 0xa4, 0x42], &[0, 0x17, 0, 60]]
+                    [self.draw() as usize % 3];
+            if data.len() > start.len() {
+                data[..start.len()].copy_from_slice(start);
+            }
+            self.sides[side].session.handle_packet(socket, from, &data, self.now);
+            self.drain(side);
+        }
+    }
+
+    pub(crate) fn close(&mut self, side: usize) {
+        self.sides[side].session.close("hung up", self.now);
+        let transmits: Vec<_> = std::iter::from_fn(|| self.sides[side].session.poll_transmit()).collect();
+        for transmit in transmits {
+            let socket = self.sides[side].sockets[&transmit.socket];
+            let relay = self.relays.iter().position(|relay| relay.udp == transmit.to).unwrap();
+            let data = transmit.data;
+            self.later(ms(1), Delivery::ToRelay { relay, from: socket.local, tcp: None, data });
+        }
+        self.drain(side);
+    }
+
+    pub(crate) fn allocations(&self) -> usize {
+        self.relays.iter().map(|relay| relay.server.allocations().count()).sum()
+    }
+
+    fn later(&mut self, delay: Duration, delivery: Delivery) {
+        let number = self.next_delivery;
+        self.next_delivery += 1;
+        self.deliveries.insert(number, delivery);
+        self.queue.push(Reverse((self.now + delay, number)));
+    }
+
+    fn draw(&mut self) -> u32 {
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        u32::try_from(self.random >> 33).unwrap()
+    }
+}
