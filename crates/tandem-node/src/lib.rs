@@ -1,3 +1,21 @@
 //! The node: the daemon between the cores, the overlay, the disk and the local API.
 
+pub mod api;
+pub mod config;
+pub mod handle;
+pub mod installation;
+pub mod keys;
+pub mod logging;
+pub mod messages;
+mod node;
 pub mod overlay;
+pub mod platform;
+pub mod store;
+
+pub use node::start;
+
+/// What this program calls itself in every hello.
+#[must_use]
+pub fn software() -> String {
+    concat!("tandem/", env!("CARGO_PKG_VERSION")).to_owned()
+}

@@ -1,0 +1,351 @@
+//! The calls of this node as a person sees them: what happened, the figures, the report at the end.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use tandem_api::{
+    CallDirection, CallEvent as ApiCallEvent, CallPath, CallReport, CallResult, CallState, CallStep,
+    CallSummary, EndReason as ApiEndReason, PacketCounts, PathChange, SetupTimes,
+};
+use tandem_core::call::{CallEvent, CallId, EndReason, Ended, SetupMs};
+use tandem_core::time::Now;
+use tandem_media::session::{Event, PathId, PathState, Route, SessionStats};
+use tandem_proto::identity::Address;
+use tandem_proto::ids::AccountKey;
+
+use super::media::{MediaReport, STEP_MS, route_name};
+use super::phone::call_name;
+use crate::store::StoredCall;
+
+/// Path changes kept of one call; the first are the telling ones.
+const PATH_CHANGES_MAX: usize = 200;
+
+/// One call while it lives.
+#[derive(Debug)]
+pub(crate) struct LiveCall {
+    pub(crate) id: CallId,
+    pub(crate) account: AccountKey,
+    name: Option<String>,
+    direction: CallDirection,
+    state: CallState,
+    started: Now,
+    answered_unix_ms: Option<u64>,
+    connected: Option<Now>,
+    /// Hang up this long after the first sound.
+    for_ms: Option<u64>,
+    record: Option<PathBuf>,
+    mirroring: bool,
+    /// The path sound leaves on, and the names of all that were.
+    path: Option<Route>,
+    paths: BTreeMap<PathId, String>,
+    relays: Vec<String>,
+    path_changes: Vec<PathChange>,
+    ended: Option<Ended>,
+    /// The person here hung up.
+    hung_up_here: bool,
+    /// A leg's media is ending: its figures are on their way.
+    awaits_report: bool,
+    report: Option<MediaReport>,
+}
+
+/// How a call began.
+#[derive(Debug)]
+pub(crate) struct CallBegin {
+    pub(crate) id: CallId,
+    pub(crate) account: AccountKey,
+    pub(crate) name: Option<String>,
+    pub(crate) direction: CallDirection,
+    pub(crate) for_ms: Option<u64>,
+    pub(crate) record: Option<PathBuf>,
+}
+
+/// A call that is over, in the forms that are kept.
+#[derive(Debug)]
+pub(crate) struct FinishedCall {
+    pub(crate) stored: StoredCall,
+    pub(crate) event: ApiCallEvent,
+    pub(crate) report: CallReport,
+}
+
+impl LiveCall {
+    pub(crate) fn new(begin: CallBegin, now: Now) -> Self {
+        let state = match begin.direction {
+            CallDirection::Outgoing => CallState::LookingUp,
+            CallDirection::Incoming => CallState::Ringing,
+        };
+        Self {
+            id: begin.id,
+            account: begin.account,
+            name: begin.name,
+            direction: begin.direction,
+            state,
+            started: now,
+            answered_unix_ms: None,
+            connected: None,
+            for_ms: begin.for_ms,
+            record: begin.record,
+            mirroring: false,
+            path: None,
+            paths: BTreeMap::new(),
+            relays: Vec::new(),
+            path_changes: Vec::new(),
+            ended: None,
+            hung_up_here: false,
+            awaits_report: false,
+            report: None,
+        }
+    }
+
+    pub(crate) fn set_record(&mut self, record: Option<PathBuf>) {
+        self.record = record;
+    }
+
+    /// The same call under the id that won when both called each other.
+    pub(crate) fn renamed(self, id: CallId) -> Self {
+        Self { id, ..self }
+    }
+
+    /// Milliseconds since the call began.
+    pub(crate) fn since_ms(&self, now: Now) -> u64 {
+        now.mono_ms.saturating_sub(self.started.mono_ms)
+    }
+
+    /// When the wanted length of the call is reached, in the clock's milliseconds.
+    pub(crate) fn hang_up_at(&self) -> Option<u64> {
+        let connected = self.connected?;
+        self.ended.is_none().then_some(connected.mono_ms + self.for_ms?)
+    }
+
+    /// What the call machine reports, as an event for people.
+    pub(crate) fn take(&mut self, event: CallEvent, now: Now) -> Option<ApiCallEvent> {
+        let after_ms = self.since_ms(now);
+        let step = match event {
+            CallEvent::Ringing => {
+                self.state = CallState::Ringing;
+                CallStep::Ringing { after_ms }
+            }
+            CallEvent::Answered { .. } => {
+                self.state = CallState::Connecting;
+                self.answered_unix_ms = Some(now.unix_ms);
+                CallStep::Answered { after_ms }
+            }
+            CallEvent::Sound => {
+                self.state = CallState::Talking;
+                self.connected = Some(now);
+                CallStep::Connected { after_ms, path: self.path_kind(), relays: self.relays.clone() }
+            }
+            CallEvent::Ended(ended) => {
+                self.state = CallState::Ended;
+                self.ended = Some(ended);
+                return None;
+            }
+            CallEvent::Merged { .. } | CallEvent::Note(_) => return None,
+        };
+        Some(self.event(step, now))
+    }
+
+    /// What the media session reports, as an event for people.
+    pub(crate) fn take_media(&mut self, event: &Event, now: Now) -> Option<ApiCallEvent> {
+        match event {
+            Event::PathChanged { from, to, route, why } => {
+                self.path = Some(*route);
+                let name = route_name(route);
+                if let Route::Relay { .. } = route
+                    && !self.relays.contains(&name)
+                {
+                    self.relays.push(name.clone());
+                }
+                self.paths.insert(*to, name.clone());
+                let from = self.paths.get(&(*from)?).cloned().unwrap_or_default();
+                let into_call_ms = self.connected.map_or(0, |at| now.mono_ms.saturating_sub(at.mono_ms));
+                let change = PathChange { into_call_ms, from, to: name, why: why.clone() };
+                if self.path_changes.len() < PATH_CHANGES_MAX {
+                    self.path_changes.push(change.clone());
+                }
+                Some(self.event(CallStep::PathChanged(change), now))
+            }
+            Event::Mirroring { on, why, .. } => {
+                self.mirroring = *on;
+                Some(self.event(CallStep::Mirroring { on: *on, why: why.clone() }, now))
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn note_hang_up(&mut self) {
+        self.hung_up_here = true;
+    }
+
+    pub(crate) fn media_ending(&mut self) {
+        self.awaits_report = true;
+    }
+
+    pub(crate) fn take_report(&mut self, report: Option<MediaReport>) {
+        self.awaits_report = false;
+        // Of several legs, the one that carried sound tells.
+        let received = |report: &MediaReport| report.stats.packets_received;
+        let better = match (&self.report, &report) {
+            (Some(known), Some(new)) => received(new) >= received(known),
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        if better {
+            self.report = report;
+        }
+    }
+
+    /// All is known that will ever be.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.ended.is_some() && !self.awaits_report
+    }
+
+    pub(crate) fn event(&self, step: CallStep, now: Now) -> ApiCallEvent {
+        ApiCallEvent { call: call_name(self.id), at_unix_ms: now.unix_ms, step }
+    }
+
+    /// How it stands; `stats` as the media session tells, where it lives.
+    pub(crate) fn summary(&self, stats: Option<&SessionStats>, setup: SetupMs, why: &str) -> CallSummary {
+        let relays_in_use = stats.map(relays_in_use).unwrap_or_default();
+        CallSummary {
+            call: call_name(self.id),
+            address: Address(self.account).to_string(),
+            name: self.name.clone(),
+            direction: self.direction,
+            state: self.state,
+            started_unix_ms: self.started.unix_ms,
+            answered_unix_ms: self.answered_unix_ms,
+            ended_unix_ms: None,
+            reason: None,
+            result: self.result(stats, setup, why, 0),
+            mirroring: stats.map_or(self.mirroring, |stats| stats.mirroring),
+            relays_in_use,
+            path_changes: self.path_changes.clone(),
+        }
+    }
+
+    /// The end of it; `None` while something is still to come.
+    pub(crate) fn finish(&mut self, now: Now) -> Option<FinishedCall> {
+        if !self.is_finished() {
+            return None;
+        }
+        let ended = self.ended.take()?;
+        let media = self.report.take().unwrap_or_default();
+        let stats = &media.stats;
+        let reason = self.reason(ended.reason);
+        let mut summary = self.summary(Some(stats), ended.setup, &ended.why);
+        summary.result = self.result(Some(stats), ended.setup, &ended.why, media.sound.concealed_ms);
+        summary.ended_unix_ms = Some(now.unix_ms);
+        summary.reason = Some(reason);
+        summary.state = CallState::Ended;
+        let stored = StoredCall {
+            id: summary.call.clone(),
+            account: self.account,
+            direction: self.direction,
+            started_unix_ms: self.started.unix_ms,
+            answered_unix_ms: self.answered_unix_ms,
+            ended_unix_ms: now.unix_ms,
+            reason,
+            result: summary.result.clone(),
+            path_changes: self.path_changes.clone(),
+        };
+        let event = self.event(CallStep::Ended { reason, result: summary.result.clone() }, now);
+        Some(FinishedCall { stored, event, report: self.report(summary, media) })
+    }
+
+    fn report(&self, call: CallSummary, media: MediaReport) -> CallReport {
+        CallReport {
+            call,
+            begin_unix_ms: media.begin_unix_ms,
+            step_ms: STEP_MS,
+            sent_dbfs: media.sent_dbfs,
+            heard_dbfs: media.heard_dbfs,
+            paths: media.paths,
+            sound: media.sound,
+            longest_gap_ms: media.stats.longest_gap_ms,
+            longest_gap_at_unix_ms: media.session_unix_ms + media.stats.longest_gap_at_ms,
+            recording: self.record.as_ref().map(|path| path.display().to_string()),
+        }
+    }
+
+    fn result(
+        &self,
+        stats: Option<&SessionStats>,
+        setup: SetupMs,
+        why: &str,
+        concealed_ms: u64,
+    ) -> CallResult {
+        let packets = stats.map(packets).unwrap_or_default();
+        CallResult {
+            connected: self.connected.is_some(),
+            path: self.connected.map(|_| self.path_kind()),
+            relays: stats.map_or_else(|| self.relays.clone(), |stats| self.relays_used(stats)),
+            setup_ms: SetupTimes { lookup: setup.lookup, ringing: setup.ringing, media: setup.media },
+            packets,
+            longest_gap_ms: stats.map_or(0, |stats| stats.longest_gap_ms.ceil() as u64),
+            concealed_ms,
+            why: why.to_owned(),
+        }
+    }
+
+    fn reason(&self, reason: EndReason) -> ApiEndReason {
+        match api_reason(reason) {
+            ApiEndReason::RemoteHungUp if self.hung_up_here => ApiEndReason::HungUp,
+            reason => reason,
+        }
+    }
+
+    fn path_kind(&self) -> CallPath {
+        if self.path == Some(Route::Direct) { CallPath::Direct } else { CallPath::Relayed }
+    }
+
+    /// Those this side sent on first, then those that only brought copies.
+    fn relays_used(&self, stats: &SessionStats) -> Vec<String> {
+        let mut relays = self.relays.clone();
+        let used = stats.paths.iter().filter(|path| path.sent + path.received > 0);
+        for name in used.filter(|path| path.route != Route::Direct).map(|path| route_name(&path.route)) {
+            if !relays.contains(&name) {
+                relays.push(name);
+            }
+        }
+        relays
+    }
+}
+
+/// Puts the figures of the call in progress into its summary.
+pub(crate) fn put_stats(call: &mut CallSummary, stats: &SessionStats) {
+    call.mirroring = stats.mirroring;
+    call.relays_in_use = relays_in_use(stats);
+    call.result.packets = packets(stats);
+    call.result.longest_gap_ms = stats.longest_gap_ms.ceil() as u64;
+}
+
+fn packets(stats: &SessionStats) -> PacketCounts {
+    PacketCounts { sent: stats.packets_sent, received: stats.packets_received, lost: stats.packets_lost }
+}
+
+/// Peer ids of the relays that carry the call now, the one this side sends on first.
+fn relays_in_use(stats: &SessionStats) -> Vec<String> {
+    let mut paths: Vec<_> = stats.paths.iter().filter(|path| path.state == PathState::Good).collect();
+    paths.sort_by_key(|path| (!path.primary, path.id));
+    let mut relays: Vec<String> =
+        paths.iter().filter(|path| path.route != Route::Direct).map(|path| route_name(&path.route)).collect();
+    relays.dedup();
+    relays
+}
+
+fn api_reason(reason: EndReason) -> ApiEndReason {
+    match reason {
+        EndReason::HungUp => ApiEndReason::RemoteHungUp,
+        EndReason::Busy => ApiEndReason::Busy,
+        EndReason::Declined => ApiEndReason::Declined,
+        EndReason::Cancelled => ApiEndReason::Cancelled,
+        EndReason::NoAnswer => ApiEndReason::NoAnswer,
+        EndReason::AnsweredElsewhere => ApiEndReason::AnsweredElsewhere,
+        EndReason::Unreachable => ApiEndReason::Unreachable,
+        EndReason::Lost => ApiEndReason::MediaLost,
+        EndReason::Protocol | EndReason::NotTrusted | EndReason::Version | EndReason::Refused => {
+            ApiEndReason::Refused
+        }
+        EndReason::Failed => ApiEndReason::Failed,
+    }
+}

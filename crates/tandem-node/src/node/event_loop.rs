@@ -1,0 +1,536 @@
+//! The loop: one event at a time goes to whom it concerns, then everybody's news are taken, then the clock is set.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tandem_api::{CallDirection, CallStep, NodeEvent, Ready, ServingState};
+use tandem_core::call::{CallEvent, CallId};
+use tandem_core::peer::PeerRef;
+use tandem_core::time::Now;
+use tandem_proto::identity::Address;
+use tandem_proto::ids::AccountKey;
+use tokio::sync::mpsc;
+
+use super::call_log::{CallBegin, LiveCall};
+use super::clock::Clock;
+use super::media::{EndpointPlan, MediaNews};
+use super::peers::PeerTable;
+use super::phone::{FinalReport, Phone, PhoneId, PhoneNews, Surroundings, recording_path};
+use super::supernode::{Supernode, SupernodeNews};
+use super::{memory, views};
+use crate::config::{Answer, Config};
+use crate::handle::{NodeSide, Reply};
+use crate::installation::Installation;
+use crate::overlay::{DeviceCommand, DeviceEvent, ServiceEvent};
+
+/// Calls that live at once, ended ones whose figures are awaited included.
+pub(crate) const CALLS_MAX: usize = 16;
+/// A leaf that has one home waits this long for the others before it says that it is ready.
+const MORE_HOMES_MS: u64 = 400;
+/// A supernode is ready without homes of its own after this long.
+const SUPERNODE_READY_MS: u64 = 1_500;
+/// How often the person's device hears which supernodes its own supernode knows, while it lacks homes.
+const INTRODUCE_MS: u64 = 1_000;
+/// An echo call is ended after this long.
+const ECHO_CALL_MS: u64 = 5 * 60_000;
+/// Calls whose reports and recordings stay in the data folder.
+const REPORTS_KEPT: usize = 50;
+
+/// What the loop listens to.
+pub(crate) struct Inputs {
+    pub(crate) side: NodeSide,
+    pub(crate) person: mpsc::Receiver<DeviceEvent>,
+    pub(crate) echo: Option<mpsc::Receiver<DeviceEvent>>,
+    pub(crate) service: Option<mpsc::Receiver<ServiceEvent>>,
+    pub(crate) media: mpsc::Receiver<MediaNews>,
+    pub(crate) reports: mpsc::Receiver<FinalReport>,
+}
+
+/// The node.
+pub(crate) struct Node {
+    pub(crate) clock: Clock,
+    pub(crate) started: Now,
+    pub(crate) config: Config,
+    pub(crate) installation: Installation,
+    pub(crate) peers: PeerTable,
+    pub(crate) person: Phone,
+    pub(crate) echo: Option<Phone>,
+    pub(crate) supernode: Option<Supernode>,
+    /// Calls of the person, by id.
+    pub(crate) calls: BTreeMap<CallId, LiveCall>,
+    /// Echo calls going on, and when they are ended.
+    pub(crate) echo_calls: BTreeMap<CallId, u64>,
+    pub(crate) reachable_since_ms: Option<u64>,
+    pub(crate) introduced_ms: u64,
+    pub(crate) ready: Option<Ready>,
+    pub(crate) stopping: Option<Stopping>,
+}
+
+/// The node is ending.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopping {
+    pub(crate) until_ms: u64,
+    pub(crate) drained: bool,
+}
+
+enum Step {
+    Request(Option<crate::handle::Request>),
+    Person(Option<DeviceEvent>),
+    Echo(Option<DeviceEvent>),
+    Service(Option<ServiceEvent>),
+    Media(Option<MediaNews>),
+    Report(Option<FinalReport>),
+    Timer,
+}
+
+impl Node {
+    /// Runs until a shutdown has been asked for and done.
+    pub(crate) async fn run(mut self, mut inputs: Inputs) {
+        self.settle(&inputs.side);
+        loop {
+            let wake = tokio::time::Instant::from_std(self.wake());
+            let step = tokio::select! {
+                biased;
+                news = inputs.media.recv() => Step::Media(news),
+                event = inputs.person.recv() => Step::Person(event),
+                event = receive(&mut inputs.service) => Step::Service(event),
+                event = receive(&mut inputs.echo) => Step::Echo(event),
+                report = inputs.reports.recv() => Step::Report(report),
+                request = inputs.side.requests.recv() => Step::Request(request),
+                () = tokio::time::sleep_until(wake) => Step::Timer,
+            };
+            if !self.take(step, &inputs.side) {
+                break;
+            }
+            self.settle(&inputs.side);
+            if self.may_end() {
+                break;
+            }
+        }
+        self.end().await;
+    }
+
+    /// One step; false when the node cannot go on.
+    fn take(&mut self, step: Step, side: &NodeSide) -> bool {
+        match step {
+            Step::Request(Some(request)) => self.take_request(request, side),
+            Step::Request(None) => self.begin_stop(Duration::ZERO, side),
+            Step::Person(Some(event)) => {
+                self.with_person(|phone, around| phone.handle_overlay(event, around))
+            }
+            Step::Person(None) => {
+                tracing::error!("the device swarm ended: the node stops");
+                return false;
+            }
+            Step::Echo(event) => {
+                if let Some(event) = event {
+                    self.with_echo(|phone, around| phone.handle_overlay(event, around));
+                }
+            }
+            Step::Service(event) => {
+                let now = self.clock.now();
+                if let (Some(event), Some(supernode)) = (event, &mut self.supernode) {
+                    supernode.handle_overlay(event, now);
+                }
+            }
+            Step::Media(Some(news)) => match news.phone {
+                PhoneId::Person => self.with_person(|phone, around| phone.handle_media(news, around)),
+                PhoneId::Echo => self.with_echo(|phone, around| phone.handle_media(news, around)),
+            },
+            Step::Report(Some(report)) => {
+                if let (PhoneId::Person, Some(call)) = (report.phone, self.calls.get_mut(&report.call)) {
+                    call.take_report(report.report);
+                }
+            }
+            Step::Media(None) | Step::Report(None) => {}
+            Step::Timer => self.handle_timers(),
+        }
+        true
+    }
+
+    fn handle_timers(&mut self) {
+        let now = self.clock.now();
+        if self.person.poll_timeout().is_some_and(|at| at <= now.mono_ms) {
+            self.with_person(Phone::handle_timeout);
+        }
+        if self.echo.as_ref().and_then(Phone::poll_timeout).is_some_and(|at| at <= now.mono_ms) {
+            self.with_echo(Phone::handle_timeout);
+        }
+        if let Some(supernode) = &mut self.supernode
+            && supernode.poll_timeout().is_some_and(|at| at <= now.mono_ms)
+        {
+            supernode.handle_timeout(now);
+        }
+        let due = |call: &LiveCall| call.hang_up_at().is_some_and(|at| at <= now.mono_ms);
+        let over: Vec<CallId> = self.calls.values().filter(|call| due(call)).map(|call| call.id).collect();
+        for call in over {
+            self.hang_up(call);
+        }
+        let over: Vec<CallId> =
+            self.echo_calls.iter().filter(|(_, at)| **at <= now.mono_ms).map(|(call, _)| *call).collect();
+        for call in over {
+            self.echo_calls.remove(&call);
+            self.with_echo(|phone, around| phone.hang_up(call, around));
+        }
+        if self.supernode.is_some() && now.mono_ms >= self.introduced_ms + INTRODUCE_MS {
+            self.introduced_ms = now.mono_ms;
+            self.introduce();
+        }
+    }
+
+    fn wake(&self) -> Instant {
+        let now_ms = self.clock.now().mono_ms;
+        let introduce = self.supernode.as_ref().map(|_| self.introduced_ms + INTRODUCE_MS);
+        let ready = self.ready.is_none().then_some(now_ms + 50);
+        let next = [
+            self.person.poll_timeout(),
+            self.echo.as_ref().and_then(Phone::poll_timeout),
+            self.supernode.as_ref().and_then(Supernode::poll_timeout),
+            self.calls.values().filter_map(LiveCall::hang_up_at).min(),
+            self.echo_calls.values().min().copied(),
+            introduce,
+            ready,
+            self.stopping.map(|stopping| stopping.until_ms.min(now_ms + 100)),
+        ];
+        self.clock.instant(next.into_iter().flatten().min().unwrap_or(now_ms + 60_000))
+    }
+
+    /// Takes everybody's news until nobody has any.
+    fn settle(&mut self, side: &NodeSide) {
+        loop {
+            let mut quiet = true;
+            while let Some(news) = self.person.poll_news() {
+                quiet = false;
+                self.take_person_news(news, side);
+            }
+            while let Some(news) = self.echo.as_mut().and_then(Phone::poll_news) {
+                quiet = false;
+                self.take_echo_news(news);
+            }
+            while let Some(news) = self.supernode.as_mut().and_then(Supernode::poll_news) {
+                quiet = false;
+                match news {
+                    SupernodeNews::Listening(address) => tracing::info!(address, "serving others"),
+                    SupernodeNews::Drained => {
+                        if let Some(stopping) = &mut self.stopping {
+                            stopping.drained = true;
+                        }
+                    }
+                }
+            }
+            if quiet {
+                break;
+            }
+        }
+        self.finish_calls(side);
+        self.note_ready(side);
+    }
+
+    fn take_person_news(&mut self, news: PhoneNews, side: &NodeSide) {
+        let now = self.clock.now();
+        match news {
+            PhoneNews::Homes => {
+                self.reachable_since_ms = match (self.person.is_reachable(), self.reachable_since_ms) {
+                    (true, None) => Some(now.mono_ms),
+                    (true, since) => since,
+                    (false, _) => None,
+                };
+                let homes = views::home_names(self);
+                announce(side, NodeEvent::Homes { ready: self.person.is_reachable(), homes });
+            }
+            PhoneNews::Descriptors(descriptors) => {
+                memory::remember_supernodes(&self.installation.store, &descriptors);
+            }
+            PhoneNews::Seen { account, seen } => {
+                memory::remember_seen(&self.installation.store, account, &seen)
+            }
+            PhoneNews::DeviceSet { account, device_set } => {
+                memory::remember_device_set(&self.installation.store, account, &device_set);
+            }
+            PhoneNews::Ring { call, from, name } => self.take_ring(call, from, name, now, side),
+            PhoneNews::Call { call, event } => self.take_call_event(call, event, now, side),
+            PhoneNews::Found { call, devices } => {
+                if let Some(live) = self.calls.get(&call) {
+                    let after_ms = live.since_ms(now);
+                    announce(side, NodeEvent::Call(live.event(CallStep::Found { devices, after_ms }, now)));
+                }
+            }
+            PhoneNews::Media { call, event } => {
+                let event = self.calls.get_mut(&call).and_then(|live| live.take_media(&event, now));
+                if let Some(event) = event {
+                    announce(side, NodeEvent::Call(event));
+                }
+            }
+            PhoneNews::Trouble { call, why } => tracing::warn!(?call, why, "trouble with a call's sound"),
+            PhoneNews::MediaEnding { call } => {
+                if let Some(live) = self.calls.get_mut(&call) {
+                    live.media_ending();
+                }
+            }
+        }
+    }
+
+    fn take_call_event(&mut self, call: CallId, event: CallEvent, now: Now, side: &NodeSide) {
+        if let CallEvent::Merged { into } = event {
+            // Both called each other: the person goes on with the call that won.
+            if let Some(live) = self.calls.remove(&call) {
+                self.calls.insert(into, live.renamed(into));
+            }
+            return;
+        }
+        if let Some(event) = self.calls.get_mut(&call).and_then(|live| live.take(event, now)) {
+            announce(side, NodeEvent::Call(event));
+        }
+    }
+
+    fn take_ring(&mut self, call: CallId, from: AccountKey, claimed: String, now: Now, side: &NodeSide) {
+        let contact = self.installation.store.contact(from).ok().flatten();
+        if self.calls.len() >= CALLS_MAX || contact.as_ref().is_some_and(|contact| contact.blocked) {
+            self.with_person(|phone, around| phone.refuse(call, around));
+            return;
+        }
+        let name = contact.as_ref().map(|contact| contact.name.clone());
+        let begin = CallBegin {
+            id: call,
+            account: from,
+            name: name.clone(),
+            direction: CallDirection::Incoming,
+            for_ms: None,
+            record: None,
+        };
+        let live = LiveCall::new(begin, now);
+        let step =
+            CallStep::Incoming { address: Address(from).to_string(), contact: name, claimed_name: claimed };
+        announce(side, NodeEvent::Call(live.event(step, now)));
+        self.calls.insert(call, live);
+        let plan = match &self.config.answer {
+            Answer::Ring => return,
+            Answer::Echo => EndpointPlan::Echo,
+            Answer::Wav(path) => {
+                let record = recording_path(&self.installation.data, call);
+                EndpointPlan::Files { play: Some(path.clone()), record: Some(record) }
+            }
+        };
+        self.answer(call, plan);
+    }
+
+    /// Answers a ringing call; false when it does not ring (any more).
+    pub(crate) fn answer(&mut self, call: CallId, plan: EndpointPlan) -> bool {
+        if let (EndpointPlan::Files { record, .. }, Some(live)) = (&plan, self.calls.get_mut(&call)) {
+            live.set_record(record.clone());
+            prepare_folder(record.as_ref());
+        }
+        let mut answered = false;
+        self.with_person(|phone, around| answered = phone.answer(call, plan, around).is_ok());
+        answered
+    }
+
+    pub(crate) fn hang_up(&mut self, call: CallId) {
+        if let Some(live) = self.calls.get_mut(&call) {
+            live.note_hang_up();
+        }
+        self.with_person(|phone, around| phone.hang_up(call, around));
+    }
+
+    fn take_echo_news(&mut self, news: PhoneNews) {
+        let now = self.clock.now();
+        match news {
+            PhoneNews::Ring { call, .. } => {
+                self.echo_calls.insert(call, now.mono_ms + ECHO_CALL_MS);
+                self.with_echo(|phone, around| {
+                    if let Err(error) = phone.answer(call, EndpointPlan::Echo, around) {
+                        tracing::debug!(%error, "an echo call was over before it was answered");
+                    }
+                });
+            }
+            PhoneNews::Call { call, event: CallEvent::Ended(_) } => {
+                self.echo_calls.remove(&call);
+            }
+            // The echo remembers nobody.
+            _ => {}
+        }
+    }
+
+    /// Supernodes for the echo service to begin with.
+    pub(crate) fn introduce_echo(&mut self, known: &[PeerRef]) {
+        self.with_echo(|phone, around| phone.handle_known(known, around));
+    }
+
+    /// Tells the person's device which supernodes this node's own supernode knows, while it lacks homes.
+    fn introduce(&mut self) {
+        let Some(supernode) = &self.supernode else { return };
+        let mut known: Vec<PeerRef> = Vec::new();
+        for descriptor in supernode.supernodes() {
+            known.extend(self.peers.insert_descriptor(descriptor.clone()));
+        }
+        if self.person.homes().count() < tandem_core::homes::HOMES {
+            self.with_person(|phone, around| phone.handle_known(&known, around));
+        }
+        if self.echo.as_ref().is_some_and(|echo| echo.homes().count() < tandem_core::homes::HOMES) {
+            self.with_echo(|phone, around| phone.handle_known(&known, around));
+        }
+    }
+
+    fn finish_calls(&mut self, side: &NodeSide) {
+        let now = self.clock.now();
+        let finished: Vec<CallId> =
+            self.calls.values().filter(|call| call.is_finished()).map(|call| call.id).collect();
+        for id in finished {
+            let Some(done) = self.calls.remove(&id).and_then(|mut call| call.finish(now)) else { continue };
+            memory::remember_call(&self.installation.store, &done.stored);
+            write_report(&self.installation.data, &done.report);
+            announce(side, NodeEvent::Call(done.event));
+        }
+    }
+
+    fn note_ready(&mut self, side: &NodeSide) {
+        let now_ms = self.clock.now().mono_ms;
+        let up_ms = now_ms - self.started.mono_ms;
+        let listening = self.supernode.as_ref().is_none_or(|supernode| supernode.listening().len() >= 2);
+        let homes = self.person.homes().count();
+        let reachable = self
+            .reachable_since_ms
+            .is_some_and(|since| homes >= tandem_core::homes::HOMES || now_ms >= since + MORE_HOMES_MS);
+        let alone =
+            self.supernode.is_some() && (self.config.bootstrap.is_empty() || up_ms >= SUPERNODE_READY_MS);
+        let was = self.ready.is_some();
+        if listening && (was || reachable || alone) {
+            let ready = views::ready(self);
+            if self.ready.as_ref() != Some(&ready) {
+                self.ready = Some(ready.clone());
+                // Nobody listens any more when the front end is gone.
+                drop(side.ready.send(Some(ready)));
+            }
+        }
+    }
+
+    // ---- ending -------------------------------------------------------------------------------------------------
+
+    /// Takes nothing new; ends calls and serving within `drain`.
+    pub(crate) fn begin_stop(&mut self, drain: Duration, side: &NodeSide) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let now = self.clock.now();
+        let drain_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX).min(60_000);
+        announce(side, NodeEvent::Stopping { within_ms: drain_ms });
+        if self.supernode.is_some() {
+            announce(side, NodeEvent::Serving { state: ServingState::Draining });
+        }
+        let live: Vec<CallId> = self.calls.keys().copied().collect();
+        for call in live {
+            self.hang_up(call);
+        }
+        if let Some(supernode) = &mut self.supernode {
+            supernode.drain(u32::try_from(drain_ms).unwrap_or(u32::MAX), now);
+        }
+        self.stopping =
+            Some(Stopping { until_ms: now.mono_ms + drain_ms, drained: self.supernode.is_none() });
+    }
+
+    fn may_end(&self) -> bool {
+        let Some(stopping) = self.stopping else { return false };
+        let now_ms = self.clock.now().mono_ms;
+        let relaying = self
+            .supernode
+            .as_ref()
+            .and_then(Supernode::relay)
+            .is_some_and(|relay| relay.stats().server.allocations > 0);
+        now_ms >= stopping.until_ms || (stopping.drained && !relaying && self.calls.is_empty())
+    }
+
+    async fn end(mut self) {
+        for phone in [Some(&self.person), self.echo.as_ref()].into_iter().flatten() {
+            // A swarm that has ended already needs no telling.
+            drop(phone.overlay().send(DeviceCommand::Shutdown).await);
+        }
+        if let Some(supernode) = &mut self.supernode {
+            supernode.shutdown();
+        }
+        // What was queued (a hang-up, a farewell) gets a moment to leave.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    // ---- borrowing ----------------------------------------------------------------------------------------------
+
+    pub(crate) fn with_person(&mut self, act: impl FnOnce(&mut Phone, &mut Surroundings<'_>)) {
+        let store = &self.installation.store;
+        let seen = |account| memory::seen(store, account);
+        let mut around = Surroundings { now: self.clock.now(), peers: &mut self.peers, seen: &seen };
+        act(&mut self.person, &mut around);
+    }
+
+    fn with_echo(&mut self, act: impl FnOnce(&mut Phone, &mut Surroundings<'_>)) {
+        let Some(echo) = &mut self.echo else { return };
+        let mut around = Surroundings { now: self.clock.now(), peers: &mut self.peers, seen: &|_| None };
+        act(echo, &mut around);
+    }
+}
+
+/// Tells whoever listens; nobody listening is no error.
+pub(crate) fn announce(side: &NodeSide, event: NodeEvent) {
+    drop(side.events.send(event));
+}
+
+/// Answers a request; an asker that has gone away needs no answer.
+pub(crate) fn answer<T>(reply: Reply<T>, result: Result<T, tandem_api::Problem>) {
+    drop(reply.send(result));
+}
+
+async fn receive<T>(input: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match input {
+        Some(receiver) => {
+            let event = receiver.recv().await;
+            if event.is_none() {
+                // Ended: never polled again, so that the loop does not spin.
+                *input = None;
+            }
+            event
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn prepare_folder(record: Option<&PathBuf>) {
+    if let Some(folder) = record.and_then(|path| path.parent())
+        && let Err(error) = std::fs::create_dir_all(folder)
+    {
+        tracing::warn!(%error, "the folder for recordings cannot be made");
+    }
+}
+
+fn write_report(data: &std::path::Path, report: &tandem_api::CallReport) {
+    let folder = data.join("calls");
+    let result = std::fs::create_dir_all(&folder).and_then(|()| {
+        let text = serde_json::to_vec(report)?;
+        let unfinished = folder.join(format!("{}.part", report.call.call));
+        std::fs::write(&unfinished, text)?;
+        std::fs::rename(&unfinished, folder.join(format!("{}.json", report.call.call)))?;
+        prune_reports(&folder)
+    });
+    if let Err(error) = result {
+        tracing::warn!(%error, "the call's report cannot be written");
+    }
+}
+
+/// Removes the oldest reports, and their recordings with them.
+fn prune_reports(folder: &std::path::Path) -> std::io::Result<()> {
+    let mut reports = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            reports.push((path.metadata()?.modified()?, path));
+        }
+    }
+    reports.sort();
+    let surplus = reports.len().saturating_sub(REPORTS_KEPT);
+    for (_, report) in reports.into_iter().take(surplus) {
+        let recording = report.with_extension("wav");
+        if recording.exists() {
+            std::fs::remove_file(recording)?;
+        }
+        std::fs::remove_file(report)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! The sockets of one call: UDP and TCP, opened when the session asks for them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tandem_media::session::{SocketId, SocketKind, Transmit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Largest datagram or piece of a stream that is read at once.
+const READ_BYTES: usize = 2048;
+/// Pieces that wait for a TCP relay; a relay that does not read loses sound, not memory.
+const TCP_QUEUE: usize = 64;
+const CONNECT_WITHIN: Duration = Duration::from_secs(4);
+
+/// What a socket has to say.
+#[derive(Debug)]
+pub(super) enum SocketInput {
+    Opened {
+        id: SocketId,
+        local: SocketAddr,
+    },
+    Data {
+        id: SocketId,
+        from: SocketAddr,
+        data: Vec<u8>,
+        arrival: Instant,
+    },
+    /// An ICMP error: nothing listens where the last datagram went.
+    Unreachable {
+        id: SocketId,
+    },
+    Closed {
+        id: SocketId,
+        reason: String,
+    },
+}
+
+#[derive(Debug)]
+enum Socket {
+    Udp { socket: Arc<UdpSocket>, reader: JoinHandle<()> },
+    Tcp { queue: mpsc::Sender<Vec<u8>>, task: JoinHandle<()> },
+}
+
+/// The open sockets. Dropping it closes them all.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    open: BTreeMap<SocketId, Socket>,
+    input: mpsc::Sender<SocketInput>,
+    /// The address of this machine that sound leaves from; `None`: whichever the system takes.
+    bind: Option<IpAddr>,
+}
+
+impl Sockets {
+    pub(super) fn new(bind: Option<IpAddr>, input: mpsc::Sender<SocketInput>) -> Self {
+        Self { open: BTreeMap::new(), input, bind }
+    }
+
+    /// Opens one; how it went comes as input.
+    pub(super) async fn open(&mut self, id: SocketId, kind: SocketKind) {
+        match kind {
+            SocketKind::Udp { bind, toward, .. } => match self.open_udp(id, bind, toward).await {
+                Ok(local) => self.tell(SocketInput::Opened { id, local }),
+                Err(error) => self.tell(SocketInput::Closed { id, reason: error.to_string() }),
+            },
+            SocketKind::Tcp { connect, .. } => self.open_tcp(id, connect),
+        }
+    }
+
+    pub(super) fn close(&mut self, id: SocketId) {
+        match self.open.remove(&id) {
+            Some(Socket::Udp { reader, .. }) => reader.abort(),
+            // The task ends when it has written what was queued.
+            Some(Socket::Tcp { .. }) | None => {}
+        }
+    }
+
+    /// Sends without waiting. What the system or a slow relay does not take is lost, as on any network.
+    pub(super) fn send(&self, transmit: Transmit) {
+        match self.open.get(&transmit.socket) {
+            Some(Socket::Udp { socket, .. }) => {
+                if let Err(error) = socket.try_send_to(&transmit.data, transmit.to) {
+                    tracing::trace!(%error, "a datagram was not sent");
+                }
+            }
+            Some(Socket::Tcp { queue, .. }) => {
+                if queue.try_send(transmit.data).is_err() {
+                    tracing::trace!("a relay's TCP connection is full");
+                }
+            }
+            None => {}
+        }
+    }
+
+    async fn open_udp(
+        &mut self,
+        id: SocketId,
+        bind: Option<IpAddr>,
+        toward: Option<SocketAddr>,
+    ) -> io::Result<SocketAddr> {
+        let toward_v6 = toward.is_some_and(|to| to.is_ipv6());
+        let mine = self.bind.filter(|ip| toward.is_none_or(|to| to.is_ipv6() == ip.is_ipv6()));
+        let ip = bind.or(mine).unwrap_or(if toward_v6 {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        });
+        let socket = Arc::new(UdpSocket::bind(SocketAddr::new(ip, 0)).await?);
+        let mut local = socket.local_addr()?;
+        if local.ip().is_unspecified()
+            && let Some(toward) = toward
+        {
+            local.set_ip(source_address(toward).await?);
+        }
+        let reader = tokio::spawn(read_udp(id, Arc::clone(&socket), self.input.clone()));
+        self.open.insert(id, Socket::Udp { socket, reader });
+        Ok(local)
+    }
+
+    fn open_tcp(&mut self, id: SocketId, connect: SocketAddr) {
+        let (queue, queued) = mpsc::channel(TCP_QUEUE);
+        let bind = self.bind.filter(|ip| ip.is_ipv6() == connect.is_ipv6());
+        let task = tokio::spawn(run_tcp(id, bind, connect, queued, self.input.clone()));
+        self.open.insert(id, Socket::Tcp { queue, task });
+    }
+
+    fn tell(&self, input: SocketInput) {
+        if self.input.try_send(input).is_err() {
+            tracing::warn!("the call's input queue is full: a socket's news is lost");
+        }
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        for socket in self.open.values() {
+            match socket {
+                Socket::Udp { reader, .. } => reader.abort(),
+                Socket::Tcp { task, .. } => task.abort(),
+            }
+        }
+    }
+}
+
+/// Which of this machine's addresses the system would use toward there. Nothing is sent.
+async fn source_address(toward: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr =
+        if toward.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let probe = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
+    probe.connect(toward).await?;
+    Ok(probe.local_addr()?.ip())
+}
+
+async fn read_udp(id: SocketId, socket: Arc<UdpSocket>, input: mpsc::Sender<SocketInput>) {
+    let mut buffer = [0; READ_BYTES];
+    loop {
+        match socket.recv_from(&mut buffer).await {
+            Ok((len, from)) => {
+                let data = buffer[..len].to_vec();
+                // A full queue drops the datagram, as a full socket buffer would.
+                if let Err(mpsc::error::TrySendError::Closed(_)) =
+                    input.try_send(SocketInput::Data { id, from, data, arrival: Instant::now() })
+                {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                if let Err(mpsc::error::TrySendError::Closed(_)) =
+                    input.try_send(SocketInput::Unreachable { id })
+                {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a socket of the call failed");
+                drop(input.send(SocketInput::Closed { id, reason: error.to_string() }).await);
+                return;
+            }
+        }
+    }
+}
+
+async fn run_tcp(
+    id: SocketId,
+    bind: Option<IpAddr>,
+    to: SocketAddr,
+    queued: mpsc::Receiver<Vec<u8>>,
+    input: mpsc::Sender<SocketInput>,
+) {
+    let reason = match connect(bind, to).await {
+        Ok((stream, local)) => {
+            if input.send(SocketInput::Opened { id, local }).await.is_err() {
+                return;
+            }
+            match carry_tcp(id, stream, to, queued, &input).await {
+                Ok(()) => "the relay closed the connection".to_owned(),
+                Err(error) => error.to_string(),
+            }
+        }
+        Err(error) => error.to_string(),
+    };
+    drop(input.send(SocketInput::Closed { id, reason }).await);
+}
+
+async fn connect(bind: Option<IpAddr>, to: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
+    let socket = if to.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+    if let Some(ip) = bind {
+        socket.bind(SocketAddr::new(ip, 0))?;
+    }
+    let stream = tokio::time::timeout(CONNECT_WITHIN, socket.connect(to))
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the relay did not answer in time"))??;
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    Ok((stream, local))
+}
+
+async fn carry_tcp(
+    id: SocketId,
+    stream: TcpStream,
+    from: SocketAddr,
+    mut queued: mpsc::Receiver<Vec<u8>>,
+    input: &mpsc::Sender<SocketInput>,
+) -> io::Result<()> {
+    let (mut reader, mut writer) = stream.into_split();
+    let mut buffer = [0; READ_BYTES];
+    loop {
+        tokio::select! {
+            read = reader.read(&mut buffer) => {
+                let len = read?;
+                if len == 0 {
+                    return Ok(());
+                }
+                let data = buffer[..len].to_vec();
+                // A stream must not lose pieces: wait for room.
+                if input.send(SocketInput::Data { id, from, data, arrival: Instant::now() }).await.is_err() {
+                    return Ok(());
+                }
+            }
+            piece = queued.recv() => match piece {
+                Some(piece) => writer.write_all(&piece).await?,
+                None => return writer.shutdown().await,
+            },
+        }
+    }
+}

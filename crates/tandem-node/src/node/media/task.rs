@@ -1,0 +1,233 @@
+//! One leg's thread: sockets, session, endpoint, in short steps.
+
+use std::time::{Duration, Instant};
+
+use tandem_media::audio::Incoming;
+use tandem_media::audio::endpoint::{Endpoint, EndpointEvent};
+use tandem_media::session::{Event, Session, SocketCommand};
+use tokio::sync::{mpsc, oneshot};
+
+use super::report::MediaReport;
+use super::sockets::{SocketInput, Sockets};
+use super::{EndpointPlan, MediaCommand, MediaNews, MediaNewsKind, MediaPlan, MediaSnapshot};
+use crate::node::clock::unix_ms;
+
+/// Datagrams that may wait to be handled: over a second of two mirrored paths.
+const INPUT_QUEUE: usize = 256;
+/// Inputs handled before the timers get their turn.
+const INPUTS_A_TURN: usize = 32;
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Runs a leg until it is stopped or its handle is dropped.
+pub(super) fn run(plan: MediaPlan, commands: mpsc::Receiver<MediaCommand>, news: mpsc::Sender<MediaNews>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(Leg::begin(plan, news).run(commands)),
+        Err(error) => {
+            let what =
+                MediaNewsKind::Failed(format!("this machine could not start the call's thread: {error}"));
+            // The loop hears of a full queue by its time-outs.
+            drop(news.try_send(MediaNews { phone: plan.phone, leg: plan.leg, what }));
+        }
+    }
+}
+
+struct Leg {
+    plan: MediaPlan,
+    session: Session,
+    session_unix_ms: u64,
+    endpoint: Option<Endpoint>,
+    begin_unix_ms: u64,
+    sockets: Sockets,
+    input: mpsc::Receiver<SocketInput>,
+    news: mpsc::Sender<MediaNews>,
+}
+
+impl Leg {
+    fn begin(plan: MediaPlan, news: mpsc::Sender<MediaNews>) -> Self {
+        let (input_tx, input) = mpsc::channel(INPUT_QUEUE);
+        let session = Session::new(plan.session.clone(), Instant::now());
+        let sockets = Sockets::new(plan.bind, input_tx);
+        let session_unix_ms = unix_ms();
+        Self { plan, session, session_unix_ms, endpoint: None, begin_unix_ms: 0, sockets, input, news }
+    }
+
+    async fn run(mut self, mut commands: mpsc::Receiver<MediaCommand>) {
+        self.tell(MediaNewsKind::Prepared(self.session.local_description()));
+        loop {
+            self.drain().await;
+            let wake = tokio::time::Instant::from_std(self.wake());
+            tokio::select! {
+                biased;
+                input = self.input.recv() => {
+                    self.take_input(input);
+                    for _ in 1..INPUTS_A_TURN {
+                        let Ok(input) = self.input.try_recv() else { break };
+                        self.take_input(Some(input));
+                    }
+                }
+                command = commands.recv() => match command {
+                    Some(MediaCommand::Stop(reply)) => {
+                        self.stop(reply).await;
+                        return;
+                    }
+                    Some(command) => self.take_command(command),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            self.run_timers(Instant::now());
+        }
+    }
+
+    fn wake(&mut self) -> Instant {
+        let endpoint = self.endpoint.as_ref().and_then(Endpoint::poll_timeout);
+        let now = Instant::now();
+        let idle = now + IDLE;
+        [self.session.poll_timeout(now), endpoint].into_iter().flatten().min().unwrap_or(idle).min(idle)
+    }
+
+    fn take_input(&mut self, input: Option<SocketInput>) {
+        match input {
+            Some(SocketInput::Opened { id, local }) => self.session.handle_socket(id, local, Instant::now()),
+            Some(SocketInput::Data { id, from, data, arrival }) => {
+                self.session.handle_packet(id, from, &data, arrival);
+            }
+            Some(SocketInput::Unreachable { id }) => self.session.handle_unreachable(id, Instant::now()),
+            Some(SocketInput::Closed { id, reason }) => {
+                self.session.handle_socket_closed(id, &reason, Instant::now());
+            }
+            None => {}
+        }
+    }
+
+    fn take_command(&mut self, command: MediaCommand) {
+        let now = Instant::now();
+        match command {
+            MediaCommand::RemoteDescription(description) => {
+                if let Err(error) = self.session.handle_remote_description(&description, now) {
+                    self.tell(MediaNewsKind::Failed(error.to_string()));
+                }
+            }
+            MediaCommand::AddRelay(access) => {
+                let relay = access.service;
+                if let Err(error) = self.session.add_relay(access, now) {
+                    self.tell(MediaNewsKind::Session(Event::RelayFailed {
+                        relay,
+                        reason: error.to_string(),
+                    }));
+                }
+            }
+            MediaCommand::RemoteCandidate(candidate) => self.session.handle_remote_candidate(&candidate, now),
+            MediaCommand::RemotePathReport(report) => self.session.handle_path_report(&report, now),
+            MediaCommand::Start(plan) => self.start(&plan, now),
+            MediaCommand::Snapshot(reply) => {
+                let stats = self.session.stats(now);
+                // Whoever asked may have stopped waiting.
+                drop(reply.send(MediaSnapshot { stats, session_unix_ms: self.session_unix_ms }));
+            }
+            MediaCommand::Stop(_) => unreachable!("handled by the caller"),
+        }
+    }
+
+    fn start(&mut self, plan: &EndpointPlan, now: Instant) {
+        if self.endpoint.is_some() {
+            return;
+        }
+        let rtp_start: u32 = rand::random();
+        match plan.open(rtp_start, now) {
+            Ok(endpoint) => {
+                self.endpoint = Some(endpoint);
+                self.begin_unix_ms = unix_ms();
+            }
+            Err(why) => self.tell(MediaNewsKind::EndpointTrouble(why)),
+        }
+    }
+
+    fn run_timers(&mut self, now: Instant) {
+        if self.session.poll_timeout(now).is_some_and(|at| at <= now) {
+            self.session.handle_timeout(now);
+        }
+        if let Some(endpoint) = &mut self.endpoint
+            && endpoint.poll_timeout().is_some_and(|at| at <= now)
+        {
+            endpoint.handle_timeout(now);
+        }
+    }
+
+    /// Everything that is ready to go goes: sound, sockets, datagrams, news.
+    async fn drain(&mut self) {
+        let now = Instant::now();
+        self.send_sound(now);
+        while let Some(event) = self.session.poll_event() {
+            self.take_event(event);
+        }
+        self.send_sound(now);
+        while let Some(command) = self.session.poll_command() {
+            match command {
+                SocketCommand::Open { id, kind } => self.sockets.open(id, kind).await,
+                SocketCommand::Close { id } => self.sockets.close(id),
+            }
+        }
+        while let Some(transmit) = self.session.poll_transmit() {
+            self.sockets.send(transmit);
+        }
+    }
+
+    fn send_sound(&mut self, now: Instant) {
+        let Some(endpoint) = &mut self.endpoint else { return };
+        while let Some(packet) = endpoint.poll_transmit() {
+            // Before the connection stands, what is said is lost: nobody speaks before hearing the other.
+            if let Err(error) = self.session.send_opus(&packet.payload, packet.rtp_time, now) {
+                tracing::trace!(%error, "20 ms of sound were not sent");
+            }
+        }
+        let mut trouble = Vec::new();
+        while let Some(event) = endpoint.poll_event() {
+            match event {
+                EndpointEvent::SourceFailed(why)
+                | EndpointEvent::RecordingFailed(why)
+                | EndpointEvent::EncodingFailed(why) => trouble.push(why),
+                EndpointEvent::FirstSound(_) | EndpointEvent::SourceEnded => {}
+            }
+        }
+        for why in trouble {
+            self.tell(MediaNewsKind::EndpointTrouble(why));
+        }
+    }
+
+    fn take_event(&mut self, event: Event) {
+        match event {
+            Event::Opus { seq, rtp_time, payload, arrival } => {
+                if let Some(endpoint) = &mut self.endpoint {
+                    endpoint.handle_packet(&Incoming { sequence: seq, rtp_time, payload: &payload }, arrival);
+                }
+            }
+            event => self.tell(MediaNewsKind::Session(event)),
+        }
+    }
+
+    async fn stop(&mut self, reply: oneshot::Sender<MediaReport>) {
+        self.session.close("the call ended", Instant::now());
+        self.drain().await;
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.finish();
+        }
+        let report = MediaReport::gather(
+            &self.session,
+            Instant::now(),
+            self.endpoint.as_ref(),
+            self.session_unix_ms,
+            self.begin_unix_ms,
+        );
+        // Nobody waits any more when the node is ending.
+        drop(reply.send(report));
+    }
+
+    fn tell(&self, what: MediaNewsKind) {
+        let news = MediaNews { phone: self.plan.phone, leg: self.plan.leg, what };
+        if self.news.try_send(news).is_err() {
+            tracing::warn!("the node is too busy to hear news of a call");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The running node: one loop that hears the swarms, the media, the person and the clock, lets policy decide, and
+//! executes.
+//!
+//! `event_loop` is that loop; `phone` is a device and its calls; `supernode` is what a volunteer serves; `media` is the
+//! sound of a call, in a thread of its own; `requests` and `views` answer the person.
+
+mod call_log;
+pub(crate) mod clock;
+mod event_loop;
+mod media;
+mod memory;
+mod peers;
+mod phone;
+mod requests;
+mod start;
+mod supernode;
+mod views;
+
+pub(crate) use phone::PhoneId;
+pub use start::start;

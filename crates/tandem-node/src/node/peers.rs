@@ -1,0 +1,126 @@
+//! The supernodes this node knows: policy's small numbers, their keys, where they are, what they said of themselves.
+
+use std::collections::BTreeMap;
+
+use tandem_core::peer::{KnownPeer, PeerRef};
+use tandem_proto::ids::ServiceKey;
+use tandem_proto::multiaddr::{Transport, TransportAddress};
+use tandem_proto::network::network_group;
+use tandem_proto::signed::SupernodeDescriptor;
+use tandem_proto::wire::Signed;
+
+use crate::overlay::SupernodeAddress;
+
+/// Supernodes remembered in one run; further ones are not taken up.
+const PEERS_MAX: usize = 4096;
+const ADDRESSES_MAX: usize = 4;
+const HTTPS_PORT: u16 = 443;
+
+/// One table for all machines of the node, so that a [`PeerRef`] means the same everywhere.
+#[derive(Debug, Default)]
+pub(crate) struct PeerTable {
+    peers: Vec<Peer>,
+    by_key: BTreeMap<ServiceKey, PeerRef>,
+}
+
+/// A supernode.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) service: ServiceKey,
+    /// Binary multiaddrs without `/p2p`.
+    pub(crate) addresses: Vec<Vec<u8>>,
+    pub(crate) descriptor: Option<SupernodeDescriptor>,
+    network: u32,
+}
+
+impl PeerTable {
+    /// Takes up a supernode that is known by its address only (bootstrap list, a home in a record).
+    pub(crate) fn insert(&mut self, address: &SupernodeAddress) -> Option<PeerRef> {
+        if let Some(peer) = self.by_key.get(&address.service) {
+            return Some(*peer);
+        }
+        self.add(address.service, address.addresses.clone(), None)
+    }
+
+    /// Takes up what a supernode says of itself; an older descriptor changes nothing.
+    pub(crate) fn insert_descriptor(&mut self, descriptor: SupernodeDescriptor) -> Option<PeerRef> {
+        let service = descriptor.service();
+        let addresses: Vec<Vec<u8>> = descriptor.addresses().iter().take(ADDRESSES_MAX).cloned().collect();
+        let Some(peer) = self.by_key.get(&service).copied() else {
+            return self.add(service, addresses, Some(descriptor));
+        };
+        let network = network_of(&addresses);
+        let entry = self.peers.get_mut(peer.0 as usize)?;
+        if entry.descriptor.as_ref().is_none_or(|known| known.sequence() < descriptor.sequence()) {
+            entry.addresses = addresses;
+            entry.network = network;
+            entry.descriptor = Some(descriptor);
+        }
+        Some(peer)
+    }
+
+    pub(crate) fn get(&self, peer: PeerRef) -> Option<&Peer> {
+        self.peers.get(peer.0 as usize)
+    }
+
+    pub(crate) fn by_key(&self, service: &ServiceKey) -> Option<(PeerRef, &Peer)> {
+        let peer = *self.by_key.get(service)?;
+        Some((peer, self.get(peer)?))
+    }
+
+    /// As policy wants it told.
+    pub(crate) fn known(&self, peer: PeerRef, referrer: Option<PeerRef>) -> Option<KnownPeer> {
+        let entry = self.get(peer)?;
+        let port_443 = entry
+            .addresses
+            .iter()
+            .filter_map(|bytes| TransportAddress::from_bytes(bytes).ok())
+            .any(|address| address.transport == Transport::Tcp && address.port == HTTPS_PORT);
+        Some(KnownPeer { peer, network: entry.network, referrer, port_443 })
+    }
+
+    /// Where a supernode is, for the overlay.
+    pub(crate) fn address(&self, peer: PeerRef) -> Option<SupernodeAddress> {
+        let entry = self.get(peer)?;
+        Some(SupernodeAddress { service: entry.service, addresses: entry.addresses.clone() })
+    }
+
+    /// Descriptors that are still valid, in no telling order.
+    pub(crate) fn descriptors(&self, unix_ms: u64) -> impl Iterator<Item = &SupernodeDescriptor> {
+        self.peers
+            .iter()
+            .filter_map(|peer| peer.descriptor.as_ref())
+            .filter(move |descriptor| descriptor.check_time(unix_ms).is_ok())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    fn add(
+        &mut self,
+        service: ServiceKey,
+        addresses: Vec<Vec<u8>>,
+        descriptor: Option<SupernodeDescriptor>,
+    ) -> Option<PeerRef> {
+        if self.peers.len() >= PEERS_MAX {
+            return None;
+        }
+        let peer = PeerRef(u32::try_from(self.peers.len()).ok()?);
+        let network = network_of(&addresses);
+        self.peers.push(Peer { service, addresses, descriptor, network });
+        self.by_key.insert(service, peer);
+        Some(peer)
+    }
+}
+
+/// The network of the first address that can be read; all that cannot are one.
+fn network_of(addresses: &[Vec<u8>]) -> u32 {
+    let address = addresses.iter().find_map(|bytes| TransportAddress::from_bytes(bytes).ok());
+    address.map_or(u32::MAX, |address| network_group(address.ip))
+}
+
+/// The descriptors among these that verify now.
+pub(crate) fn verified(signed: &[Signed], unix_ms: u64) -> Vec<SupernodeDescriptor> {
+    signed.iter().filter_map(|signed| SupernodeDescriptor::verify(signed, unix_ms).ok()).collect()
+}

@@ -1,0 +1,318 @@
+//! Executes the call machine: signalling through the device swarm, grants through the links, media in threads.
+
+use std::path::PathBuf;
+
+use tandem_core::call::{
+    AnswerError, CallEvent, CallId, CallOptions, Command, EndReason, LegId, PlaceError, Redundancy,
+    RelayAccess, RelayWanted, Role, SignalId,
+};
+use tandem_core::time::Now;
+use tandem_media::session::{self, Candidate, Event, SessionConfig};
+use tandem_proto::ids::{AccountKey, ServiceKey};
+use tandem_proto::multiaddr::{Transport, TransportAddress};
+use tandem_proto::wire::{Grant, PathReport};
+use tokio::sync::oneshot;
+
+use super::{FinalReport, LegMedia, Phone, PhoneNews, Surroundings};
+use crate::node::media::{
+    EndpointPlan, MediaCommand, MediaHandle, MediaNews, MediaNewsKind, MediaPlan, MediaReport, MediaSnapshot,
+};
+use crate::overlay::{self, DeviceCommand, DeviceEvent, SupernodeAddress};
+
+/// A second home is tried when the first has not answered by then, in milliseconds.
+const RACE_AFTER_MS: u32 = 300;
+
+impl Phone {
+    // ---- what the person wants ----------------------------------------------------------------------------------
+
+    /// Places a call; news of it follow under this id.
+    pub(crate) fn place(
+        &mut self,
+        call: CallId,
+        account: AccountKey,
+        options: CallOptions,
+        endpoint: EndpointPlan,
+        around: &mut Surroundings<'_>,
+    ) -> Result<(), PlaceError> {
+        self.refresh_relays(around);
+        self.calls.place(call, account, options, around.now)?;
+        self.endpoints.insert(call, endpoint);
+        self.drive(around);
+        Ok(())
+    }
+
+    pub(crate) fn answer(
+        &mut self,
+        call: CallId,
+        endpoint: EndpointPlan,
+        around: &mut Surroundings<'_>,
+    ) -> Result<(), AnswerError> {
+        self.calls.answer(call, around.now)?;
+        self.endpoints.insert(call, endpoint);
+        self.drive(around);
+        Ok(())
+    }
+
+    pub(crate) fn decline(&mut self, call: CallId, around: &mut Surroundings<'_>) -> Result<(), AnswerError> {
+        let result = self.calls.decline(call, EndReason::Declined, around.now);
+        self.drive(around);
+        result
+    }
+
+    /// Declines without asking the person: a blocked contact, or too many calls.
+    pub(crate) fn refuse(&mut self, call: CallId, around: &mut Surroundings<'_>) {
+        if let Err(error) = self.decline(call, around) {
+            tracing::debug!(%error, "a call was over before it was refused");
+        }
+    }
+
+    pub(crate) fn hang_up(&mut self, call: CallId, around: &mut Surroundings<'_>) {
+        self.calls.hang_up(call, around.now);
+        self.drive(around);
+    }
+
+    pub(crate) fn set_contacts(&mut self, contacts: Vec<AccountKey>) {
+        self.calls.set_contacts(contacts);
+    }
+
+    /// Asks the media of the call in progress how it stands; false when there is none.
+    pub(crate) fn snapshot(&self, reply: oneshot::Sender<MediaSnapshot>) -> bool {
+        let Some(leg) = self.calls.status().and_then(|status| status.leg) else { return false };
+        self.media.get(&leg).is_some_and(|media| media.handle.tell(MediaCommand::Snapshot(reply)))
+    }
+
+    // ---- the machine's commands ---------------------------------------------------------------------------------
+
+    pub(super) fn do_for_calls(&mut self, command: Command, around: &mut Surroundings<'_>) {
+        match command {
+            Command::LookUp { call, account } => self.begin_look_up(call, account, around),
+            Command::OpenSignal { leg, device, routes } => {
+                let request = self.number();
+                self.opening.insert(request, leg);
+                let routes = routes
+                    .into_iter()
+                    .map(|home| SupernodeAddress { service: home.service, addresses: home.addresses })
+                    .collect();
+                self.send_overlay(DeviceCommand::OpenSignal {
+                    request,
+                    device,
+                    routes,
+                    race_after_ms: RACE_AFTER_MS,
+                });
+            }
+            Command::SendSignal { signal, frame } => {
+                self.send_overlay(DeviceCommand::SendSignal { signal: overlay::SignalId(signal.0), frame });
+            }
+            Command::CloseSignal(signal) => {
+                self.send_overlay(DeviceCommand::CloseSignal(overlay::SignalId(signal.0)))
+            }
+            Command::Ring { call, from, name, .. } => {
+                self.news.push_back(PhoneNews::Ring { call, from, name })
+            }
+            Command::RequestGrants { leg, relays } => {
+                for relay in relays {
+                    self.request_grant(leg, &relay, around.now);
+                }
+            }
+            Command::RememberDeviceSet { account, device_set, .. } => {
+                self.news.push_back(PhoneNews::DeviceSet { account, device_set });
+            }
+            Command::Report { call, event } => {
+                if let CallEvent::Ended(_) = &event {
+                    self.endpoints.remove(&call);
+                }
+                self.news.push_back(PhoneNews::Call { call, event });
+            }
+            command => self.do_for_media(command, around.now),
+        }
+    }
+
+    fn do_for_media(&mut self, command: Command, now: Now) {
+        match command {
+            Command::PrepareMedia { call, leg, role, redundancy, .. } => {
+                self.prepare_media(call, leg, role, redundancy, now);
+            }
+            Command::RemoteMedia { leg, media } => {
+                self.tell_media(leg, MediaCommand::RemoteDescription(media))
+            }
+            Command::AddRelay { leg, service, access, .. } => {
+                self.tell_media(leg, MediaCommand::AddRelay(relay_access(service, access)));
+            }
+            Command::AddRemoteCandidate { leg, candidate, .. } => {
+                if let Some(candidate) = Candidate::from_wire(&candidate) {
+                    self.tell_media(leg, MediaCommand::RemoteCandidate(candidate));
+                }
+            }
+            Command::StartMedia { call, leg } => {
+                let silent = EndpointPlan::Files { play: None, record: None };
+                let plan = self.endpoints.get(&call).cloned().unwrap_or(silent);
+                self.tell_media(leg, MediaCommand::Start(plan));
+            }
+            Command::RemotePathReport { leg, sequence, paths } => {
+                self.tell_media(leg, MediaCommand::RemotePathReport(PathReport { sequence, paths }));
+            }
+            Command::EndMedia { leg } => self.end_media(leg, now),
+            // A session takes new relays without a restart; this version never asks for one, and one that is asked
+            // for goes on with the credentials it has.
+            Command::RestartMedia { leg, generation, .. } => {
+                tracing::debug!(?leg, generation, "the other end asked for an ICE restart");
+            }
+            Command::MediaRestarted { .. } => {}
+            other => debug_assert!(false, "not a command for media: {other:?}"),
+        }
+    }
+
+    fn request_grant(&mut self, leg: LegId, relay: &RelayWanted, now: Now) {
+        let errand = self.number();
+        self.grants.insert(errand, (leg, relay.service));
+        let at = SupernodeAddress { service: relay.service, addresses: relay.addresses.clone() };
+        self.links.request_grant(errand, &at, &relay.tag.0, now);
+    }
+
+    pub(super) fn take_grant(
+        &mut self,
+        errand: u64,
+        service: ServiceKey,
+        grant: Result<Grant, String>,
+        now: Now,
+    ) {
+        let Some((leg, relay)) = self.grants.remove(&errand) else { return };
+        debug_assert_eq!(relay, service, "an errand goes to one supernode");
+        let access = grant.map(|grant| RelayAccess {
+            username: grant.username,
+            password: grant.password,
+            addresses: grant.relay,
+        });
+        self.calls.handle_grant(leg, service, access, now);
+    }
+
+    fn prepare_media(&mut self, call: CallId, leg: LegId, role: Role, redundancy: Redundancy, now: Now) {
+        let session = SessionConfig {
+            controlling: role == Role::Caller,
+            redundancy: match redundancy {
+                Redundancy::Auto => session::Redundancy::Auto,
+                Redundancy::Always => session::Redundancy::Always,
+                Redundancy::Off => session::Redundancy::Off,
+            },
+            ssrc: rand::random(),
+            seed: rand::random(),
+        };
+        let plan = MediaPlan { phone: self.id, leg, session, bind: self.bind };
+        match MediaHandle::spawn(plan, self.channels.media_news.clone()) {
+            Ok(handle) => {
+                self.media.insert(leg, LegMedia { call, handle });
+                self.homes.set_in_call(true, now);
+            }
+            Err(error) => self.calls.handle_media_failed(leg, &error.to_string()),
+        }
+    }
+
+    fn tell_media(&mut self, leg: LegId, command: MediaCommand) {
+        let Some(media) = self.media.get(&leg) else { return };
+        if !media.handle.tell(command) {
+            tracing::warn!(?leg, "the call's media does not take commands");
+        }
+    }
+
+    fn end_media(&mut self, leg: LegId, now: Now) {
+        let Some(media) = self.media.remove(&leg) else { return };
+        if self.media.is_empty() {
+            self.homes.set_in_call(false, now);
+        }
+        let call = media.call;
+        self.news.push_back(PhoneNews::MediaEnding { call });
+        let (reply, report) = oneshot::channel();
+        let told = media.handle.tell(MediaCommand::Stop(reply));
+        let (phone, reports) = (self.id, self.channels.reports.clone());
+        tokio::spawn(async move {
+            // The handle must live until the thread has answered: its end would stop the thread at once.
+            let report: Option<MediaReport> = if told { report.await.ok() } else { None };
+            drop(media);
+            drop(reports.send(FinalReport { phone, call, report }).await);
+        });
+    }
+
+    // ---- what others say ----------------------------------------------------------------------------------------
+
+    pub(super) fn handle_signalling(&mut self, event: DeviceEvent, now: Now) {
+        match event {
+            DeviceEvent::SignalOpened { request, signal, device, via } => match self.opening.remove(&request)
+            {
+                Some(leg) => self.calls.handle_signal_opened(leg, SignalId(signal.0), device, via, now),
+                None => self.send_overlay(DeviceCommand::CloseSignal(signal)),
+            },
+            DeviceEvent::SignalFailed { request, reason } => {
+                if let Some(leg) = self.opening.remove(&request) {
+                    self.calls.handle_signal_failed(leg, &reason, now);
+                }
+            }
+            DeviceEvent::SignalIncoming { signal, device, via } => {
+                self.calls.handle_incoming(SignalId(signal.0), device, via, now);
+            }
+            DeviceEvent::SignalFrame { signal, frame } => {
+                self.calls.handle_frame(SignalId(signal.0), frame, now)
+            }
+            DeviceEvent::SignalClosed { signal, reason } => {
+                self.calls.handle_signal_closed(SignalId(signal.0), &reason, now);
+            }
+            DeviceEvent::HomeOpened { .. }
+            | DeviceEvent::HomeFrame { .. }
+            | DeviceEvent::HomeClosed { .. }
+            | DeviceEvent::Reserved { .. }
+            | DeviceEvent::ReservationLost { .. } => {}
+        }
+    }
+
+    pub(super) fn take_media(&mut self, news: MediaNews, now: Now) {
+        let leg = news.leg;
+        let Some(call) = self.media.get(&leg).map(|media| media.call) else { return };
+        let event = match news.what {
+            MediaNewsKind::Prepared(description) => {
+                return self.calls.handle_media_prepared(leg, description, now);
+            }
+            MediaNewsKind::Failed(why) => return self.calls.handle_media_failed(leg, &why),
+            MediaNewsKind::EndpointTrouble(why) => {
+                self.calls.note(leg, &why);
+                return self.news.push_back(PhoneNews::Trouble { call, why });
+            }
+            MediaNewsKind::Session(event) => event,
+        };
+        match &event {
+            Event::LocalCandidate(candidate) => {
+                self.calls.handle_local_candidates(leg, &[candidate.to_wire()], now);
+            }
+            Event::FirstMedia => self.calls.handle_first_media(leg, now),
+            Event::PathChanged { why, .. } => self.calls.note(leg, why),
+            Event::PathReport(report) => self.calls.send_path_report(leg, report.paths.clone()),
+            Event::RelayFailed { relay, .. } => self.calls.handle_relay_dead(leg, *relay, now),
+            Event::AllPathsSilent => self.calls.handle_all_paths_silent(leg, now),
+            Event::PathsRecovered => self.calls.handle_sound_again(leg, now),
+            Event::Closed { reason } => self.calls.handle_media_failed(leg, reason),
+            Event::Connected | Event::Mirroring { .. } | Event::Opus { .. } => {}
+        }
+        self.news.push_back(PhoneNews::Media { call, event });
+    }
+}
+
+/// Where a recording of a call that was answered by itself goes.
+pub(crate) fn recording_path(data: &std::path::Path, call: CallId) -> PathBuf {
+    data.join("calls").join(format!("{}.wav", call_name(call)))
+}
+
+/// A call's name in the API: 32 hexadecimal digits.
+pub(crate) fn call_name(call: CallId) -> String {
+    data_encoding::HEXLOWER.encode(&call.0)
+}
+
+fn relay_access(service: ServiceKey, access: RelayAccess) -> session::RelayAccess {
+    let mut udp = None;
+    let mut tcp = None;
+    for address in access.addresses.iter().filter_map(|bytes| TransportAddress::from_bytes(bytes).ok()) {
+        match address.transport {
+            Transport::Udp => udp = udp.or(Some(address.socket())),
+            Transport::Tcp => tcp = tcp.or(Some(address.socket())),
+            Transport::Quic => {}
+        }
+    }
+    session::RelayAccess { service, udp, tcp, username: access.username, password: access.password }
+}

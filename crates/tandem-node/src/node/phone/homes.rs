@@ -1,0 +1,176 @@
+//! Executes the policy of homes: links, reservations, the device's entry in the directory.
+
+use tandem_core::homes::{Cause, Command};
+use tandem_core::peer::PeerRef;
+use tandem_proto::ids::ServiceKey;
+use tandem_proto::record::{ReachRecord, next_sequence};
+use tandem_proto::signed::{DeviceHomes, Home, Roles};
+use tandem_proto::wire::{Signed, SupernodesRequest};
+
+use super::links::LinkNews;
+use super::{Phone, PhoneNews, Surroundings};
+use crate::node::peers::verified;
+
+/// How long an entry in the directory holds without being renewed, in seconds.
+const ENTRY_LIFE_S: u64 = 3 * 3600;
+/// Supernodes asked for at once.
+const SUPERNODES_WANTED: u32 = 16;
+
+impl Phone {
+    pub(super) fn do_for_homes(&mut self, command: Command, around: &mut Surroundings<'_>) {
+        let now = around.now;
+        match command {
+            Command::Connect(peer) => match around.peers.address(peer) {
+                Some(address) => self.links.connect(&address, now),
+                None => self.homes.handle_closed(peer, Cause::Lost, now),
+            },
+            Command::Reserve(peer) => {
+                if let Some(service) = service(around, peer) {
+                    let in_call = !self.media.is_empty();
+                    self.links.reserve(service, in_call, now);
+                }
+            }
+            Command::Heartbeat { peer, in_call } => {
+                if let Some(service) = service(around, peer) {
+                    self.links.heartbeat(service, in_call, now);
+                }
+            }
+            Command::Release(peer) => {
+                if let Some(service) = service(around, peer) {
+                    self.links.release(service, now);
+                }
+                self.news.push_back(PhoneNews::Homes);
+            }
+            Command::Publish { via } => self.publish(via, around),
+            Command::AskSupernodes(peer) => {
+                if let Some(service) = service(around, peer) {
+                    let request = SupernodesRequest {
+                        roles: Roles::DIRECTORY.0,
+                        near: Vec::new(),
+                        limit: SUPERNODES_WANTED,
+                    };
+                    self.links.ask_supernodes(service, request, now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn take_link_news(&mut self, news: LinkNews, around: &mut Surroundings<'_>) {
+        let now = around.now;
+        let peer_of = |key: &ServiceKey| around.peers.by_key(key).map(|(peer, _)| peer);
+        match news {
+            LinkNews::Opened { service, rtt_ms } => {
+                if let Some(peer) = peer_of(&service) {
+                    self.homes.handle_opened(peer, Some(rtt_ms), now);
+                }
+            }
+            LinkNews::Reserved { service, heartbeat_ms } => {
+                if let Some(peer) = peer_of(&service) {
+                    self.home_since.insert(peer, now.unix_ms);
+                    self.homes.handle_reserved(peer, heartbeat_ms, now);
+                    self.refresh_relays(around);
+                    self.news.push_back(PhoneNews::Homes);
+                }
+            }
+            LinkNews::Closed { service, incompatible, reason } => {
+                tracing::debug!(%service, reason, "a supernode's link ended");
+                if let Some(peer) = peer_of(&service) {
+                    let cause = if incompatible { Cause::Incompatible } else { Cause::Lost };
+                    self.home_since.remove(&peer);
+                    self.homes.handle_closed(peer, cause, now);
+                    self.news.push_back(PhoneNews::Homes);
+                }
+            }
+            LinkNews::Busy { service, retry_after_ms } => {
+                if let Some(peer) = peer_of(&service) {
+                    self.homes.handle_busy(peer, retry_after_ms, now);
+                }
+            }
+            LinkNews::HeartbeatAnswered { service } => {
+                if let Some(peer) = peer_of(&service) {
+                    self.homes.handle_heartbeat_answer(peer, now);
+                }
+            }
+            LinkNews::Drain { service, within_ms } => {
+                if let Some(peer) = peer_of(&service) {
+                    self.homes.handle_drain(peer, within_ms, now);
+                }
+            }
+            LinkNews::Published { service } => {
+                if let Some(peer) = peer_of(&service) {
+                    self.homes.handle_published(peer, now);
+                }
+            }
+            LinkNews::PublishFailed { service, retry_after_ms } => {
+                if let Some(peer) = peer_of(&service) {
+                    self.homes.handle_publish_failed(peer, retry_after_ms, now);
+                }
+            }
+            LinkNews::Descriptors { from, signed } => self.take_descriptors(from, &signed, around),
+            LinkNews::LookedUp { errand, service, record, done } => {
+                self.take_record(errand, service, record, done, around);
+            }
+            LinkNews::Granted { errand, service, grant } => self.take_grant(errand, service, Ok(grant), now),
+            LinkNews::ErrandFailed { errand, service, reason } => {
+                if self.grants.contains_key(&errand) {
+                    self.take_grant(errand, service, Err(reason), now);
+                } else {
+                    self.fail_look_up(errand, service, around);
+                }
+            }
+        }
+    }
+
+    fn take_descriptors(&mut self, from: ServiceKey, signed: &[Signed], around: &mut Surroundings<'_>) {
+        let referrer = around.peers.by_key(&from).map(|(peer, _)| peer);
+        let descriptors = verified(signed, around.now.unix_ms);
+        let mut known = Vec::new();
+        for descriptor in &descriptors {
+            let service = descriptor.service();
+            if Some(service) == self.excluded {
+                continue;
+            }
+            let peer = around.peers.insert_descriptor(descriptor.clone());
+            if descriptor.roles().contains(Roles::DIRECTORY) {
+                let referrer = referrer.filter(|_| service != from);
+                known.extend(peer.and_then(|peer| around.peers.known(peer, referrer)));
+            }
+        }
+        self.homes.handle_known(&known, around.now);
+        self.refresh_relays(around);
+        if !descriptors.is_empty() {
+            self.news.push_back(PhoneNews::Descriptors(descriptors));
+        }
+    }
+
+    fn publish(&mut self, via: PeerRef, around: &mut Surroundings<'_>) {
+        let homes: Vec<Home> = self
+            .homes
+            .reserved()
+            .filter_map(|peer| around.peers.get(peer))
+            .map(|peer| Home { service: peer.service, addresses: peer.addresses.clone() })
+            .collect();
+        let unix_ms = around.now.unix_ms;
+        let sequence = next_sequence(self.sequence, unix_ms);
+        let until_s = unix_ms / 1000 + ENTRY_LIFE_S;
+        let entry =
+            DeviceHomes::issue(&self.identity.device, self.identity.account, sequence, until_s, &homes);
+        match entry {
+            Ok(entry) => {
+                self.sequence = Some(sequence);
+                let record = ReachRecord::new(self.identity.device_set.clone()).with_homes(entry);
+                if let Some(service) = service(around, via) {
+                    self.links.publish(service, record.to_wire(), around.now);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "this device's entry in the directory cannot be made");
+                self.homes.handle_publish_failed(via, 0, around.now);
+            }
+        }
+    }
+}
+
+fn service(around: &Surroundings<'_>, peer: PeerRef) -> Option<ServiceKey> {
+    around.peers.get(peer).map(|peer| peer.service)
+}

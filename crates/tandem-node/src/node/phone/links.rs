@@ -1,0 +1,460 @@
+//! The device's end of `home/1`: one link a supernode, for the homes and for errands (a grant from a relay).
+//!
+//! No I/O: what to tell the overlay comes out of [`Links::poll_command`], what happened out of [`Links::poll_news`].
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tandem_core::time::Now;
+use tandem_proto::ids::ServiceKey;
+use tandem_proto::names::{VERSIONS, VersionRange, feature, negotiate};
+use tandem_proto::wire::home_frame::Body;
+use tandem_proto::wire::{
+    Grant, GrantRequest, Heartbeat, HomeFrame, HomeHello, LookUp, Publish, ReachRecord, Reserve, Signed,
+    SupernodesRequest,
+};
+
+use crate::overlay::{DeviceCommand, SupernodeAddress};
+use crate::software;
+
+/// Links at once; further errands fail.
+const LINKS_MAX: usize = 32;
+/// Requests waiting for an answer on one link.
+const PENDING_MAX: usize = 64;
+/// An answer that has not come by then will not come.
+const ANSWER_MS: u64 = 5_000;
+/// A link opened for errands only is kept this long after the last.
+const ERRAND_LINGER_MS: u64 = 20_000;
+
+/// What happened on the links.
+#[derive(Debug)]
+pub(crate) enum LinkNews {
+    Opened {
+        service: ServiceKey,
+        rtt_ms: u32,
+    },
+    /// Home and circuit reservation are both made.
+    Reserved {
+        service: ServiceKey,
+        heartbeat_ms: u32,
+    },
+    /// Gone, or never opened.
+    Closed {
+        service: ServiceKey,
+        incompatible: bool,
+        reason: String,
+    },
+    /// The reservation was refused.
+    Busy {
+        service: ServiceKey,
+        retry_after_ms: u32,
+    },
+    HeartbeatAnswered {
+        service: ServiceKey,
+    },
+    Drain {
+        service: ServiceKey,
+        within_ms: u32,
+    },
+    /// Supernodes somebody spoke of; not verified yet.
+    Descriptors {
+        from: ServiceKey,
+        signed: Vec<Signed>,
+    },
+    Published {
+        service: ServiceKey,
+    },
+    PublishFailed {
+        service: ServiceKey,
+        retry_after_ms: u32,
+    },
+    LookedUp {
+        errand: u64,
+        service: ServiceKey,
+        record: Option<ReachRecord>,
+        done: bool,
+    },
+    Granted {
+        errand: u64,
+        service: ServiceKey,
+        grant: Grant,
+    },
+    ErrandFailed {
+        errand: u64,
+        service: ServiceKey,
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Reserve,
+    Heartbeat,
+    Publish,
+    Supernodes,
+    LookUp { errand: u64 },
+    Grant { errand: u64 },
+}
+
+#[derive(Debug)]
+struct Pending {
+    waiting: Waiting,
+    until_ms: u64,
+}
+
+#[derive(Debug)]
+struct Link {
+    open: bool,
+    /// The policy of homes wants it; else it is closed when no errand needs it.
+    by_homes: bool,
+    opened_ms: u64,
+    used_ms: u64,
+    next_id: u64,
+    pending: BTreeMap<u64, Pending>,
+    /// Sent once the hello has come.
+    queued: Vec<(Waiting, Body)>,
+    /// The home's answer to `Reserve`, until the circuit reservation is there too, and the other way round.
+    home_reserved: Option<u32>,
+    circuit_reserved: bool,
+    resume_ticket: Vec<u8>,
+}
+
+/// All links of one device.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    links: BTreeMap<ServiceKey, Link>,
+    commands: VecDeque<DeviceCommand>,
+    news: VecDeque<LinkNews>,
+}
+
+impl Links {
+    // ---- what the node wants ------------------------------------------------------------------------------------
+
+    /// For the policy of homes: open a link. `Opened` or `Closed` follows.
+    pub(crate) fn connect(&mut self, at: &SupernodeAddress, now: Now) {
+        if let Some(link) = self.links.get_mut(&at.service) {
+            link.by_homes = true;
+            if link.open {
+                self.news.push_back(LinkNews::Opened { service: at.service, rtt_ms: 0 });
+            }
+            return;
+        }
+        self.open(at, true, now);
+    }
+
+    pub(crate) fn reserve(&mut self, service: ServiceKey, in_call: bool, now: Now) {
+        let Some(link) = self.links.get_mut(&service) else { return };
+        (link.home_reserved, link.circuit_reserved) = (None, false);
+        let body = Body::Reserve(Reserve { in_call, resume_ticket: link.resume_ticket.clone() });
+        self.request(service, Waiting::Reserve, body, now);
+        self.commands.push_back(DeviceCommand::Reserve(service));
+    }
+
+    pub(crate) fn heartbeat(&mut self, service: ServiceKey, in_call: bool, now: Now) {
+        self.request(service, Waiting::Heartbeat, Body::Heartbeat(Heartbeat { in_call }), now);
+    }
+
+    pub(crate) fn publish(&mut self, service: ServiceKey, record: ReachRecord, now: Now) {
+        self.request(service, Waiting::Publish, Body::Publish(Publish { record: Some(record) }), now);
+    }
+
+    pub(crate) fn ask_supernodes(&mut self, service: ServiceKey, request: SupernodesRequest, now: Now) {
+        self.request(service, Waiting::Supernodes, Body::SupernodesRequest(request), now);
+    }
+
+    /// For the policy of homes: it no longer wants this link.
+    pub(crate) fn release(&mut self, service: ServiceKey, now: Now) {
+        let Some(link) = self.links.get_mut(&service) else { return };
+        link.by_homes = false;
+        link.used_ms = now.mono_ms;
+        if link.pending.is_empty() && link.queued.is_empty() {
+            self.drop_link(service);
+        }
+    }
+
+    pub(crate) fn look_up(&mut self, errand: u64, service: ServiceKey, account: &[u8], now: Now) {
+        let body = Body::LookUp(LookUp { account: account.to_vec() });
+        self.request(service, Waiting::LookUp { errand }, body, now);
+    }
+
+    /// Gets a grant from a relay, over a link opened for that if there is none.
+    pub(crate) fn request_grant(&mut self, errand: u64, at: &SupernodeAddress, tag: &[u8], now: Now) {
+        if !self.links.contains_key(&at.service) && !self.open(at, false, now) {
+            let reason = "too many connections at once".to_owned();
+            self.news.push_back(LinkNews::ErrandFailed { errand, service: at.service, reason });
+            return;
+        }
+        let body = Body::GrantRequest(GrantRequest { call_tag: tag.to_vec() });
+        self.request(at.service, Waiting::Grant { errand }, body, now);
+    }
+
+    // ---- what the overlay says ----------------------------------------------------------------------------------
+
+    /// The stream is open and our hello may go.
+    pub(crate) fn handle_opened(&mut self, service: ServiceKey, now: Now) {
+        if !self.links.contains_key(&service) {
+            self.commands.push_back(DeviceCommand::CloseHome(service));
+            return;
+        }
+        let hello = HomeHello {
+            version_min: VERSIONS.min,
+            version_max: VERSIONS.max,
+            features: feature::HOME_ALL,
+            software: software(),
+            descriptor: None,
+            time_s: now.unix_ms / 1000,
+        };
+        self.send(service, HomeFrame { id: 0, body: Some(Body::Hello(hello)) });
+    }
+
+    pub(crate) fn handle_closed(&mut self, service: ServiceKey, reason: &str) {
+        self.fail(service, false, reason);
+    }
+
+    pub(crate) fn handle_circuit(&mut self, service: ServiceKey, reserved: bool, reason: &str) {
+        let Some(link) = self.links.get_mut(&service) else { return };
+        link.circuit_reserved = reserved;
+        if reserved {
+            self.announce_reserved(service);
+        } else if link.by_homes {
+            self.commands.push_back(DeviceCommand::CloseHome(service));
+            self.fail(service, false, reason);
+        }
+    }
+
+    pub(crate) fn handle_frame(&mut self, service: ServiceKey, frame: HomeFrame, now: Now) {
+        let Some(link) = self.links.get_mut(&service) else { return };
+        link.used_ms = now.mono_ms;
+        let Some(body) = frame.body else { return };
+        match body {
+            Body::Hello(hello) => self.handle_hello(service, &hello, now),
+            Body::Drain(drain) => {
+                self.news.push_back(LinkNews::Drain { service, within_ms: drain.within_ms });
+                self.news.push_back(LinkNews::Descriptors { from: service, signed: drain.referrals });
+            }
+            Body::LookedUp(looked) if !looked.done => {
+                if let Some(Pending { waiting: Waiting::LookUp { errand }, .. }) = link.pending.get(&frame.id)
+                {
+                    let errand = *errand;
+                    self.news.push_back(LinkNews::LookedUp {
+                        errand,
+                        service,
+                        record: looked.record,
+                        done: false,
+                    });
+                }
+            }
+            body => {
+                if let Some(pending) = link.pending.remove(&frame.id) {
+                    self.handle_answer(service, pending.waiting, body);
+                }
+            }
+        }
+    }
+
+    /// Answers that did not come, links that nobody needs.
+    pub(crate) fn handle_timeout(&mut self, now: Now) {
+        let mut overdue = Vec::new();
+        let mut unused = Vec::new();
+        for (service, link) in &mut self.links {
+            overdue.extend(
+                link.pending
+                    .extract_if(.., |_, pending| pending.until_ms <= now.mono_ms)
+                    .map(|(_, pending)| (*service, pending.waiting)),
+            );
+            if !link.open && link.opened_ms + ANSWER_MS <= now.mono_ms {
+                overdue.extend(link.queued.drain(..).map(|(waiting, _)| (*service, waiting)));
+            }
+            let idle = link.pending.is_empty() && link.queued.is_empty();
+            if !link.by_homes && idle && link.used_ms + ERRAND_LINGER_MS <= now.mono_ms {
+                unused.push(*service);
+            }
+        }
+        for (service, waiting) in overdue {
+            self.fail_request(service, waiting, "no answer came in time", 0);
+        }
+        for service in unused {
+            self.drop_link(service);
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<u64> {
+        self.links
+            .values()
+            .flat_map(|link| {
+                let pending = link.pending.values().map(|pending| pending.until_ms).min();
+                let opening = (!link.open && !link.queued.is_empty()).then_some(link.opened_ms + ANSWER_MS);
+                let linger = (!link.by_homes && link.pending.is_empty() && link.queued.is_empty())
+                    .then_some(link.used_ms + ERRAND_LINGER_MS);
+                [pending, opening, linger]
+            })
+            .flatten()
+            .min()
+    }
+
+    pub(crate) fn poll_command(&mut self) -> Option<DeviceCommand> {
+        self.commands.pop_front()
+    }
+
+    pub(crate) fn poll_news(&mut self) -> Option<LinkNews> {
+        self.news.pop_front()
+    }
+
+    // ---- inside -------------------------------------------------------------------------------------------------
+
+    fn open(&mut self, at: &SupernodeAddress, by_homes: bool, now: Now) -> bool {
+        if self.links.len() >= LINKS_MAX {
+            return false;
+        }
+        let link = Link {
+            open: false,
+            by_homes,
+            opened_ms: now.mono_ms,
+            used_ms: now.mono_ms,
+            next_id: 1,
+            pending: BTreeMap::new(),
+            queued: Vec::new(),
+            home_reserved: None,
+            circuit_reserved: false,
+            resume_ticket: Vec::new(),
+        };
+        self.links.insert(at.service, link);
+        self.commands.push_back(DeviceCommand::OpenHome(at.clone()));
+        true
+    }
+
+    fn request(&mut self, service: ServiceKey, waiting: Waiting, body: Body, now: Now) {
+        let Some(link) = self.links.get_mut(&service) else {
+            self.fail_request(service, waiting, "not connected to that supernode", 0);
+            return;
+        };
+        link.used_ms = now.mono_ms;
+        if link.pending.len() + link.queued.len() >= PENDING_MAX {
+            self.fail_request(service, waiting, "too many requests are waiting for that supernode", 0);
+        } else if link.open {
+            let id = link.next_id;
+            link.next_id += 1;
+            link.pending.insert(id, Pending { waiting, until_ms: now.mono_ms + ANSWER_MS });
+            self.send(service, HomeFrame { id, body: Some(body) });
+        } else {
+            link.queued.push((waiting, body));
+        }
+    }
+
+    fn handle_hello(&mut self, service: ServiceKey, hello: &HomeHello, now: Now) {
+        let Some(link) = self.links.get_mut(&service) else { return };
+        if link.open {
+            return;
+        }
+        let theirs = VersionRange { min: hello.version_min, max: hello.version_max };
+        if let Err(error) = negotiate(VERSIONS, theirs) {
+            self.commands.push_back(DeviceCommand::CloseHome(service));
+            self.fail(service, true, &error.to_string());
+            return;
+        }
+        link.open = true;
+        let rtt_ms = u32::try_from(now.mono_ms.saturating_sub(link.opened_ms)).unwrap_or(u32::MAX);
+        let queued = std::mem::take(&mut link.queued);
+        if link.by_homes {
+            self.news.push_back(LinkNews::Opened { service, rtt_ms });
+        }
+        if let Some(descriptor) = &hello.descriptor {
+            self.news.push_back(LinkNews::Descriptors { from: service, signed: vec![descriptor.clone()] });
+        }
+        for (waiting, body) in queued {
+            self.request(service, waiting, body, now);
+        }
+    }
+
+    fn handle_answer(&mut self, service: ServiceKey, waiting: Waiting, body: Body) {
+        match (waiting, body) {
+            (Waiting::Reserve, Body::Reserved(reserved)) => {
+                if let Some(link) = self.links.get_mut(&service) {
+                    link.home_reserved = Some(reserved.heartbeat_ms);
+                    link.resume_ticket = reserved.resume_ticket;
+                }
+                self.announce_reserved(service);
+                self.news.push_back(LinkNews::Descriptors { from: service, signed: reserved.referrals });
+            }
+            (Waiting::Heartbeat, Body::Heartbeat(_)) => {
+                self.news.push_back(LinkNews::HeartbeatAnswered { service });
+            }
+            (Waiting::Publish, Body::Published(_)) => self.news.push_back(LinkNews::Published { service }),
+            (Waiting::Supernodes, Body::Supernodes(supernodes)) => {
+                self.news.push_back(LinkNews::Descriptors { from: service, signed: supernodes.descriptors });
+            }
+            (Waiting::LookUp { errand }, Body::LookedUp(looked)) => {
+                self.news.push_back(LinkNews::LookedUp {
+                    errand,
+                    service,
+                    record: looked.record,
+                    done: true,
+                });
+            }
+            (Waiting::Grant { errand }, Body::Grant(grant)) => {
+                self.news.push_back(LinkNews::Granted { errand, service, grant });
+            }
+            (waiting, Body::Busy(busy)) => {
+                self.fail_request(service, waiting, "the supernode is busy", busy.retry_after_ms.max(1));
+                self.news.push_back(LinkNews::Descriptors { from: service, signed: busy.referrals });
+            }
+            (waiting, Body::Failure(failure)) => {
+                let reason = format!("the supernode refused (code {}): {}", failure.code, failure.detail);
+                self.fail_request(service, waiting, &reason, 0);
+            }
+            (waiting, _) => {
+                self.fail_request(service, waiting, "the supernode gave the wrong kind of answer", 0)
+            }
+        }
+    }
+
+    /// Tells of a reservation once both halves are there.
+    fn announce_reserved(&mut self, service: ServiceKey) {
+        let Some(link) = self.links.get_mut(&service) else { return };
+        if let (Some(heartbeat_ms), true) = (link.home_reserved, link.circuit_reserved) {
+            link.home_reserved = None;
+            self.news.push_back(LinkNews::Reserved { service, heartbeat_ms });
+        }
+    }
+
+    /// `retry_after_ms` is 0 where nobody asked us to wait.
+    fn fail_request(&mut self, service: ServiceKey, waiting: Waiting, reason: &str, retry_after_ms: u32) {
+        match waiting {
+            Waiting::Reserve if retry_after_ms > 0 => {
+                self.news.push_back(LinkNews::Busy { service, retry_after_ms });
+            }
+            Waiting::Reserve => {
+                self.commands.push_back(DeviceCommand::CloseHome(service));
+                self.fail(service, false, reason);
+            }
+            Waiting::Publish => self.news.push_back(LinkNews::PublishFailed { service, retry_after_ms }),
+            Waiting::LookUp { errand } | Waiting::Grant { errand } => {
+                self.news.push_back(LinkNews::ErrandFailed { errand, service, reason: reason.to_owned() });
+            }
+            // The policy of homes has its own patience for heartbeats, and asks others for supernodes.
+            Waiting::Heartbeat | Waiting::Supernodes => {}
+        }
+    }
+
+    /// Forgets a link that is gone, and says so to all who waited for it.
+    fn fail(&mut self, service: ServiceKey, incompatible: bool, reason: &str) {
+        let Some(link) = self.links.remove(&service) else { return };
+        let waiting = link.pending.into_values().map(|pending| pending.waiting);
+        for waiting in waiting.chain(link.queued.into_iter().map(|(waiting, _)| waiting)) {
+            if waiting != Waiting::Reserve {
+                self.fail_request(service, waiting, reason, 0);
+            }
+        }
+        if link.by_homes {
+            self.news.push_back(LinkNews::Closed { service, incompatible, reason: reason.to_owned() });
+        }
+    }
+
+    fn drop_link(&mut self, service: ServiceKey) {
+        self.links.remove(&service);
+        self.commands.push_back(DeviceCommand::CloseHome(service));
+    }
+
+    fn send(&mut self, service: ServiceKey, frame: HomeFrame) {
+        self.commands.push_back(DeviceCommand::SendHome { service, frame });
+    }
+}

@@ -1,0 +1,361 @@
+//! A phone: one device of one account, with its swarm, its homes and its calls.
+//!
+//! The person's device is one; a supernode's echo service is another, with an account of its own. The loop feeds a phone
+//! with what its swarm and its media say, and hears [`PhoneNews`]. Inside, policy (`tandem-core`) decides and the files
+//! of this folder execute: `homes` and `links` towards supernodes, `lookups` in the directory, `calls` and their media.
+
+mod calls;
+mod homes;
+mod links;
+mod lookups;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+use tandem_core::call::{CallEvent, CallId, CallOptions, Calls, CallsConfig, LegId, Strangers};
+use tandem_core::homes::Homes;
+use tandem_core::peer::PeerRef;
+use tandem_core::time::Now;
+use tandem_media::session::Event;
+use tandem_proto::identity::DeviceSecret;
+use tandem_proto::ids::{AccountKey, DeviceKey, ServiceKey};
+use tandem_proto::names::feature;
+use tandem_proto::record::Seen;
+use tandem_proto::signed::{DeviceSet, Roles, SupernodeDescriptor};
+use tandem_proto::wire::Signed;
+use tokio::sync::mpsc;
+
+use super::media::{EndpointPlan, MediaHandle, MediaNews, MediaReport};
+use super::peers::PeerTable;
+use crate::overlay::{DeviceCommand, DeviceEvent};
+use crate::software;
+pub(crate) use calls::{call_name, recording_path};
+use links::Links;
+use lookups::LookUps;
+
+/// Which phone of this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum PhoneId {
+    /// The person's device.
+    Person,
+    /// The echo service of this node's supernode.
+    Echo,
+}
+
+/// Who a phone is.
+pub(crate) struct PhoneIdentity {
+    pub(crate) account: AccountKey,
+    pub(crate) device: DeviceSecret,
+    pub(crate) certificate: Signed,
+    pub(crate) device_set: DeviceSet,
+    pub(crate) display_name: String,
+}
+
+/// What the loop does for a phone.
+#[derive(Debug)]
+pub(crate) enum PhoneNews {
+    /// The set of reserved homes, or whether we can be reached, changed.
+    Homes,
+    /// Supernodes to remember.
+    Descriptors(Vec<SupernodeDescriptor>),
+    /// The newest record seen of an account, to be remembered against rollback.
+    Seen {
+        account: AccountKey,
+        seen: Seen,
+    },
+    DeviceSet {
+        account: AccountKey,
+        device_set: Signed,
+    },
+    /// Somebody calls: answer or decline.
+    Ring {
+        call: CallId,
+        from: AccountKey,
+        name: String,
+    },
+    Call {
+        call: CallId,
+        event: CallEvent,
+    },
+    Found {
+        call: CallId,
+        devices: u32,
+    },
+    Media {
+        call: CallId,
+        event: Event,
+    },
+    /// In words, for the call's notes and the log.
+    Trouble {
+        call: CallId,
+        why: String,
+    },
+    /// A leg's media ended; what it measured comes later through the channel of reports.
+    MediaEnding {
+        call: CallId,
+    },
+}
+
+/// What a leg's media measured, once its thread has ended.
+#[derive(Debug)]
+pub(crate) struct FinalReport {
+    pub(crate) phone: PhoneId,
+    pub(crate) call: CallId,
+    pub(crate) report: Option<MediaReport>,
+}
+
+/// Everything around a phone that it shares with the rest of the node.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Now,
+    pub(crate) peers: &'a mut PeerTable,
+    /// What this node remembers of an account.
+    pub(crate) seen: &'a dyn Fn(AccountKey) -> Option<Seen>,
+}
+
+/// The channels a phone speaks on.
+#[derive(Debug, Clone)]
+pub(crate) struct PhoneChannels {
+    pub(crate) overlay: mpsc::Sender<DeviceCommand>,
+    pub(crate) media_news: mpsc::Sender<MediaNews>,
+    pub(crate) reports: mpsc::Sender<FinalReport>,
+}
+
+/// The media of one leg.
+#[derive(Debug)]
+struct LegMedia {
+    call: CallId,
+    handle: MediaHandle,
+}
+
+pub(crate) struct Phone {
+    id: PhoneId,
+    identity: PhoneIdentity,
+    channels: PhoneChannels,
+    /// The address of this machine that sound leaves from.
+    bind: Option<IpAddr>,
+    /// This node's own supernode is never a home or relay of the person's device: that would link the two.
+    excluded: Option<ServiceKey>,
+    homes: Homes,
+    /// Since when each home has been reserved, in unix milliseconds.
+    home_since: BTreeMap<PeerRef, u64>,
+    links: Links,
+    look_ups: LookUps,
+    calls: Calls,
+    media: BTreeMap<LegId, LegMedia>,
+    endpoints: BTreeMap<CallId, EndpointPlan>,
+    /// Signalling streams being opened, by the number given to the overlay.
+    opening: BTreeMap<u64, LegId>,
+    grants: BTreeMap<u64, (LegId, ServiceKey)>,
+    next_number: u64,
+    /// Of our last published entry.
+    sequence: Option<u64>,
+    news: VecDeque<PhoneNews>,
+    was_reachable: bool,
+}
+
+/// What a phone is made with.
+pub(crate) struct PhonePlan {
+    pub(crate) id: PhoneId,
+    pub(crate) identity: PhoneIdentity,
+    pub(crate) channels: PhoneChannels,
+    pub(crate) bind: Option<IpAddr>,
+    pub(crate) excluded: Option<ServiceKey>,
+    /// For calls that come in.
+    pub(crate) incoming: CallOptions,
+    /// From the operating system's random source.
+    pub(crate) seed: [u8; 32],
+}
+
+impl Phone {
+    pub(crate) fn new(plan: PhonePlan, now: Now) -> Self {
+        let config = CallsConfig {
+            account: plan.identity.account,
+            device: plan.identity.device.public(),
+            certificate: plan.identity.certificate.clone(),
+            device_set: plan.identity.device_set.signed().clone(),
+            software: software(),
+            features: feature::SIGNAL_ALL,
+            display_name: plan.identity.display_name.clone(),
+            strangers: Strangers::Allow,
+            options: plan.incoming,
+        };
+        let homes_seed = u64::from_le_bytes(plan.seed[..8].try_into().expect("8 of 32 bytes"));
+        Self {
+            id: plan.id,
+            identity: plan.identity,
+            channels: plan.channels,
+            bind: plan.bind,
+            excluded: plan.excluded,
+            homes: Homes::new(homes_seed, now),
+            home_since: BTreeMap::new(),
+            links: Links::default(),
+            look_ups: LookUps::default(),
+            calls: Calls::new(config, plan.seed),
+            media: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            grants: BTreeMap::new(),
+            next_number: 1,
+            sequence: None,
+            news: VecDeque::new(),
+            was_reachable: false,
+        }
+    }
+
+    /// Feeds what the device swarm says.
+    pub(crate) fn handle_overlay(&mut self, event: DeviceEvent, around: &mut Surroundings<'_>) {
+        let now = around.now;
+        match event {
+            DeviceEvent::HomeOpened { service, .. } => self.links.handle_opened(service, now),
+            DeviceEvent::HomeFrame { service, frame } => self.links.handle_frame(service, frame, now),
+            DeviceEvent::HomeClosed { service, reason } => self.links.handle_closed(service, &reason),
+            DeviceEvent::Reserved { service } => self.links.handle_circuit(service, true, ""),
+            DeviceEvent::ReservationLost { service, reason } => {
+                self.links.handle_circuit(service, false, &reason)
+            }
+            event => self.handle_signalling(event, now),
+        }
+        self.drive(around);
+    }
+
+    /// Feeds what a leg's media says.
+    pub(crate) fn handle_media(&mut self, news: MediaNews, around: &mut Surroundings<'_>) {
+        self.take_media(news, around.now);
+        self.drive(around);
+    }
+
+    /// Supernodes from the bootstrap list, from memory, or from this node's own supernode.
+    pub(crate) fn handle_known(&mut self, peers: &[PeerRef], around: &mut Surroundings<'_>) {
+        let known: Vec<_> = peers
+            .iter()
+            .filter(|peer| around.peers.get(**peer).is_some_and(|entry| Some(entry.service) != self.excluded))
+            .filter_map(|peer| around.peers.known(*peer, None))
+            .collect();
+        self.homes.handle_known(&known, around.now);
+        self.drive(around);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, around: &mut Surroundings<'_>) {
+        let now = around.now;
+        self.homes.handle_timeout(now);
+        self.links.handle_timeout(now);
+        self.look_ups.handle_timeout(now);
+        self.calls.handle_timeout(now);
+        self.drive(around);
+    }
+
+    /// When to call [`Self::handle_timeout`], in the clock's milliseconds.
+    pub(crate) fn poll_timeout(&self) -> Option<u64> {
+        [
+            self.homes.poll_timeout(),
+            self.links.poll_timeout(),
+            self.look_ups.poll_timeout(),
+            self.calls.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub(crate) fn poll_news(&mut self) -> Option<PhoneNews> {
+        self.news.pop_front()
+    }
+
+    // ---- how it stands ------------------------------------------------------------------------------------------
+
+    pub(crate) fn account(&self) -> AccountKey {
+        self.identity.account
+    }
+
+    pub(crate) fn device(&self) -> DeviceKey {
+        self.identity.device.public()
+    }
+
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.homes.is_reachable()
+    }
+
+    /// Supernodes where this device is reserved now.
+    pub(crate) fn homes(&self) -> impl Iterator<Item = PeerRef> {
+        self.homes.reserved()
+    }
+
+    /// Since when a home has been reserved, in unix milliseconds.
+    pub(crate) fn home_since(&self, home: PeerRef) -> Option<u64> {
+        self.home_since.get(&home).copied()
+    }
+
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    pub(crate) fn overlay(&self) -> &mpsc::Sender<DeviceCommand> {
+        &self.channels.overlay
+    }
+
+    // ---- inside -------------------------------------------------------------------------------------------------
+
+    /// Until nobody has anything more to say: news of the links feed policy, policy's commands feed the links.
+    fn drive(&mut self, around: &mut Surroundings<'_>) {
+        loop {
+            let mut quiet = true;
+            while let Some(news) = self.links.poll_news() {
+                quiet = false;
+                self.take_link_news(news, around);
+            }
+            while let Some(command) = self.homes.poll_command() {
+                quiet = false;
+                self.do_for_homes(command, around);
+            }
+            while let Some(command) = self.look_ups.poll_command() {
+                quiet = false;
+                self.do_for_look_up(command, around);
+            }
+            while let Some(command) = self.calls.poll_command() {
+                quiet = false;
+                self.do_for_calls(command, around);
+            }
+            if quiet {
+                break;
+            }
+        }
+        while let Some(command) = self.links.poll_command() {
+            self.send_overlay(command);
+        }
+        self.note_reachability();
+    }
+
+    fn note_reachability(&mut self) {
+        let reachable = self.homes.is_reachable();
+        if reachable != self.was_reachable {
+            self.was_reachable = reachable;
+            self.news.push_back(PhoneNews::Homes);
+        }
+    }
+
+    fn send_overlay(&self, command: DeviceCommand) {
+        if let Err(error) = self.channels.overlay.try_send(command) {
+            // The swarm's task is stuck or gone; the time-outs of every request tell their owners.
+            tracing::warn!(%error, "the device swarm does not take commands");
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+
+    /// Tells the call machine which relays we could vouch for: the homes' first.
+    fn refresh_relays(&mut self, around: &Surroundings<'_>) {
+        let relay = |descriptor: &&SupernodeDescriptor| {
+            descriptor.roles().contains(Roles::RELAY) && Some(descriptor.service()) != self.excluded
+        };
+        let homes: Vec<ServiceKey> =
+            self.homes.reserved().filter_map(|peer| Some(around.peers.get(peer)?.service)).collect();
+        let mut relays: Vec<SupernodeDescriptor> =
+            around.peers.descriptors(around.now.unix_ms).filter(relay).cloned().collect();
+        relays.sort_by_key(|descriptor| (!homes.contains(&descriptor.service()), descriptor.service()));
+        self.calls.set_relays(relays);
+    }
+}

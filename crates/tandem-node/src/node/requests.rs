@@ -1,0 +1,342 @@
+//! What the person asks of the node, one function a request.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tandem_api::{
+    CallDirection, CallEndpoint, CallRequest, CallResult, CallStarted, CallStep, CallSummary, ContactChange,
+    EchoRequest, NewContact, NodeEvent, Problem, Redundancy as ApiRedundancy,
+};
+use tandem_core::call::{CallId, CallOptions, PlaceError, Redundancy, SetupMs};
+use tandem_proto::identity::Address;
+use tandem_proto::ids::AccountKey;
+use tokio::sync::oneshot;
+
+use super::call_log::{CallBegin, LiveCall};
+use super::event_loop::{CALLS_MAX, Node, announce, answer};
+use super::media::{EndpointPlan, MediaSnapshot, check_playable};
+use super::phone::call_name;
+use super::views::{self, ConnectionNames};
+use crate::handle::{NodeSide, Reply, Request};
+use crate::messages::Code;
+use crate::overlay::{ConnectionInfo, DeviceCommand, ServiceCommand};
+use crate::store::{Store, StoredCall};
+
+/// A swarm or a call's thread that does not answer by then is left out of the answer.
+const PARTS_WITHIN: Duration = Duration::from_millis(800);
+const ECHO_CALL_MS: u64 = 5_000;
+
+impl Node {
+    pub(super) fn take_request(&mut self, request: Request, side: &NodeSide) {
+        match request {
+            Request::Status(reply) => answer(reply, Ok(views::status(self))),
+            Request::Identity(reply) => answer(reply, Ok(views::identity(self))),
+            Request::Volunteer(reply) => answer(reply, Ok(views::volunteer(self))),
+            Request::Metrics(reply) => answer(reply, Ok(views::metrics(self))),
+            Request::Connections(reply) => self.tell_connections(reply),
+            Request::Contacts(reply) => {
+                answer(reply, self.installation.store.contacts().map_err(|error| error.problem()));
+            }
+            Request::AddContact(new, reply) => self.add_contact(&new, reply, side),
+            Request::ChangeContact { who, change, reply } => self.change_contact(&who, &change, reply, side),
+            Request::RemoveContact { who, reply } => self.remove_contact(&who, reply, side),
+            Request::PlaceCall(request, reply) => {
+                let result = self.place_call(request, side);
+                answer(reply, result);
+            }
+            Request::Echo(request, reply) => {
+                let result = self.place_echo(request, side);
+                answer(reply, result);
+            }
+            Request::Answer { call, reply } => self.answer_call(&call, reply),
+            Request::Decline { call, reply } => self.end_call(&call, true, reply),
+            Request::HangUp { call, reply } => self.end_call(&call, false, reply),
+            Request::Calls { limit, reply } => self.tell_calls(limit, reply),
+            Request::Shutdown { drain, reply } => {
+                self.begin_stop(drain, side);
+                answer(reply, Ok(()));
+            }
+        }
+    }
+
+    // ---- contacts -----------------------------------------------------------------------------------------------
+
+    fn add_contact(&mut self, new: &NewContact, reply: Reply<tandem_api::Contact>, side: &NodeSide) {
+        let unix_ms = self.clock.now().unix_ms;
+        let result = self.installation.store.add_contact(new, unix_ms).map_err(|error| error.problem());
+        if let Ok(contact) = &result {
+            announce(side, NodeEvent::ContactAdded { contact: contact.clone() });
+        }
+        self.contacts_changed();
+        answer(reply, result);
+    }
+
+    fn change_contact(
+        &mut self,
+        who: &str,
+        change: &ContactChange,
+        reply: Reply<tandem_api::Contact>,
+        side: &NodeSide,
+    ) {
+        let result = self.installation.store.change_contact(who, change).map_err(|error| error.problem());
+        if let Ok(contact) = &result {
+            announce(side, NodeEvent::ContactChanged { contact: contact.clone() });
+        }
+        self.contacts_changed();
+        answer(reply, result);
+    }
+
+    fn remove_contact(&mut self, who: &str, reply: Reply<()>, side: &NodeSide) {
+        let result = self.installation.store.remove_contact(who).map_err(|error| error.problem());
+        if let Ok(account) = &result {
+            announce(side, NodeEvent::ContactRemoved { address: Address(*account).to_string() });
+        }
+        self.contacts_changed();
+        answer(reply, result.map(drop));
+    }
+
+    /// Tells the call machine whom we know; blocked ones are treated as strangers and never ring.
+    pub(super) fn contacts_changed(&mut self) {
+        let contacts = self.installation.store.contacts().unwrap_or_default();
+        let accounts = contacts
+            .iter()
+            .filter(|contact| !contact.blocked)
+            .filter_map(|contact| contact.address.parse::<Address>().ok())
+            .map(|address| address.0)
+            .collect();
+        self.person.set_contacts(accounts);
+    }
+
+    // ---- calls --------------------------------------------------------------------------------------------------
+
+    fn place_call(&mut self, request: CallRequest, side: &NodeSide) -> Result<CallStarted, Problem> {
+        let account = self.installation.store.resolve(&request.address).map_err(|error| error.problem())?;
+        let endpoint = match request.endpoint {
+            CallEndpoint::Echo => EndpointPlan::Echo,
+            CallEndpoint::File => EndpointPlan::Files {
+                play: request.play.map(PathBuf::from),
+                record: request.record.map(PathBuf::from),
+            },
+        };
+        let redundancy = request.redundancy.unwrap_or(self.config.redundancy);
+        let relay_only = request.relay_only || self.config.relay_only;
+        self.place(account, endpoint, request.for_ms, redundancy, relay_only, side)
+    }
+
+    fn place_echo(&mut self, request: EchoRequest, side: &NodeSide) -> Result<CallStarted, Problem> {
+        let unix_ms = self.clock.now().unix_ms;
+        let own = self.echo.as_ref().map(super::phone::Phone::account);
+        let echo = self
+            .peers
+            .descriptors(unix_ms)
+            .filter_map(tandem_proto::signed::SupernodeDescriptor::echo)
+            .find(|account| Some(*account) != own)
+            .ok_or_else(|| Code::NoEchoService.problem())?;
+        let endpoint = EndpointPlan::Files {
+            play: request.play.map(PathBuf::from),
+            record: request.record.map(PathBuf::from),
+        };
+        let for_ms = request.for_ms.unwrap_or(ECHO_CALL_MS);
+        self.place(echo, endpoint, Some(for_ms), self.config.redundancy, self.config.relay_only, side)
+    }
+
+    fn place(
+        &mut self,
+        account: AccountKey,
+        endpoint: EndpointPlan,
+        for_ms: Option<u64>,
+        redundancy: ApiRedundancy,
+        relay_only: bool,
+        side: &NodeSide,
+    ) -> Result<CallStarted, Problem> {
+        if self.stopping.is_some() {
+            return Err(Code::NodeStopped.problem());
+        }
+        if self.calls.len() >= CALLS_MAX {
+            return Err(Code::TooManyCalls.problem());
+        }
+        let record = check_files(&endpoint)?;
+        let now = self.clock.now();
+        let id = CallId(rand::random());
+        let options = CallOptions { relay_only, redundancy: core_redundancy(redundancy) };
+        let contact = self.installation.store.contact(account).ok().flatten();
+        let mut placed = Ok(());
+        self.with_person(|phone, around| placed = phone.place(id, account, options, endpoint, around));
+        placed.map_err(|error| match error {
+            PlaceError::Busy => Code::TooManyCalls.problem(),
+            PlaceError::Own => Code::CallSelf.problem(),
+        })?;
+        let begin = CallBegin {
+            id,
+            account,
+            name: contact.map(|contact| contact.name),
+            direction: CallDirection::Outgoing,
+            for_ms,
+            record,
+        };
+        let live = LiveCall::new(begin, now);
+        let step = CallStep::LookingUp { address: Address(account).to_string() };
+        announce(side, NodeEvent::Call(live.event(step, now)));
+        self.calls.insert(id, live);
+        Ok(CallStarted { call: call_name(id) })
+    }
+
+    fn answer_call(&mut self, name: &str, reply: Reply<CallSummary>) {
+        let result = self.find_call(name).and_then(|call| {
+            let silent = EndpointPlan::Files { play: None, record: None };
+            if self.answer(call, silent) {
+                Ok(self.summary_of(call))
+            } else {
+                Err(Code::CallState.with(&[("state", "it is not ringing here")]))
+            }
+        });
+        answer(reply, result);
+    }
+
+    fn end_call(&mut self, name: &str, decline: bool, reply: Reply<CallSummary>) {
+        let result = self.find_call(name).map(|call| {
+            let summary = self.summary_of(call);
+            if decline {
+                // A call that does not ring (any more) is hung up instead.
+                let mut declined = false;
+                self.with_person(|phone, around| declined = phone.decline(call, around).is_ok());
+                if !declined {
+                    self.hang_up(call);
+                }
+            } else {
+                self.hang_up(call);
+            }
+            summary
+        });
+        answer(reply, result);
+    }
+
+    /// The call that a text names; the only one where it names none.
+    fn find_call(&self, name: &str) -> Result<CallId, Problem> {
+        let mut fitting = self.calls.keys().filter(|id| call_name(**id).starts_with(name));
+        match (fitting.next(), fitting.next()) {
+            (Some(call), None) => Ok(*call),
+            (None, _) => Err(Code::NoSuchCall.problem()),
+            (Some(_), Some(_)) => Err(Code::WhichCall.problem()),
+        }
+    }
+
+    fn summary_of(&self, call: CallId) -> CallSummary {
+        let status = self.person.calls().status().filter(|status| status.call == call);
+        let setup = status.as_ref().map_or_else(SetupMs::default, |status| status.setup);
+        let why = status.map(|status| status.notes.join(" ")).unwrap_or_default();
+        self.calls.get(&call).map(|live| live.summary(None, setup, &why)).expect("the caller found it")
+    }
+
+    /// Live calls first, then past ones. The figures of the call in progress come from its own thread, so the answer
+    /// is finished outside the loop.
+    fn tell_calls(&self, limit: u32, reply: Reply<Vec<CallSummary>>) {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let past = match self.installation.store.calls(u32::try_from(limit).unwrap_or(u32::MAX)) {
+            Ok(calls) => calls,
+            Err(error) => return answer(reply, Err(error.problem())),
+        };
+        let past: Vec<CallSummary> =
+            past.iter().map(|call| past_summary(&self.installation.store, call)).collect();
+        let talking = self.person.calls().status().map(|status| status.call);
+        let mut live: Vec<CallSummary> = self.calls.keys().map(|id| self.summary_of(*id)).collect();
+        live.sort_by_key(|call| std::cmp::Reverse(call.started_unix_ms));
+        let stats = self.call_stats();
+        tokio::spawn(async move {
+            let stats = stats.within().await;
+            if let (Some(stats), Some(talking)) = (stats, talking) {
+                let name = call_name(talking);
+                if let Some(call) = live.iter_mut().find(|call| call.call == name) {
+                    super::call_log::put_stats(call, &stats.stats);
+                }
+            }
+            live.extend(past);
+            live.truncate(limit);
+            answer(reply, Ok(live));
+        });
+    }
+
+    fn tell_connections(&self, reply: Reply<Vec<tandem_api::ConnectionView>>) {
+        let names = ConnectionNames::of(self);
+        let (device_tx, device) = oneshot::channel();
+        let asked = self.person.overlay().try_send(DeviceCommand::Connections(device_tx)).is_ok();
+        let device = Part::of(asked, device);
+        let (service_tx, service) = oneshot::channel();
+        let asked = self
+            .supernode
+            .as_ref()
+            .is_some_and(|node| node.overlay().try_send(ServiceCommand::Connections(service_tx)).is_ok());
+        let service = Part::of(asked, service);
+        let call = self.call_stats();
+        tokio::spawn(async move {
+            let device: Vec<ConnectionInfo> = device.within().await.unwrap_or_default();
+            let service: Vec<ConnectionInfo> = service.within().await.unwrap_or_default();
+            let call = call.within().await;
+            answer(reply, Ok(names.views(&device, &service, call.as_ref())));
+        });
+    }
+
+    fn call_stats(&self) -> Part<MediaSnapshot> {
+        let (reply, stats) = oneshot::channel();
+        Part::of(self.person.snapshot(reply), stats)
+    }
+}
+
+/// One part of an answer that comes from another task.
+struct Part<T>(Option<oneshot::Receiver<T>>);
+
+impl<T> Part<T> {
+    fn of(asked: bool, receiver: oneshot::Receiver<T>) -> Self {
+        Self(asked.then_some(receiver))
+    }
+
+    async fn within(self) -> Option<T> {
+        tokio::time::timeout(PARTS_WITHIN, self.0?).await.ok()?.ok()
+    }
+}
+
+/// Refuses files that cannot be used before anybody is called. Returns where the recording goes.
+fn check_files(endpoint: &EndpointPlan) -> Result<Option<PathBuf>, Problem> {
+    let EndpointPlan::Files { play, record } = endpoint else { return Ok(None) };
+    if let Some(path) = play {
+        let problem = |detail: String| {
+            Code::SoundFile.with(&[("path", &path.display().to_string()), ("detail", &detail)])
+        };
+        check_playable(path).map_err(problem)?;
+    }
+    if let Some(path) = record {
+        let problem = |error: std::io::Error| {
+            Code::SoundFile.with(&[("path", &path.display().to_string()), ("detail", &error.to_string())])
+        };
+        // An existing recording is not emptied before the call connects.
+        std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(problem)?;
+    }
+    Ok(record.clone())
+}
+
+fn past_summary(store: &Store, call: &StoredCall) -> CallSummary {
+    let contact = store.contact(call.account).ok().flatten();
+    CallSummary {
+        call: call.id.clone(),
+        address: Address(call.account).to_string(),
+        name: contact.map(|contact| contact.name),
+        direction: call.direction,
+        state: tandem_api::CallState::Ended,
+        started_unix_ms: call.started_unix_ms,
+        answered_unix_ms: call.answered_unix_ms,
+        ended_unix_ms: Some(call.ended_unix_ms),
+        reason: Some(call.reason),
+        result: CallResult::clone(&call.result),
+        mirroring: false,
+        relays_in_use: Vec::new(),
+        path_changes: call.path_changes.clone(),
+    }
+}
+
+pub(super) fn core_redundancy(redundancy: ApiRedundancy) -> Redundancy {
+    match redundancy {
+        ApiRedundancy::Auto => Redundancy::Auto,
+        ApiRedundancy::Always => Redundancy::Always,
+        ApiRedundancy::Off => Redundancy::Off,
+    }
+}

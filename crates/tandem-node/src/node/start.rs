@@ -1,0 +1,266 @@
+//! Builds a node from its settings and sets its loop going.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use tandem_core::call::CallOptions;
+use tandem_core::peer::PeerRef;
+use tandem_core::time::Now;
+use tandem_proto::grant::RelaySecret;
+use tandem_proto::identity::{DeviceSecret, Entropy};
+use tandem_proto::ids::{AccountKey, ServiceKey};
+use tandem_proto::names::NetworkId;
+use tandem_proto::signed::{DeviceCertificate, DeviceEntry, DeviceSet, NewCertificate};
+use tokio::sync::mpsc;
+
+use super::clock::Clock;
+use super::event_loop::{Inputs, Node};
+use super::memory;
+use super::peers::PeerTable;
+use super::phone::{Phone, PhoneChannels, PhoneId, PhoneIdentity, PhonePlan};
+use super::requests::core_redundancy;
+use super::supernode::{Relay, Supernode, SupernodePlan, relay_address};
+use crate::api::ApiListener;
+use crate::config::Config;
+use crate::handle::{NodeConfig, RunningNode, channel};
+use crate::installation::{self, Installation, StartError};
+use crate::overlay::{
+    DeviceConfig, DeviceEvent, PublicAddresses, ServiceConfig, ServiceEvent, SupernodeAddress, spawn_device,
+    spawn_service,
+};
+
+/// News of media and their reports that may wait for the loop.
+const MEDIA_QUEUE: usize = 1024;
+const REPORT_QUEUE: usize = 32;
+/// An echo service lives as long as the node: its papers too.
+const ECHO_LIFE_S: u64 = 390 * 86_400;
+
+/// Starts a node on its data folder: the swarms, the relay where the owner agreed, the loop, the local API.
+///
+/// # Errors
+/// [`StartError`] says what stands in the way; nothing is left running.
+pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
+    let installation = installation::open(&node_config)?;
+    let config = node_config.config.clone();
+    // First of all: a second node on one port must not begin anything.
+    let listener = if node_config.serve_api { Some(ApiListener::bind(config.api).await?) } else { None };
+    let clock = Clock::start();
+    let now = clock.now();
+    let known = first_supernodes(&config, &installation);
+    let mut peers = PeerTable::default();
+    let known_peers: Vec<PeerRef> = known.iter().filter_map(|address| peers.insert(address)).collect();
+
+    let (media_news, media) = mpsc::channel(MEDIA_QUEUE);
+    let (reports_tx, reports) = mpsc::channel(REPORT_QUEUE);
+    let bind = config.listen.map(|listen| listen.ip()).filter(|ip| !ip.is_unspecified());
+    let makings = Makings { config: &config, bind, media_news, reports: reports_tx };
+
+    let serving =
+        if config.volunteer.any() { Some(start_serving(&makings, &installation, now)?) } else { None };
+    let own_service = serving.as_ref().map(|serving| serving.supernode.service_key());
+    let (person, person_events) =
+        makings.phone(PhoneId::Person, person_identity(&installation), own_service, now)?;
+
+    let (handle, side) = channel();
+    let mut inputs = Inputs { side, person: person_events, echo: None, service: None, media, reports };
+    let mut node = Node {
+        clock,
+        started: now,
+        config: config.clone(),
+        installation,
+        peers,
+        person,
+        echo: None,
+        supernode: None,
+        calls: BTreeMap::new(),
+        echo_calls: BTreeMap::new(),
+        reachable_since_ms: None,
+        introduced_ms: 0,
+        ready: None,
+        stopping: None,
+    };
+    if let Some(serving) = serving {
+        node.install(serving, &known, &mut inputs);
+    }
+    node.contacts_changed();
+    node.with_person(|phone, around| phone.handle_known(&known_peers, around));
+
+    let api = listener.map(|listener| listener.serve(handle.clone(), &node_config.data)).transpose()?;
+    let node_loop = tokio::spawn(node.run(inputs));
+    Ok(RunningNode::new(handle, node_loop, api))
+}
+
+/// What phones are made of.
+struct Makings<'a> {
+    config: &'a Config,
+    bind: Option<IpAddr>,
+    media_news: mpsc::Sender<super::media::MediaNews>,
+    reports: mpsc::Sender<super::phone::FinalReport>,
+}
+
+impl Makings<'_> {
+    fn network(&self) -> Result<NetworkId, StartError> {
+        self.config.network.parse().map_err(|error| StartError::Overlay(format!("{error}")))
+    }
+
+    fn phone(
+        &self,
+        id: PhoneId,
+        identity: PhoneIdentity,
+        excluded: Option<ServiceKey>,
+        now: Now,
+    ) -> Result<(Phone, mpsc::Receiver<DeviceEvent>), StartError> {
+        let secret = DeviceSecret::from_seed(&identity.device.seed());
+        let mut device = DeviceConfig::new(secret, self.network()?);
+        device.bind = self.bind;
+        let (overlay, events) =
+            spawn_device(device).map_err(|error| StartError::Overlay(error.to_string()))?;
+        let plan = PhonePlan {
+            id,
+            identity,
+            channels: PhoneChannels {
+                overlay,
+                media_news: self.media_news.clone(),
+                reports: self.reports.clone(),
+            },
+            bind: self.bind,
+            excluded,
+            incoming: CallOptions {
+                relay_only: self.config.relay_only,
+                redundancy: core_redundancy(self.config.redundancy),
+            },
+            seed: rand::random(),
+        };
+        Ok((Phone::new(plan, now), events))
+    }
+}
+
+/// A volunteer's parts.
+struct Serving {
+    supernode: Supernode,
+    events: mpsc::Receiver<ServiceEvent>,
+    echo: Phone,
+    echo_events: mpsc::Receiver<DeviceEvent>,
+    address: SupernodeAddress,
+}
+
+fn start_serving(
+    makings: &Makings<'_>,
+    installation: &Installation,
+    now: Now,
+) -> Result<Serving, StartError> {
+    let config = makings.config;
+    let listen = config.listen.expect("Config::check refuses a volunteer without a place to listen");
+    let secret = || tandem_proto::identity::ServiceSecret::from_seed(&installation.keys.service.seed());
+    let service = secret().public();
+    let relay = config.volunteer.relay.then(|| start_relay(config, service, listen)).transpose()?;
+    let ranges: Vec<String> = config.effective_public_ranges(&[]).iter().map(ToString::to_string).collect();
+    let public =
+        PublicAddresses::with_ranges(&ranges).map_err(|error| StartError::Overlay(error.to_string()))?;
+    let (commands, events) = spawn_service(ServiceConfig::new(secret(), makings.network()?, listen, public))
+        .map_err(|error| StartError::Listen { address: listen.to_string(), detail: error.to_string() })?;
+    let (account, identity) = echo_identity(now)?;
+    let (echo, echo_events) = makings.phone(PhoneId::Echo, identity, None, now)?;
+    let plan = SupernodePlan {
+        secret: secret(),
+        listen,
+        volunteer: config.volunteer.clone(),
+        relay,
+        echo: Some(account),
+        commands,
+        seed: rand::random(),
+    };
+    let supernode = Supernode::new(plan, now);
+    let address = SupernodeAddress { service, addresses: supernode.addresses() };
+    Ok(Serving { supernode, events, echo, echo_events, address })
+}
+
+fn start_relay(
+    config: &Config,
+    service: ServiceKey,
+    listen: SocketAddr,
+) -> Result<(Relay, RelaySecret), StartError> {
+    let secret: [u8; 32] = rand::random();
+    let relay =
+        Relay::start(service, RelaySecret::new(secret), listen, &config.volunteer.caps, rand::random())
+            .map_err(|error| StartError::Listen {
+                address: relay_address(listen).to_string(),
+                detail: error.to_string(),
+            })?;
+    Ok((relay, RelaySecret::new(secret)))
+}
+
+fn person_identity(installation: &Installation) -> PhoneIdentity {
+    let keys = &installation.keys;
+    PhoneIdentity {
+        account: keys.account(),
+        device: DeviceSecret::from_seed(&keys.device.seed()),
+        certificate: keys.certificate.signed().clone(),
+        device_set: keys.device_set.clone(),
+        display_name: String::new(),
+    }
+}
+
+/// A fresh account for the echo service of this run: nothing ties it to the owner.
+fn echo_identity(now: Now) -> Result<(AccountKey, PhoneIdentity), StartError> {
+    let account = Entropy::new(rand::random()).account_secret();
+    let device = DeviceSecret::from_seed(&rand::random());
+    let now_s = now.unix_ms / 1000;
+    let failed = |error: tandem_proto::signed::SignedError| StartError::Overlay(error.to_string());
+    let certificate = DeviceCertificate::issue(
+        &account,
+        NewCertificate {
+            device: device.public(),
+            serial: 1,
+            not_before_s: now_s,
+            not_after_s: now_s + ECHO_LIFE_S,
+            label: "echo".to_owned(),
+        },
+    )
+    .map_err(failed)?;
+    let entry = DeviceEntry { device: device.public(), serial: 1 };
+    let device_set = DeviceSet::issue(&account, 1, &[entry], now_s + ECHO_LIFE_S).map_err(failed)?;
+    let identity = PhoneIdentity {
+        account: account.public(),
+        device,
+        certificate: certificate.signed().clone(),
+        device_set,
+        display_name: "Echo".to_owned(),
+    };
+    Ok((account.public(), identity))
+}
+
+/// The bootstrap list and the supernodes remembered, each once.
+fn first_supernodes(config: &Config, installation: &Installation) -> Vec<SupernodeAddress> {
+    let own = installation.keys.service.public();
+    let mut known: BTreeMap<ServiceKey, SupernodeAddress> = BTreeMap::new();
+    for peer in config.bootstrap_addresses() {
+        let entry = known
+            .entry(peer.service)
+            .or_insert_with(|| SupernodeAddress { service: peer.service, addresses: Vec::new() });
+        entry.addresses.push(peer.address.to_bytes());
+    }
+    for address in memory::remembered_supernodes(&installation.store) {
+        known.entry(address.service).or_insert(address);
+    }
+    known.remove(&own);
+    known.into_values().collect()
+}
+
+impl Node {
+    /// Takes up what a volunteer serves.
+    fn install(&mut self, serving: Serving, known: &[SupernodeAddress], inputs: &mut Inputs) {
+        let now = self.clock.now();
+        let mut supernode = serving.supernode;
+        supernode.handle_bootstrap(known, now);
+        self.supernode = Some(supernode);
+        self.echo = Some(serving.echo);
+        inputs.service = Some(serving.events);
+        inputs.echo = Some(serving.echo_events);
+        // The echo may live on this very supernode: it is nobody's secret that it is here.
+        let own = self.peers.insert(&serving.address);
+        let echo_peers: Vec<PeerRef> =
+            own.into_iter().chain(known.iter().filter_map(|address| self.peers.insert(address))).collect();
+        self.introduce_echo(&echo_peers);
+    }
+}

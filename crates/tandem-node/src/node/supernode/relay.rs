@@ -1,0 +1,70 @@
+//! The relay role: the relay's own thread and sockets, and what the node knows of it.
+
+use std::net::SocketAddr;
+
+use tandem_proto::grant::RelaySecret;
+use tandem_proto::ids::ServiceKey;
+use tandem_relay::config::Config;
+use tandem_relay::credentials::Credentials;
+use tandem_relay::driver::{AllocationRow, DriverConfig, Handle, StartError, start};
+use tokio::net::TcpStream;
+
+use crate::config::Caps;
+
+/// A running relay of this node.
+#[derive(Debug, Clone)]
+pub(crate) struct Relay {
+    handle: Handle,
+    /// Where it speaks STUN and TURN over UDP.
+    pub(crate) udp: SocketAddr,
+}
+
+impl Relay {
+    /// Starts it on the port after the service's own (QUIC's short headers overlap ChannelData, RFC 9443).
+    pub(crate) fn start(
+        service: ServiceKey,
+        secret: RelaySecret,
+        listen: SocketAddr,
+        caps: &Caps,
+        seed: [u8; 32],
+    ) -> Result<Self, StartError> {
+        let udp = relay_address(listen);
+        let mut config = Config::new(Credentials::Grants { relay: service, secret });
+        config.allocations_max = usize::try_from(caps.calls).unwrap_or(usize::MAX).saturating_mul(2);
+        let driver = DriverConfig { udp: vec![udp], ..DriverConfig::default() };
+        let handle = start(&driver, config, seed)?;
+        Ok(Self { handle, udp })
+    }
+
+    /// Takes a TCP connection whose first byte said STUN.
+    pub(crate) fn adopt(&self, stream: TcpStream, remote: SocketAddr) {
+        let adopted = stream.into_std().map_err(|error| error.to_string()).and_then(|stream| {
+            self.handle.adopt(stream, remote, Vec::new()).map_err(|error| error.to_string())
+        });
+        if let Err(error) = adopted {
+            tracing::debug!(error, "a TCP connection for the relay was not taken");
+        }
+    }
+
+    pub(crate) fn allocations(&self) -> Vec<AllocationRow> {
+        self.handle.allocations()
+    }
+
+    pub(crate) fn stats(&self) -> tandem_relay::driver::DriverStats {
+        self.handle.stats()
+    }
+
+    /// Refuses new allocations; those there are live on.
+    pub(crate) fn drain(&self) {
+        self.handle.drain();
+    }
+
+    pub(crate) fn shutdown(&self) {
+        self.handle.shutdown();
+    }
+}
+
+/// Where the relay of a service that listens at `listen` speaks STUN and TURN over UDP.
+pub(crate) fn relay_address(listen: SocketAddr) -> SocketAddr {
+    SocketAddr::new(listen.ip(), listen.port().saturating_add(1))
+}

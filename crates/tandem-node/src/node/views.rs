@@ -1,0 +1,300 @@
+//! What the person sees of the node: ready, status, volunteering, connections, figures.
+
+use tandem_api::{
+    API_VERSION, ConnectionRole, ConnectionView, HomeView, Identity, MetricKind, Metrics, Ready,
+    ServingState, Status, VolunteerRole, VolunteerView,
+};
+use tandem_media::session::{PathStats, Route};
+use tandem_proto::ids::ServiceKey;
+use tandem_proto::multiaddr::TransportAddress;
+use tandem_relay::driver::AllocationRow;
+
+use super::event_loop::Node;
+use super::media::{MediaSnapshot, route_name};
+use super::peers::PeerTable;
+use super::supernode::Supernode;
+use crate::messages::{TERMS, TERMS_TEXT, connection_texts};
+use crate::overlay::{ConnectionInfo, PeerKey};
+
+/// Peer ids of the reserved homes.
+pub(crate) fn home_names(node: &Node) -> Vec<String> {
+    node.person.homes().filter_map(|peer| Some(node.peers.get(peer)?.service.to_string())).collect()
+}
+
+pub(crate) fn ready(node: &Node) -> Ready {
+    Ready {
+        ready: node.person.is_reachable() || node.supernode.is_some(),
+        address: node.installation.keys.address().to_string(),
+        device: node.person.device().to_string(),
+        listen: node.supernode.as_ref().map(|supernode| supernode.listening().to_vec()).unwrap_or_default(),
+        homes: home_names(node),
+    }
+}
+
+pub(crate) fn status(node: &Node) -> Status {
+    let home_details = node
+        .person
+        .homes()
+        .filter_map(|home| {
+            let peer = node.peers.get(home)?;
+            Some(HomeView {
+                service: peer.service.to_string(),
+                remote: address_text(&peer.addresses),
+                reserved: true,
+                since_unix_ms: node.person.home_since(home).unwrap_or(node.started.unix_ms),
+            })
+        })
+        .collect();
+    // A supernode counts what its service knows; a leaf what it was told.
+    let known =
+        node.supernode.as_ref().map_or(node.peers.len(), |supernode| supernode.figures().supernodes_known);
+    Status {
+        reach: ready(node),
+        api_version: API_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        network: node.config.network.clone(),
+        started_unix_ms: node.started.unix_ms,
+        home_details,
+        supernodes_known: u32::try_from(known).unwrap_or(u32::MAX),
+        calls: u32::try_from(node.calls.len()).unwrap_or(u32::MAX),
+        volunteer_roles: roles(node),
+        serving: serving(node),
+        problems: Vec::new(),
+    }
+}
+
+pub(crate) fn identity(node: &Node) -> Identity {
+    let keys = &node.installation.keys;
+    Identity {
+        address: keys.address().to_string(),
+        device: node.person.device().to_string(),
+        service: keys.service.public().to_string(),
+        has_account_key: keys.entropy.is_some(),
+        sealed: keys.sealed,
+        epoch: keys.device_set.epoch(),
+        certificate_serial: keys.certificate.serial(),
+        certificate_not_after_unix_ms: keys.certificate.not_after_s() * 1000,
+        devices: u32::try_from(keys.device_set.devices().len()).unwrap_or(u32::MAX),
+    }
+}
+
+pub(crate) fn volunteer(node: &Node) -> VolunteerView {
+    let caps = &node.config.volunteer.caps;
+    let relay = node.supernode.as_ref().and_then(Supernode::relay).map(|relay| relay.stats().server);
+    let relay = relay.unwrap_or_default();
+    let figures = node.supernode.as_ref().map(Supernode::figures).unwrap_or_default();
+    let circuits = node.supernode.as_ref().map_or(0, |supernode| supernode.circuits().len());
+    VolunteerView {
+        terms: TERMS,
+        terms_text: TERMS_TEXT.to_owned(),
+        accepted: node.config.volunteer.accept_terms,
+        roles: roles(node),
+        state: serving(node),
+        devices_served: u32::try_from(figures.reserved).unwrap_or(u32::MAX),
+        circuits: u32::try_from(circuits).unwrap_or(u32::MAX),
+        allocations: u32::try_from(relay.allocations).unwrap_or(u32::MAX),
+        bytes_served: relay.bytes_forwarded,
+        calls_cap: caps.calls,
+        bits_per_second_cap: caps.bits_per_second,
+        bytes_per_month_cap: caps.bytes_per_month,
+    }
+}
+
+fn roles(node: &Node) -> Vec<VolunteerRole> {
+    let volunteer = &node.config.volunteer;
+    let mut roles = Vec::new();
+    if volunteer.directory {
+        roles.push(VolunteerRole::Directory);
+    }
+    if volunteer.relay {
+        roles.push(VolunteerRole::Relay);
+    }
+    roles
+}
+
+fn serving(node: &Node) -> ServingState {
+    match (&node.supernode, node.stopping) {
+        (None, _) => ServingState::Off,
+        (Some(_), Some(_)) => ServingState::Draining,
+        (Some(_), None) => ServingState::Serving,
+    }
+}
+
+pub(crate) fn metrics(node: &Node) -> Metrics {
+    let mut metrics = Metrics::default();
+    let mut gauge = |name: &str, help: &str, value: f64| metrics.push(MetricKind::Gauge, name, help, value);
+    gauge("tandem_homes", "Homes reserved.", node.person.homes().count() as f64);
+    gauge("tandem_reachable", "1 when others can reach this device.", f64::from(node.person.is_reachable()));
+    gauge("tandem_calls", "Calls of this person going on.", node.calls.len() as f64);
+    gauge("tandem_supernodes_known", "Supernodes known.", node.peers.len() as f64);
+    let Some(supernode) = &node.supernode else { return metrics };
+    let figures = supernode.figures();
+    gauge("tandem_service_clients", "Home streams open.", figures.clients as f64);
+    gauge("tandem_service_reserved", "Devices reserved here.", figures.reserved as f64);
+    gauge("tandem_service_supernodes", "Other supernodes known.", figures.supernodes_known as f64);
+    gauge("tandem_service_circuits", "Circuits forwarded now.", supernode.circuits().len() as f64);
+    let mut counter =
+        |name: &str, help: &str, value: u64| metrics.push(MetricKind::Counter, name, help, value as f64);
+    counter("tandem_service_requests_total", "Requests answered.", figures.requests);
+    counter("tandem_service_shed_total", "Requests answered with Busy.", figures.shed);
+    counter("tandem_service_grants_total", "Grants given.", figures.grants);
+    counter("tandem_service_records_refused_total", "Records refused.", figures.records_refused);
+    if let Some(relay) = supernode.relay() {
+        let stats = relay.stats();
+        counter("tandem_relay_packets_in_total", "Packets the relay received.", stats.server.packets_in);
+        counter("tandem_relay_forwarded_packets_total", "Packets forwarded.", stats.server.packets_forwarded);
+        counter("tandem_relay_forwarded_bytes_total", "Bytes forwarded.", stats.server.bytes_forwarded);
+        counter("tandem_relay_allocations_total", "Allocations made.", stats.server.allocations_made);
+        counter("tandem_relay_refused_total", "Allocations refused.", stats.server.allocations_refused);
+        metrics.push(
+            MetricKind::Gauge,
+            "tandem_relay_allocations",
+            "Allocations alive.",
+            stats.server.allocations as f64,
+        );
+    }
+    metrics
+}
+
+/// What is needed to name connections, taken while the loop stands still.
+#[derive(Debug)]
+pub(crate) struct ConnectionNames {
+    homes: Vec<ServiceKey>,
+    supernodes: Vec<ServiceKey>,
+    /// Where the relays of calls are.
+    relays: Vec<(ServiceKey, String)>,
+    allocations: Vec<AllocationRow>,
+    now_unix_ms: u64,
+}
+
+impl ConnectionNames {
+    pub(crate) fn of(node: &Node) -> Self {
+        let unix_ms = node.clock.now().unix_ms;
+        let supernodes = node.supernode.iter().flat_map(|supernode| supernode.supernodes());
+        Self {
+            homes: node.person.homes().filter_map(|peer| Some(node.peers.get(peer)?.service)).collect(),
+            supernodes: supernodes.map(tandem_proto::signed::SupernodeDescriptor::service).collect(),
+            relays: relay_addresses(&node.peers, unix_ms),
+            allocations: node
+                .supernode
+                .as_ref()
+                .and_then(Supernode::relay)
+                .map(|r| r.allocations())
+                .unwrap_or_default(),
+            now_unix_ms: unix_ms,
+        }
+    }
+
+    /// Every connection of this node with its purpose; `call` are the paths of the call in progress.
+    pub(crate) fn views(
+        &self,
+        device: &[ConnectionInfo],
+        service: &[ConnectionInfo],
+        call: Option<&MediaSnapshot>,
+    ) -> Vec<ConnectionView> {
+        let mut views: Vec<ConnectionView> = device.iter().map(|info| self.device_view(info)).collect();
+        if let Some(call) = call {
+            let since = |path: &PathStats| call.session_unix_ms + path.first_heard_ms.unwrap_or(0);
+            views.extend(call.stats.paths.iter().map(|path| self.path_view(path, since(path))));
+        }
+        views.extend(service.iter().map(|info| self.service_view(info)));
+        views.extend(self.allocations.iter().map(|row| self.allocation_view(row)));
+        views
+    }
+
+    fn device_view(&self, info: &ConnectionInfo) -> ConnectionView {
+        let role = match info.peer {
+            PeerKey::Device(_) => ConnectionRole::Signal,
+            PeerKey::Service(service) if self.homes.contains(&service) => ConnectionRole::Home,
+            PeerKey::Service(_) => ConnectionRole::Candidate,
+        };
+        view(role, info)
+    }
+
+    fn service_view(&self, info: &ConnectionInfo) -> ConnectionView {
+        let is_supernode = match info.peer {
+            PeerKey::Service(service) => self.supernodes.contains(&service),
+            PeerKey::Device(device) => self.supernodes.contains(&ServiceKey(device.0)),
+        };
+        view(if is_supernode { ConnectionRole::Directory } else { ConnectionRole::Served }, info)
+    }
+
+    fn path_view(&self, path: &PathStats, since_unix_ms: u64) -> ConnectionView {
+        let (role, transport) = match path.route {
+            Route::Direct => (ConnectionRole::Direct, "udp"),
+            Route::Relay { tcp: true, .. } => (ConnectionRole::Relay, "tcp"),
+            Route::Relay { tcp: false, .. } => (ConnectionRole::Relay, "udp"),
+        };
+        let remote = match path.route {
+            Route::Relay { service, .. } => self.relays.iter().find(|(key, _)| *key == service),
+            Route::Direct => None,
+        };
+        let texts = connection_texts(role);
+        ConnectionView {
+            peer: route_name(&path.route),
+            role,
+            purpose: texts.purpose.to_owned(),
+            since_unix_ms,
+            transport: transport.to_owned(),
+            remote: remote.map(|(_, text)| text.clone()).unwrap_or_default(),
+            outbound: true,
+            bytes_in: path.bytes_received,
+            bytes_out: path.bytes_sent,
+            sees: texts.sees.to_owned(),
+            does_not_see: texts.does_not_see.to_owned(),
+        }
+    }
+
+    fn allocation_view(&self, row: &AllocationRow) -> ConnectionView {
+        let texts = connection_texts(ConnectionRole::Relayed);
+        let age_ms = u64::try_from(row.age.as_millis()).unwrap_or(u64::MAX);
+        ConnectionView {
+            peer: row.info.device.map_or_else(|| "anonymous".to_owned(), |device| device.to_string()),
+            role: ConnectionRole::Relayed,
+            purpose: texts.purpose.to_owned(),
+            since_unix_ms: self.now_unix_ms.saturating_sub(age_ms),
+            transport: row.transport().to_owned(),
+            remote: row.info.client.address().to_string(),
+            outbound: false,
+            bytes_in: row.info.bytes_in,
+            bytes_out: row.info.bytes_out,
+            sees: texts.sees.to_owned(),
+            does_not_see: texts.does_not_see.to_owned(),
+        }
+    }
+}
+
+fn view(role: ConnectionRole, info: &ConnectionInfo) -> ConnectionView {
+    let texts = connection_texts(role);
+    ConnectionView {
+        peer: match info.peer {
+            PeerKey::Device(device) => device.to_string(),
+            PeerKey::Service(service) => service.to_string(),
+        },
+        role,
+        purpose: texts.purpose.to_owned(),
+        since_unix_ms: info.since_unix_ms,
+        transport: info.transport.to_owned(),
+        remote: info.remote.clone(),
+        outbound: info.outbound,
+        bytes_in: info.bytes_in,
+        bytes_out: info.bytes_out,
+        sees: texts.sees.to_owned(),
+        does_not_see: texts.does_not_see.to_owned(),
+    }
+}
+
+fn relay_addresses(peers: &PeerTable, unix_ms: u64) -> Vec<(ServiceKey, String)> {
+    peers
+        .descriptors(unix_ms)
+        .filter_map(|descriptor| {
+            let address = descriptor.known_relay().next()?;
+            Some((descriptor.service(), address.socket().to_string()))
+        })
+        .collect()
+}
+
+fn address_text(addresses: &[Vec<u8>]) -> String {
+    let known = addresses.iter().find_map(|bytes| TransportAddress::from_bytes(bytes).ok());
+    known.map(|address| address.to_string()).unwrap_or_default()
+}
