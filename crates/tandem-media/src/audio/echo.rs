@@ -69,9 +69,51 @@ impl Echo {
         }
         let (sequence, rtp_time) = match self.offset {
             None => (START, self.rtp_start),
-            Some((_, rtp_offset)) => (self.highest + 1, packet.rtp_time.wrapping_add(rtp_offset)),
+            Some((_, rtp_offset)) => (self.highest.wrapping_add(1), packet.rtp_time.wrapping_add(rtp_offset)),
         };
         self.offset = Some((sequence.wrapping_sub(packet.sequence), rtp_time.wrapping_sub(packet.rtp_time)));
         (sequence, rtp_time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The smallest Opus packet: one 20 ms frame without content.
+    const PAYLOAD: &[u8] = &[0x08];
+
+    fn back(echo: &mut Echo, sequence: u64, rtp_time: u32) -> (u64, u32) {
+        echo.handle_packet(&Incoming { sequence, rtp_time, payload: PAYLOAD });
+        let packet = echo.poll_transmit().unwrap();
+        assert_eq!(packet.payload, PAYLOAD);
+        (packet.sequence, packet.rtp_time)
+    }
+
+    #[test]
+    fn losses_and_reordering_keep_their_places() {
+        let mut echo = Echo::new(1_000);
+        assert_eq!(back(&mut echo, 500, 96_000), (64, 1_000));
+        assert_eq!(back(&mut echo, 502, 97_920), (66, 2_920));
+        assert_eq!(back(&mut echo, 501, 96_960), (65, 1_960));
+        assert_eq!(back(&mut echo, 499, 95_040), (63, 40));
+    }
+
+    #[test]
+    fn a_new_stream_follows_on_and_garbage_is_left_out() {
+        let mut echo = Echo::new(0);
+        back(&mut echo, 10, 0);
+        assert_eq!(back(&mut echo, 9_000_000, 50).0, 65);
+        assert_eq!(back(&mut echo, 9_000_001, 1_010).0, 66);
+        echo.handle_packet(&Incoming { sequence: 9_000_002, rtp_time: 0, payload: &[] });
+        assert_eq!(echo.poll_transmit(), None);
+        assert_eq!(echo.returned(), 3);
+    }
+
+    #[test]
+    fn the_queue_is_bounded() {
+        let mut echo = Echo::new(0);
+        (0..500).for_each(|n| echo.handle_packet(&Incoming { sequence: n, rtp_time: 0, payload: PAYLOAD }));
+        assert_eq!(std::iter::from_fn(|| echo.poll_transmit()).count(), WAITING_MAX);
     }
 }

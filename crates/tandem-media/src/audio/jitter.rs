@@ -36,6 +36,8 @@ const URGENT_US: i64 = 80_000;
 const PATIENCE: u32 = 50;
 /// Packets in a row far behind the play head that mean a new timeline rather than late packets.
 const RESTART_RUN: u32 = 10;
+/// What counts as far: 1 s.
+const FAR_BEHIND_SAMPLES: i64 = 48_000;
 /// A step forward in RTP time that means a new timeline: 10 s.
 const RESTART_SAMPLES: i64 = 480_000;
 /// Where timelines start, so that packets before the first one have room below.
@@ -113,7 +115,7 @@ pub struct JitterStats {
     pub restarts: u64,
     /// Samples by which the play head was held and never caught up: the stream became longer.
     pub held_samples: u64,
-    /// Samples jumped over although they were sent: the stream became shorter.
+    /// Samples that came and were jumped over: the stream became shorter.
     pub skipped_samples: u64,
 }
 
@@ -260,7 +262,7 @@ impl JitterBuffer {
         }
     }
 
-    /// Tells the buffer that deep redundancy was found, so that it may wait longer for more of it.
+    /// Tells the buffer that packets carry deep redundancy, so that it waits for it where losses come in bursts.
     pub fn note_dred(&mut self) {
         self.dred_age = 0;
     }
@@ -324,7 +326,7 @@ impl JitterBuffer {
     fn late(&mut self, packet: &Incoming<'_>, info: PacketInfo, behind: i64, now: Instant) -> Inserted {
         self.stats.late += 1;
         let Some(line) = self.timeline.as_mut() else { return Inserted::Late };
-        let far = behind > HARD_MAX_US * 48 / 1_000 * 2;
+        let far = behind > FAR_BEHIND_SAMPLES;
         line.late_run = if far { line.late_run + 1 } else { 0 };
         if line.late_run >= RESTART_RUN {
             return self.restart(packet, info, now);
@@ -336,8 +338,10 @@ impl JitterBuffer {
         let stored =
             Stored { sequence: packet.sequence, samples: info.samples, payload: packet.payload.to_vec() };
         self.packets.insert(rtp, stored);
-        if self.packets.len() > PACKETS_MAX {
-            self.packets.pop_first();
+        if self.packets.len() > PACKETS_MAX
+            && let Some((_, oldest)) = self.packets.pop_first()
+        {
+            self.stats.skipped_samples += oldest.samples as u64;
         }
     }
 
@@ -367,11 +371,8 @@ impl JitterBuffer {
         if delay <= HARD_MAX_US {
             return;
         }
-        let frames = (delay - target) / FRAME_US;
-        let skipped = frames * FRAME_SAMPLES as i64;
-        line.head += skipped;
+        line.head += (delay - target) / FRAME_US * FRAME_SAMPLES as i64;
         line.held = 0;
-        self.stats.skipped_samples += skipped as u64;
         let head = line.head;
         while let Some(first) = self.packets.first_entry() {
             let end = first.key() + first.get().samples as i64;
@@ -379,7 +380,7 @@ impl JitterBuffer {
                 break;
             }
             line.last = Some((first.get().sequence, end));
-            first.remove();
+            self.stats.skipped_samples += first.remove().samples as u64;
         }
     }
 
@@ -396,11 +397,7 @@ impl JitterBuffer {
     fn missing(&mut self, start: i64, gap: i64) -> Pull<'_> {
         let lost = !self.sender_paused();
         if lost {
-            let frames = (gap / FRAME_SAMPLES as i64).min(LOOK_AHEAD_MAX);
-            if frames > self.burst_frames || self.burst_age == MEMORY_PACKETS {
-                self.burst_frames = frames;
-            }
-            self.burst_age = 0;
+            self.remember_burst();
         }
         let samples = gap.min(FRAME_SAMPLES as i64) as usize / SAMPLES_STEP * SAMPLES_STEP;
         if let Some(line) = self.timeline.as_mut() {
@@ -410,6 +407,16 @@ impl JitterBuffer {
             Some(next) => Pull::Missing { samples, back: gap as usize, next: &next.payload, lost },
             None => Pull::Dry,
         }
+    }
+
+    /// Notes how many packets in a row were lost just now.
+    fn remember_burst(&mut self) {
+        let last = self.timeline.as_ref().and_then(|line| line.last);
+        let next = self.packets.first_key_value().map(|(_, stored)| stored.sequence);
+        let (Some((last, _)), Some(next)) = (last, next) else { return };
+        let lost = next.wrapping_sub(last).wrapping_sub(1).min(LOOK_AHEAD_MAX as u64) as i64;
+        self.burst_frames = self.burst_frames.max(lost);
+        self.burst_age = 0;
     }
 
     fn delay_us(&self, now: Instant, backlog: usize) -> Option<i64> {

@@ -270,6 +270,19 @@ impl Decoder {
     /// # Errors
     /// [`PacketError`] if the packet is not well formed.
     pub fn read_dred(&mut self, payload: &[u8], samples_max: usize) -> Result<usize, PacketError> {
+        let covered = self.parse_dred(payload, samples_max, false)?;
+        self.history_samples = covered;
+        Ok(covered)
+    }
+
+    /// Whether a packet carries deep redundancy (DRED). Much quicker than [`Decoder::read_dred`], whose result it
+    /// forgets.
+    pub fn has_dred(&mut self, payload: &[u8]) -> bool {
+        self.parse_dred(payload, FRAME_SAMPLES, true).is_ok_and(|covered| covered > 0)
+    }
+
+    /// `defer`: only find out how much there is.
+    fn parse_dred(&mut self, payload: &[u8], samples_max: usize, defer: bool) -> Result<usize, PacketError> {
         self.history_samples = 0;
         PacketInfo::parse(payload)?;
         let length = checked_length(payload)?;
@@ -286,11 +299,10 @@ impl Decoder {
                 most,
                 SAMPLE_RATE as i32,
                 &raw mut end,
-                0,
+                c_int::from(defer),
             )
         };
-        self.history_samples = usize::try_from(covered).map_err(|_| PacketError::Malformed(covered))?;
-        Ok(self.history_samples)
+        usize::try_from(covered).map_err(|_| PacketError::Malformed(covered))
     }
 
     /// Decodes `samples` samples that began `back` samples before the packet given to [`Decoder::read_dred`].

@@ -14,6 +14,8 @@ const GIVE_UP_SAMPLES: u64 = 48_000;
 const QUIET_DBFS: f32 = -50.0;
 /// So much quieter than the voice of late is a pause.
 const PAUSE_DB: f32 = 25.0;
+/// Every so many packets it is looked whether they carry deep redundancy.
+const DRED_CHECK: u32 = 25;
 /// The voice's level is forgotten by this much each frame (1 dB a second).
 const FORGET_DB: f32 = 0.02;
 
@@ -83,6 +85,7 @@ pub struct Receiver {
     counts: Counts,
     loud_dbfs: f32,
     delay_ms: u64,
+    until_dred_check: u32,
 }
 
 /// In samples.
@@ -115,6 +118,7 @@ impl Receiver {
             counts: Counts::default(),
             loud_dbfs: QUIET_DBFS,
             delay_ms: 0,
+            until_dred_check: 0,
         })
     }
 
@@ -144,7 +148,9 @@ impl Receiver {
         }
         frame.copy_from_slice(&self.backlog[..FRAME_SAMPLES]);
         self.backlog.drain(..FRAME_SAMPLES);
-        self.delay_ms = self.jitter.delay(now, self.backlog.len()).as_millis() as u64;
+        if self.counts.waiting == 0 {
+            self.delay_ms = self.jitter.delay(now, self.backlog.len()).as_millis() as u64;
+        }
         if made_up { Heard::MadeUp } else { Heard::Sound }
     }
 
@@ -185,21 +191,22 @@ impl Receiver {
         let origin = match self.jitter.pull(now, self.backlog.len()) {
             Pull::Idle if self.counts.nothing_yet() => return None,
             Pull::Idle | Pull::Dry => Origin::Waiting,
-            Pull::Packet(payload) => match decoder.decode(&payload, chunk) {
-                Ok(_) => Origin::Packet,
-                Err(_) => {
-                    self.counts.damaged += 1;
-                    Origin::MadeUp
+            Pull::Packet(payload) => {
+                self.until_dred_check = self.until_dred_check.checked_sub(1).unwrap_or(DRED_CHECK);
+                if self.until_dred_check == 0 && decoder.has_dred(&payload) {
+                    self.jitter.note_dred();
                 }
-            },
+                match decoder.decode(&payload, chunk) {
+                    Ok(_) => Origin::Packet,
+                    Err(_) => Origin::MadeUp,
+                }
+            }
             Pull::Missing { samples, back, next, lost } => {
                 let origin = recover(decoder, next, back, samples, chunk);
                 if lost { origin } else { Origin::Pause }
             }
         };
-        if origin == Origin::Dred {
-            self.jitter.note_dred();
-        }
+        self.counts.damaged += u64::from(origin == Origin::MadeUp && self.chunk.is_empty());
         if self.chunk.is_empty() {
             self.make_up();
         }

@@ -97,3 +97,60 @@ fn failed(error: hound::Error) -> RecordError {
         other => other.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Cursor, SeekFrom};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// A file that can be looked at while it is written, and fills up at `limit` bytes.
+    #[derive(Clone)]
+    struct Shared(Arc<Mutex<Cursor<Vec<u8>>>>, usize);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut file = self.0.lock().unwrap();
+            if file.get_ref().len() >= self.1 {
+                return Err(io::Error::other("no space left"));
+            }
+            file.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Shared {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.0.lock().unwrap().seek(to)
+        }
+    }
+
+    fn shared(limit: usize) -> Shared {
+        Shared(Arc::default(), limit)
+    }
+
+    #[test]
+    fn a_killed_recording_is_valid_to_the_last_second() {
+        let file = shared(usize::MAX);
+        let mut recorder = Recorder::new(file.clone()).unwrap();
+        (0..120).for_each(|_| recorder.write_frame(&[7; 960]).unwrap());
+        let as_killed = file.0.lock().unwrap().get_ref().clone();
+        let reader = hound::WavReader::new(Cursor::new(as_killed)).unwrap();
+        assert_eq!(reader.duration(), 100 * 960);
+        recorder.finish().unwrap();
+        recorder.finish().unwrap();
+        let finished = file.0.lock().unwrap().get_ref().clone();
+        assert_eq!(hound::WavReader::new(Cursor::new(finished)).unwrap().duration(), 120 * 960);
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let mut recorder = Recorder::new(shared(10_000)).unwrap();
+        let failed = (0..20).find_map(|_| recorder.write_frame(&[7; 960]).err());
+        assert!(failed.is_some_and(|error| error.to_string().contains("no space left")));
+    }
+}

@@ -7,7 +7,7 @@ use super::opus::{EncoderConfig, OpusError};
 use super::receiver::{Receiver, SoundStats};
 use super::sender::Sender;
 use super::wav::Source;
-use super::{FRAME_DURATION, Frame, Incoming, SILENCE};
+use super::{FRAME_DURATION, Frame, Incoming, Outgoing, SILENCE};
 
 /// What happens to one packet on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub fn one_way_call(
         while let Some(entry) = on_the_way.first_entry().filter(|entry| entry.key().0 <= now) {
             let arrival = entry.key().0;
             let packet = entry.remove();
-            let Packet { sequence, rtp_time, payload } = &packet;
+            let Outgoing { sequence, rtp_time, payload } = &packet;
             let incoming = Incoming { sequence: *sequence, rtp_time: *rtp_time, payload };
             // Our own encoder made it; the receiver counts it as damaged if it is.
             let _counted = receiver.handle_packet(&incoming, arrival);
@@ -76,8 +76,6 @@ pub fn one_way_call(
     out.stats = receiver.stats();
     Ok(out)
 }
-
-use super::Outgoing as Packet;
 
 fn delays(fate: Fate) -> [Option<Duration>; 2] {
     match fate {

@@ -345,3 +345,122 @@ impl Converter {
 fn to_i16(sample: f32) -> i16 {
     (sample * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use hound::{WavSpec, WavWriter};
+
+    use super::*;
+    use crate::audio::level::rms_dbfs;
+
+    fn spec(rate: u32, channels: u16, bits: u16) -> WavSpec {
+        let sample_format = if bits == 0 { SampleFormat::Float } else { SampleFormat::Int };
+        WavSpec {
+            channels,
+            sample_rate: rate,
+            bits_per_sample: if bits == 0 { 32 } else { bits },
+            sample_format,
+        }
+    }
+
+    /// A second of a 400 Hz tone at half of full scale; `bits` 0 stands for float.
+    fn tone(rate: u32, channels: u16, bits: u16) -> Vec<u8> {
+        let mut file = Cursor::new(Vec::new());
+        let mut writer = WavWriter::new(&mut file, spec(rate, channels, bits)).unwrap();
+        for i in 0..rate {
+            let value = (i as f32 * 400.0 / rate as f32 * std::f32::consts::TAU).sin() * 0.5;
+            for _ in 0..channels {
+                match bits {
+                    0 => writer.write_sample(value).unwrap(),
+                    bits => writer.write_sample((value * ((1u64 << (bits - 1)) - 1) as f32) as i32).unwrap(),
+                }
+            }
+        }
+        writer.finalize().unwrap();
+        file.into_inner()
+    }
+
+    fn open(file: Vec<u8>) -> Result<WavSource<Cursor<Vec<u8>>>, WavError> {
+        WavSource::open(Cursor::new(file), WavOptions::default())
+    }
+
+    fn play(mut source: impl Source) -> Vec<i16> {
+        let mut all = Vec::new();
+        let mut frame = SILENCE;
+        while source.next_frame(&mut frame).unwrap() == SourceState::Playing {
+            all.extend_from_slice(&frame);
+        }
+        all
+    }
+
+    #[test]
+    fn every_kind_becomes_the_same_tone() {
+        for rate in [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 44_101] {
+            for (channels, bits) in [(1, 16), (2, 8), (1, 24), (2, 32), (1, 0)] {
+                let played = play(open(tone(rate, channels, bits)).unwrap());
+                assert_eq!(played.len(), 48_000, "{rate} {channels} {bits}");
+                let level = rms_dbfs(&played[4_800..43_200]);
+                assert!((level + 9.03).abs() < 0.15, "{rate} {channels} {bits}: {level} dBFS");
+                let expected = |i: usize| (i as f32 / 120.0 * std::f32::consts::TAU).sin() * 16_384.0;
+                let worst =
+                    (4_800..43_200).map(|i| (f32::from(played[i]) - expected(i)).abs()).fold(0.0, f32::max);
+                // The resampler may be off by half a sample of the file; the tone rises by at most 858 a sample.
+                let aligned = 858.0 * 0.5 * 48_000.0 / rate as f32 + 200.0;
+                assert!(worst < aligned, "{rate} {channels} {bits}: {worst} (not aligned?)");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_files_are_named() {
+        assert!(matches!(open(Vec::new()), Err(WavError::Empty)));
+        assert!(matches!(open(b"OggS, say, and a little more of it".to_vec()), Err(WavError::NotWav)));
+        assert!(matches!(open(tone(16_000, 1, 16)[..44].to_vec()), Err(WavError::Damaged(_))));
+        assert!(matches!(open(tone(16_000, 1, 16)[..20_000].to_vec()), Err(WavError::Damaged(_))));
+        assert!(matches!(open(tone(16_000, 1, 16)[..30].to_vec()), Err(WavError::Damaged(_))));
+        assert!(matches!(open(tone(4_000, 1, 16)), Err(WavError::Unsupported(_))));
+        assert!(matches!(open(tone(192_000, 1, 16)), Err(WavError::Unsupported(_))));
+        assert!(matches!(open(tone(8_000, 3, 16)), Err(WavError::Unsupported(_))));
+        let mut silent = Cursor::new(Vec::new());
+        WavWriter::new(&mut silent, spec(8_000, 1, 16)).unwrap().finalize().unwrap();
+        assert!(matches!(open(silent.into_inner()), Err(WavError::Empty)));
+        let mut zero_rate = tone(16_000, 1, 16);
+        zero_rate[24..28].fill(0);
+        assert!(open(zero_rate).is_err());
+    }
+
+    #[test]
+    fn an_hour_is_the_most() {
+        let mut file = Cursor::new(Vec::new());
+        let mut writer = WavWriter::new(&mut file, spec(8_000, 1, 8)).unwrap();
+        (0..=8_000 * 3_600).for_each(|_| writer.write_sample(0i8).unwrap());
+        writer.finalize().unwrap();
+        assert!(matches!(open(file.into_inner()), Err(WavError::TooLong(3_600))));
+    }
+
+    #[test]
+    fn a_length_that_was_never_filled_in_is_found() {
+        let mut file = tone(16_000, 1, 16);
+        file[40..44].copy_from_slice(&0x7FFF_F000u32.to_le_bytes());
+        assert_eq!(open(file).unwrap().duration(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_repeated_tone_has_no_seam_and_a_lead_comes_first() {
+        for rate in [16_000, 44_100, 48_000] {
+            let options = WavOptions { repeat: true, lead: Duration::from_millis(100) };
+            let mut source = WavSource::open(Cursor::new(tone(rate, 1, 16)), options).unwrap();
+            let mut all = Vec::new();
+            let mut frame = SILENCE;
+            for _ in 0..200 {
+                assert_eq!(source.next_frame(&mut frame).unwrap(), SourceState::Playing);
+                all.extend_from_slice(&frame);
+            }
+            assert!(all[..4_800].iter().all(|sample| *sample == 0));
+            let steepest = all[9_600..].windows(2).map(|w| (i32::from(w[0]) - i32::from(w[1])).abs()).max();
+            assert!(steepest < Some(950), "{rate}: {steepest:?}");
+        }
+    }
+}
