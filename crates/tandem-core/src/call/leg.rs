@@ -158,7 +158,8 @@ impl Leg {
             self.streams.push(signal);
         }
         self.reach.next_ms = None;
-        self.reach.failures = 0;
+        // Not to nought: a peer that takes every stream and drops it must not make us hurry.
+        self.reach.failures = self.reach.failures.min(1);
         self.reach.lost_since = None;
         (self.streams.len() > STREAMS_MAX).then(|| self.streams.remove(0))
     }

@@ -21,6 +21,9 @@ pub(super) const TEXT_BYTES_MAX: usize = 64;
 /// The caller re-opens at once; the callee only when nothing has come for this long, in milliseconds.
 const CALLEE_REOPENS_MS: u64 = 3_000;
 
+/// A stream that lived this long was no failure, in milliseconds: the next is opened at once.
+const LASTED_MS: u64 = 5_000;
+
 /// One stream.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -109,7 +112,7 @@ impl Calls {
         let Some(parts) = self.parts(leg) else { return };
         parts.leg.streams.retain(|other| *other != signal);
         if parts.leg.streams.is_empty() && !parts.leg.is_opening() {
-            self.stream_lost(leg, stream.via, reason, now);
+            self.stream_lost(leg, &stream, reason, now);
         }
     }
 
@@ -311,7 +314,7 @@ impl Calls {
     }
 
     /// The last stream of a leg is gone.
-    fn stream_lost(&mut self, leg: LegId, via: Option<ServiceKey>, reason: &str, now: Now) {
+    fn stream_lost(&mut self, leg: LegId, stream: &Stream, reason: &str, now: Now) {
         let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
         leg.reach.lost_since = Some(now.mono_ms);
         if leg.phase == Phase::Reaching {
@@ -322,7 +325,15 @@ impl Calls {
             head.note(out, "The signalling connection was lost. The call goes on while it is re-opened.");
         }
         if leg.role == Role::Caller {
-            leg.open(out, via.as_slice(), now);
+            if now.mono_ms >= stream.opened_ms + LASTED_MS {
+                leg.reach.failures = 0;
+            }
+            if leg.reach.failures > 0 {
+                let id = leg.id;
+                return self.attempt_failed(id, reason, now);
+            }
+            leg.reach.failures = 1;
+            leg.open(out, stream.via.as_slice(), now);
         } else if head.stage > Stage::Ringing {
             out.push(Command::LookUp { call: head.id, account: head.peer });
             leg.reach.next_ms = Some(now.mono_ms + CALLEE_REOPENS_MS);

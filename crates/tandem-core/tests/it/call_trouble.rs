@@ -110,6 +110,21 @@ fn signalling_lost_in_a_call_is_reopened_and_the_call_goes_on() {
 }
 
 #[test]
+fn a_peer_that_drops_every_stream_does_not_make_us_hurry() {
+    let (mut world, _) = talking(5);
+    for _ in 0..200 {
+        world.cut_signalling();
+        world.run(50);
+    }
+    let opened =
+        world.nodes[ALICE].commands.iter().filter(|c| matches!(c, Command::OpenSignal { .. })).count();
+    assert!(opened <= 30, "{opened} attempts in 10 s");
+    assert_eq!((world.longest_gap(ALICE), world.longest_gap(BOB)), (0, 0));
+    world.run(5_000);
+    assert!(world.nodes[ALICE].calls.status().is_some_and(|status| status.signalling));
+}
+
+#[test]
 fn signalling_lost_while_it_rings_is_reopened_and_it_can_be_answered() {
     let mut world = World::people(2, 5);
     let call = world.place(ALICE, BOB);
