@@ -61,7 +61,8 @@ pub enum Command {
     /// Publish the present [`Homes::reserved`] through this home. Answer: `handle_published` or
     /// `handle_publish_failed`.
     Publish { via: PeerRef },
-    /// Ask this supernode which others it knows. Answer: `handle_known`, with that supernode as referrer.
+    /// Ask this supernode which others it knows. Answer: `handle_known`, with that supernode as referrer, or
+    /// `handle_ask_refused`.
     AskSupernodes(PeerRef),
 }
 
@@ -136,6 +137,11 @@ impl Homes {
         self.drive(now);
     }
 
+    /// The load a supernode gives in its descriptor: one that is nearly full is chosen last.
+    pub fn set_load(&mut self, peer: PeerRef, load_percent: u32) {
+        self.table.set_load(peer, load_percent);
+    }
+
     /// The home stream is open and hellos were exchanged. `rtt_ms`: round trip, where known.
     pub fn handle_opened(&mut self, peer: PeerRef, rtt_ms: Option<u32>, now: Now) {
         if let Some(rtt_ms) = rtt_ms {
@@ -196,7 +202,7 @@ impl Homes {
         self.drive(now);
     }
 
-    /// The supernode refuses for now. It is not asked again before `retry_after_ms` (at most 15 minutes) have passed.
+    /// The supernode refuses `Reserve` (or the stream itself) for now. It is not asked again before `retry_after_ms` (at most 15 minutes) have passed.
     pub fn handle_busy(&mut self, peer: PeerRef, retry_after_ms: u32, now: Now) {
         let retry_after_ms = u64::from(retry_after_ms.min(RETRY_AFTER_MS_MAX));
         // Everybody refused at one moment must not come back at one moment.
@@ -206,6 +212,14 @@ impl Homes {
             self.push(Command::Release(peer));
             self.after_loss(&link, now);
         }
+        self.drive(now);
+    }
+
+    /// A supernode answered `AskSupernodes` with `Busy`: nobody is asked again before.
+    pub fn handle_ask_refused(&mut self, retry_after_ms: u32, now: Now) {
+        let retry_after_ms = u64::from(retry_after_ms.min(RETRY_AFTER_MS_MAX));
+        let spread_ms = self.rng.below(retry_after_ms / 4 + 1_000);
+        self.recruiting.ask_later(now.mono_ms + retry_after_ms + spread_ms);
         self.drive(now);
     }
 

@@ -66,6 +66,11 @@ impl Recruiting {
         self.ask_span_ms = ASK_FIRST_MS;
     }
 
+    /// No question for other supernodes before `at_ms`.
+    pub(super) fn ask_later(&mut self, at_ms: u64) {
+        self.ask_ms = self.ask_ms.max(at_ms);
+    }
+
     /// No attempt for `delay_ms`.
     pub(super) fn hold_back(&mut self, delay_ms: u64, now_mono_ms: u64) {
         self.attempt_ms = self.attempt_ms.max(now_mono_ms + delay_ms);

@@ -16,9 +16,12 @@ const SAMPLE: usize = 4;
 const CLASS_UNKNOWN: u8 = 2;
 const CLASS_BOUNDS_MS: [u32; 4] = [30, 80, 150, 300];
 
+/// From this load on, others are preferred.
+const FULL_PERCENT: u32 = 90;
+
 const NO_REFERRER: u32 = u32::MAX;
 
-/// One known supernode, 20 bytes.
+/// One known supernode, 24 bytes.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) peer: PeerRef,
@@ -29,6 +32,8 @@ pub(super) struct Entry {
     failures: u8,
     class: u8,
     port_443: bool,
+    /// It says itself that it has no capacity to spare.
+    full: bool,
     distrusted: bool,
 }
 
@@ -42,6 +47,7 @@ impl Entry {
             failures: 0,
             class: CLASS_UNKNOWN,
             port_443: known.port_443,
+            full: false,
             distrusted: false,
         }
     }
@@ -166,6 +172,7 @@ impl Table {
         let cost = |entry: &Entry| {
             (
                 entry.failures.min(FAILURES_GONE),
+                entry.full,
                 self.shares_referrer(entry, choice),
                 wants_443 && !entry.port_443,
                 entry.class,
@@ -193,6 +200,12 @@ impl Table {
         if let Some(entry) = self.get_mut(peer) {
             let class = CLASS_BOUNDS_MS.iter().filter(|&&bound_ms| rtt_ms >= bound_ms).count();
             entry.class = u8::try_from(class).unwrap_or(u8::MAX);
+        }
+    }
+
+    pub(super) fn set_load(&mut self, peer: PeerRef, load_percent: u32) {
+        if let Some(entry) = self.get_mut(peer) {
+            entry.full = load_percent >= FULL_PERCENT;
         }
     }
 
@@ -237,5 +250,83 @@ impl Table {
     /// The last result for a peer, as it should be remembered on disk.
     pub(super) fn remembered(&self) -> impl Iterator<Item = (PeerRef, u8)> {
         self.entries.iter().filter(|entry| !entry.distrusted).map(|entry| (entry.peer, entry.failures))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(peer: u32, network: u32, referrer: Option<u32>) -> KnownPeer {
+        KnownPeer { peer: PeerRef(peer), network, referrer: referrer.map(PeerRef), port_443: false }
+    }
+
+    fn table(peers: &[KnownPeer]) -> Table {
+        let mut table = Table::default();
+        for peer in peers {
+            assert!(table.insert(peer, &[]));
+        }
+        table
+    }
+
+    fn choose(table: &Table, linked: &[PeerRef], seed: u64) -> Option<u32> {
+        let choice = Choice { linked, shared_network: false };
+        table.choose(&choice, &mut Rng::new(seed), 0).ok().map(|peer| peer.0)
+    }
+
+    #[test]
+    fn nobody_fills_the_table_alone() {
+        let mut table = Table::default();
+        let taken = (0..100).filter(|&peer| table.insert(&known(peer, peer, Some(500)), &[])).count();
+        assert_eq!(taken, FROM_ONE_REFERRER_MAX);
+        for peer in 100..300 {
+            table.insert(&known(peer, peer, Some(peer % 50 + 600)), &[]);
+        }
+        assert_eq!(table.len(), KNOWN_MAX);
+    }
+
+    #[test]
+    fn a_full_table_gives_up_what_failed_never_what_is_linked() {
+        let peers: Vec<KnownPeer> = (0..32).map(|peer| known(peer, peer, None)).collect();
+        let mut table = table(&peers);
+        table.failed(PeerRef(3), &mut Rng::new(1), 0);
+        table.failed(PeerRef(4), &mut Rng::new(1), 0);
+        assert!(table.insert(&known(90, 90, None), &[PeerRef(4)]));
+        assert!(table.get(PeerRef(3)).is_none() && table.get(PeerRef(4)).is_some());
+    }
+
+    #[test]
+    fn networks_and_referrers_of_linked_ones_are_avoided() {
+        let table =
+            table(&[known(1, 1, Some(9)), known(2, 1, None), known(3, 2, Some(9)), known(4, 3, Some(8))]);
+        for seed in 0..20 {
+            assert_eq!(choose(&table, &[PeerRef(1)], seed), Some(4));
+            assert_eq!(choose(&table, &[PeerRef(1), PeerRef(4)], seed), Some(3));
+            assert_eq!(choose(&table, &[PeerRef(1), PeerRef(3), PeerRef(4)], seed), None);
+        }
+    }
+
+    #[test]
+    fn near_ones_with_capacity_are_preferred_but_not_always_the_nearest() {
+        let peers: Vec<KnownPeer> = (0..20).map(|peer| known(peer, peer, None)).collect();
+        let mut table = table(&peers);
+        for peer in 0..20 {
+            table.measured(PeerRef(peer), if peer < 10 { 20 } else { 500 });
+            table.set_load(PeerRef(peer), if peer == 0 { 100 } else { 10 });
+        }
+        let chosen: Vec<u32> = (0..400).filter_map(|seed| choose(&table, &[], seed)).collect();
+        let near = chosen.iter().filter(|peer| **peer < 10).count();
+        assert!((340..400).contains(&near), "{near} of 400");
+        assert!((1..10).all(|peer| chosen.contains(&peer)), "always the same ones");
+        assert!(chosen.iter().filter(|peer| **peer == 0).count() < 8);
+    }
+
+    #[test]
+    fn one_left_alone_says_when_it_may_be_tried() {
+        let mut table = table(&[known(1, 1, None)]);
+        table.leave_alone(PeerRef(1), 1_234);
+        let choice = Choice { linked: &[], shared_network: false };
+        assert_eq!(table.choose(&choice, &mut Rng::new(1), 0), Err(Some(1_300)));
+        assert_eq!(table.choose(&choice, &mut Rng::new(1), 1_300), Ok(PeerRef(1)));
     }
 }

@@ -334,7 +334,7 @@ impl Service {
     /// The same failure, or the clock if the other's differs by more than is tolerated.
     fn blame(&self, client: ClientRef, otherwise: FailureCode) -> FailureCode {
         let skew_s = self.clients.get(&client).map_or(0, |state| state.skew_s.unsigned_abs());
-        if skew_s * 1_000 > tandem_proto::signed::CLOCK_SKEW_MS { FailureCode::ClockSkew } else { otherwise }
+        if skew_s > tandem_proto::signed::CLOCK_SKEW_MS / 1_000 { FailureCode::ClockSkew } else { otherwise }
     }
 
     // ---- time -----------------------------------------------------------------------------------------------------

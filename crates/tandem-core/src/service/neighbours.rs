@@ -1,6 +1,6 @@
 //! The supernodes this one knows of: bounded, verified, newest sequence only, spread over networks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use tandem_proto::draw::{distance, position};
@@ -102,13 +102,19 @@ impl Neighbours {
         self.known.get(&service).is_some_and(|neighbour| neighbour.met)
     }
 
-    /// For somebody who asks: at most `limit` with all of `roles`, those we met first, in random order.
+    /// For somebody who asks: at most `limit` with all of `roles`, in random order; those we met first, and one of
+    /// each network before a second of any.
     pub(super) fn sample(&self, roles: Roles, limit: usize, rng: &mut Rng) -> Vec<&SupernodeDescriptor> {
         let fitting = self.known.values().filter(|neighbour| neighbour.descriptor.roles().contains(roles));
         let mut fitting: Vec<_> =
             fitting.map(|neighbour| (!neighbour.met, rng.next_u64(), neighbour)).collect();
         fitting.sort_by_key(|(unmet, random, _)| (*unmet, *random));
-        fitting.into_iter().take(limit).map(|(_, _, neighbour)| &neighbour.descriptor).collect()
+        let mut networks = BTreeSet::new();
+        let (first, again): (Vec<&Neighbour>, Vec<&Neighbour>) = fitting
+            .into_iter()
+            .map(|(_, _, neighbour)| neighbour)
+            .partition(|neighbour| networks.insert(neighbour.network));
+        first.into_iter().chain(again).take(limit).map(|neighbour| &neighbour.descriptor).collect()
     }
 
     /// Those nearest to a point of the directory.

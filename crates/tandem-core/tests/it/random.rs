@@ -4,9 +4,16 @@ use proptest::prelude::*;
 use tandem_core::homes::{Cause, Command, Distrust, HOMES, Homes};
 use tandem_core::lookup::{self, Answer, LookUp};
 use tandem_core::peer::{KnownPeer, PeerRef};
+use tandem_core::service::{ClientRef, Config, Service};
 use tandem_core::time::Now;
-use tandem_proto::ids::DeviceKey;
+use tandem_proto::grant::RelaySecret;
+use tandem_proto::ids::{DeviceKey, ServiceKey};
 use tandem_proto::record::Seen;
+use tandem_proto::wire::home_frame::Body;
+use tandem_proto::wire::{
+    Busy, GrantRequest, Heartbeat, HomeFrame, HomeHello, LookUp as LookUpRequest, Publish, ReachRecord,
+    Reserve, Signed, Supernodes, SupernodesRequest,
+};
 
 #[derive(Debug, Clone)]
 enum Input {
@@ -25,6 +32,7 @@ enum Input {
     Wait(u64),
     Due,
     Forgotten(bool),
+    AskRefused(u32),
 }
 
 fn input() -> impl Strategy<Value = Input> {
@@ -46,6 +54,7 @@ fn input() -> impl Strategy<Value = Input> {
         3 => (0_u64..100_000).prop_map(Input::Wait),
         6 => Just(Input::Due),
         1 => any::<bool>().prop_map(Input::Forgotten),
+        1 => any::<u32>().prop_map(Input::AskRefused),
     ]
 }
 
@@ -70,14 +79,48 @@ fn apply(homes: &mut Homes, input: &Input, now: Now) {
         }
         Input::InCall(in_call) => homes.set_in_call(in_call, now),
         Input::NetworkChanged => homes.handle_network_changed(now),
+        Input::AskRefused(ms) => homes.handle_ask_refused(ms, now),
         Input::Published(peer) => homes.handle_published(PeerRef(peer), now),
         Input::PublishFailed(peer, ms) => homes.handle_publish_failed(PeerRef(peer), ms, now),
         Input::Wait(_) | Input::Due | Input::Forgotten(_) => homes.handle_timeout(now),
     }
 }
 
+/// Some frame, mostly a nonsensical one.
+fn frame(kind: u8, byte: u8) -> HomeFrame {
+    let bytes = |len: usize| vec![byte; if byte.is_multiple_of(3) { len } else { usize::from(byte) }];
+    let body = match kind {
+        5 => Body::Hello(HomeHello {
+            version_min: 1,
+            version_max: u32::from(byte),
+            time_s: u64::MAX >> (byte % 4),
+            ..HomeHello::default()
+        }),
+        6 => Body::Reserve(Reserve { in_call: byte.is_multiple_of(2), resume_ticket: bytes(8) }),
+        7 => Body::LookUp(LookUpRequest { account: bytes(32) }),
+        8 => Body::GrantRequest(GrantRequest { call_tag: bytes(16) }),
+        9 => Body::SupernodesRequest(SupernodesRequest {
+            roles: u32::from(byte),
+            near: bytes(32),
+            limit: u32::MAX,
+        }),
+        10 => Body::Publish(Publish { record: Some(garbled(byte)) }),
+        11 => Body::Supernodes(Supernodes {
+            descriptors: vec![Signed { payload: bytes(90), signature: bytes(64) }; 40],
+        }),
+        12 => Body::Busy(Busy { retry_after_ms: u32::MAX, referrals: Vec::new() }),
+        _ => Body::Heartbeat(Heartbeat { in_call: byte.is_multiple_of(2) }),
+    };
+    HomeFrame { id: u64::from(byte % 20), body: (byte != 255).then_some(body) }
+}
+
+fn garbled(byte: u8) -> ReachRecord {
+    let signed = Signed { payload: vec![10, 32, byte, byte], signature: vec![byte; 64] };
+    ReachRecord { device_set: Some(signed.clone()), device_homes: vec![signed; usize::from(byte)] }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn homes_survive_anything(seed: u64, inputs in proptest::collection::vec(input(), 0..400)) {
@@ -129,6 +172,36 @@ proptest! {
             minute.sort_unstable();
             minute.dedup();
             prop_assert!(minute.len() <= 12);
+        }
+    }
+
+    #[test]
+    fn a_supernode_survives_anything(
+        seed: u64,
+        steps in proptest::collection::vec((0_u64..6, 0_u8..14, any::<u8>(), 0_u64..2_000), 0..300),
+    ) {
+        let mut now = Now { mono_ms: 0, unix_ms: 1_800_000_000_000 };
+        let mut config = Config::new(ServiceKey([1; 32]), "test".into());
+        config.relay_secret = Some(RelaySecret::new([2; 32]));
+        config.reservations_max = 3;
+        let mut service = Service::new(config, seed, now);
+        for (client, kind, byte, wait_ms) in steps {
+            now = now.plus_ms(wait_ms);
+            service.handle_timeout(now);
+            let client = ClientRef(client);
+            match kind {
+                0 => service.handle_opened(client, [byte % 4; 32], None, byte % 5 == 0, now),
+                1 => service.handle_closed(client, now),
+                2 => service.handle_stored(u64::from(byte), u32::from(byte), now),
+                3 => service.handle_found(u64::from(byte % 8), Some(&[byte; 40]), byte % 2 == 0, now),
+                4 => service.handle_connect_failed(ServiceKey([byte; 32]), now),
+                _ => service.handle_frame(client, frame(kind, byte), now),
+            }
+            let commands = std::iter::from_fn(|| service.poll_command()).count();
+            prop_assert!(commands <= 100);
+            prop_assert!(service.figures().clients <= 6);
+            prop_assert!(service.figures().reserved <= 4);
+            prop_assert!(service.poll_timeout().is_none_or(|ms| ms > now.mono_ms));
         }
     }
 

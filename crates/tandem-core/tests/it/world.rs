@@ -64,6 +64,8 @@ pub(crate) struct LeafNode {
     sequence: u64,
     /// The open or opening stream to each peer.
     streams: BTreeMap<PeerRef, u64>,
+    /// The request that asked a peer for supernodes, to tell its `Busy` from others.
+    lists: BTreeMap<PeerRef, u64>,
     /// Peers and when each was contacted.
     pub(crate) contacts: Vec<(u64, PeerRef)>,
     /// `Busy` answers: from whom, until when it must be left alone.
@@ -161,6 +163,7 @@ impl World {
             device: DeviceSecret::from_seed(&seed(b'd', index)),
             sequence: 0,
             streams: BTreeMap::new(),
+            lists: BTreeMap::new(),
             contacts: Vec::new(),
             busy: Vec::new(),
             publications: 0,
@@ -461,6 +464,10 @@ impl World {
             Some(Body::Busy(busy)) => {
                 self.learn(leaf, from, &busy.referrals);
                 let node = &mut self.leaves[leaf];
+                if frame.id != 0 && node.lists.get(&from) == Some(&frame.id) {
+                    node.homes.handle_ask_refused(busy.retry_after_ms, now);
+                    return;
+                }
                 let reserved = node.homes.reserved().any(|home| home == from);
                 if reserved {
                     node.homes.handle_publish_failed(from, busy.retry_after_ms, now);
@@ -547,6 +554,10 @@ impl World {
             homes::Command::AskSupernodes(of) => {
                 let request = SupernodesRequest { roles: 1, near: Vec::new(), limit: 16 };
                 self.request(leaf, of, Body::SupernodesRequest(request));
+                let stream = self.leaves[leaf].streams.get(&of).and_then(|id| self.streams.get(id));
+                if let Some(id) = stream.map(|stream| stream.next_id) {
+                    self.leaves[leaf].lists.insert(of, id);
+                }
             }
         }
     }
