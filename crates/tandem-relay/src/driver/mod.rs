@@ -26,6 +26,7 @@ use self::worker::Worker;
 
 /// Adopted connections that wait for the thread to take them.
 const ADOPTED_WAITING_MAX: usize = 64;
+const UDP_SOCKETS_MAX: usize = 16;
 
 /// Where to listen, and how much to let TCP clients cost.
 #[derive(Debug, Clone)]
@@ -61,10 +62,10 @@ pub enum StartError {
     BindUdp { address: SocketAddr, source: io::Error },
     #[error("the relay cannot listen on TCP {address}: {source}")]
     BindTcp { address: SocketAddr, source: io::Error },
-    #[error("the relay was given {0} UDP addresses to listen on; it takes between 1 and 16")]
-    UdpAddresses(usize),
-    #[error("the relay's thread could not be started: {0}")]
-    Thread(#[source] io::Error),
+    #[error("the relay was given {0} UDP addresses to listen on; it takes between 1 and {UDP_SOCKETS_MAX}")]
+    UdpSockets(usize),
+    #[error("the system refused what the relay needs to start: {0}")]
+    System(#[source] io::Error),
 }
 
 /// Why a connection was not taken. It is closed.
@@ -148,9 +149,6 @@ pub struct DriverStats {
 /// # Errors
 /// When a socket cannot be opened or the thread cannot start.
 pub fn start(driver: &DriverConfig, server: Config, seed: [u8; 32]) -> Result<Handle, StartError> {
-    if driver.udp.is_empty() || driver.udp.len() > 16 {
-        return Err(StartError::UdpAddresses(driver.udp.len()));
-    }
     let bind_udp = |&address: &SocketAddr| {
         UdpSocket::bind(address).map_err(|source| StartError::BindUdp { address, source })
     };
@@ -164,7 +162,7 @@ pub fn start(driver: &DriverConfig, server: Config, seed: [u8; 32]) -> Result<Ha
 /// As [`start`], on sockets that are open already: for an embedder that must find free ports itself.
 ///
 /// # Errors
-/// When the thread cannot start.
+/// When there is no UDP socket or too many, or the thread cannot start.
 pub fn start_on(
     driver: &DriverConfig,
     udp: Vec<UdpSocket>,
@@ -173,10 +171,10 @@ pub fn start_on(
     seed: [u8; 32],
 ) -> Result<Handle, StartError> {
     let udp_addresses =
-        udp.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>().map_err(StartError::Thread)?;
-    let tcp_address = tcp.as_ref().map(TcpListener::local_addr).transpose().map_err(StartError::Thread)?;
-    let poll = mio::Poll::new().map_err(StartError::Thread)?;
-    let waker = Waker::new(poll.registry(), worker::WAKE).map_err(StartError::Thread)?;
+        udp.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>().map_err(StartError::System)?;
+    let tcp_address = tcp.as_ref().map(TcpListener::local_addr).transpose().map_err(StartError::System)?;
+    let poll = mio::Poll::new().map_err(StartError::System)?;
+    let waker = Waker::new(poll.registry(), worker::WAKE).map_err(StartError::System)?;
     let shared = Arc::new(Shared {
         server: Mutex::new(Server::new(server, seed, worker::now(), unix_s())),
         counters: Counters::default(),
@@ -185,11 +183,11 @@ pub fn start_on(
     });
     let (adopt, adopted) = sync_channel(ADOPTED_WAITING_MAX);
     let mut worker =
-        Worker::new(poll, udp, tcp, driver, Arc::clone(&shared), adopted).map_err(StartError::Thread)?;
+        Worker::new(poll, udp, tcp, driver, Arc::clone(&shared), adopted).map_err(StartError::System)?;
     let thread = std::thread::Builder::new()
         .name("tandem-relay".to_owned())
         .spawn(move || worker.run())
-        .map_err(StartError::Thread)?;
+        .map_err(StartError::System)?;
     let inner =
         Inner { shared, adopt, thread: Mutex::new(Some(thread)), udp: udp_addresses, tcp: tcp_address };
     Ok(Handle { inner: Arc::new(inner) })
@@ -262,6 +260,13 @@ impl Handle {
     /// Takes new allocations again.
     pub fn resume(&self) {
         self.inner.shared.server().set_draining(false);
+    }
+
+    /// Whether the thread still serves. It ends by itself only if the system fails it; the log says why.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// Stops the thread, closes every socket and waits until that is done (milliseconds).

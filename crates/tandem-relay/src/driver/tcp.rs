@@ -272,3 +272,62 @@ impl Client {
         alive
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as StdStream};
+
+    use super::*;
+
+    /// One client that has sent these bytes, and what keeps it open.
+    fn one_client(sent: &[u8], now: Instant) -> (Clients, mio::Poll, StdStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, remote) = listener.accept().unwrap();
+        far.set_nonblocking(true).unwrap();
+        let poll = mio::Poll::new().unwrap();
+        let mut clients = Clients::new(10, 10, 0);
+        clients.add(poll.registry(), TcpStream::from_std(far), remote, sent.to_vec(), now).unwrap();
+        (clients, poll, near)
+    }
+
+    #[test]
+    fn a_client_without_an_allocation_may_stay_for_a_moment() {
+        let start = crate::testing::start();
+        let (mut clients, poll, _near) = one_client(&[], start);
+        assert!(clients.overdue(start + PATIENCE, |_| false).is_empty());
+        assert!(
+            clients.overdue(start + 2 * PATIENCE, |_| true).is_empty(),
+            "an allocation is a reason to stay"
+        );
+        assert!(clients.overdue(start + 3 * PATIENCE, |_| false).is_empty(), "it ended just now");
+        assert_eq!(clients.overdue(start + 5 * PATIENCE, |_| false), [0]);
+        assert!(clients.close(poll.registry(), 0).is_some());
+        assert_eq!((clients.len(), clients.per_source.len()), (0, 0));
+    }
+
+    #[test]
+    fn half_a_message_may_not_be_half_for_long() {
+        let start = crate::testing::start();
+        let (mut clients, _poll, _near) = one_client(&[0x40, 0, 0, 8, 1, 2], start);
+        let mut buffer = [0; MESSAGE_BYTES_MAX];
+        assert_eq!(clients.next_message(0, &mut buffer, start), Ok(None));
+        assert!(clients.overdue(start + PATIENCE, |_| true).is_empty());
+        let later = start + PATIENCE + Duration::from_secs(1);
+        assert_eq!(
+            clients.next_message(0, &mut buffer, later),
+            Ok(None),
+            "trickling does not start it afresh"
+        );
+        assert_eq!(clients.overdue(later, |_| true), [0]);
+    }
+
+    #[test]
+    fn what_waits_for_a_client_is_bounded() {
+        let start = crate::testing::start();
+        let (mut clients, _poll, _near) = one_client(&[], start);
+        let packet = [0; 1_000];
+        assert_eq!((0..1_000).filter(|_| clients.queue(0, &packet)).count(), OUTPUT_BYTES_MAX / packet.len());
+        assert!(!clients.queue(1, &packet), "nobody there");
+    }
+}

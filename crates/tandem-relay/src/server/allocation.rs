@@ -312,3 +312,14 @@ pub(super) enum Room {
 
 /// The most allocations there can be.
 pub(super) const ALLOCATIONS_LIMIT: usize = VIRTUAL_ADDRESSES as usize / 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allocation_stays_small() {
+        // A relay of a small machine holds thousands; with its entries in the table each takes under 1,000 bytes.
+        assert!(size_of::<Allocation>() <= 400, "{} bytes", size_of::<Allocation>());
+    }
+}

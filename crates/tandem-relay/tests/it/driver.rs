@@ -10,7 +10,7 @@ use stun_types::prelude::*;
 use tandem_proto::grant::RestSecret;
 use tandem_relay::client::ClientAddr;
 use tandem_relay::config::Config;
-use tandem_relay::driver::{DriverConfig, Handle, StartError, start};
+use tandem_relay::driver::{DriverConfig, Handle, StartError, start, start_on};
 use tandem_relay::framing::{Frame, first_frame};
 use turn_types::attribute::{ChannelNumber, RequestedTransport, XorPeerAddress};
 use turn_types::message::{ALLOCATE, CHANNEL_BIND};
@@ -156,6 +156,35 @@ fn every_pair_of_transports_talks() {
 }
 
 #[test]
+fn one_socket_serves_both_families() {
+    let Ok(both) = UdpSocket::bind("[::]:0") else {
+        println!("not tested: this machine has no IPv6");
+        return;
+    };
+    let port = both.local_addr().unwrap().port();
+    let config = Config::for_rest_secret(RestSecret::new("s"));
+    let relay = start_on(&DriverConfig::default(), vec![both], None, config, [3; 32]).unwrap();
+    let connect = |local: &str, server: &str| {
+        let socket = UdpSocket::bind(local).unwrap();
+        socket.connect((server, port)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Wire::Udp(socket)
+    };
+    let mut ipv4 = connect("127.0.0.1:0", "127.0.0.1");
+    let mut ipv6 = connect("[::1]:0", "::1");
+    for wire in [&mut ipv4, &mut ipv6] {
+        let reply = wire.ask(&binding_request());
+        let message = Message::from_bytes(&reply).unwrap();
+        assert_eq!(
+            message.attribute::<XorMappedAddress>().unwrap().addr(message.transaction_id()),
+            wire.local()
+        );
+    }
+    talk(&mut ipv4, &mut ipv6, "ipv4-ipv6");
+    assert_eq!(relay.stats().server.calls, 1);
+}
+
+#[test]
 fn an_embedder_hands_over_connections_with_what_it_read() {
     let relay = relay(|driver| driver.tcp = None);
     let shared_port = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -249,8 +278,10 @@ fn draining_and_stopping() {
     assert_eq!(relay.stats().server.allocations, 1);
 
     let address = relay.udp_addresses()[0];
+    assert!(relay.is_running());
     relay.shutdown();
     relay.shutdown();
+    assert!(!relay.is_running());
     UdpSocket::bind(address).expect("its port is free again");
 }
 
