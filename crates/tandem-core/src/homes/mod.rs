@@ -256,10 +256,15 @@ impl Homes {
     pub fn set_in_call(&mut self, in_call: bool, now: Now) {
         if self.in_call != in_call {
             self.in_call = in_call;
-            for link in self.links.iter_mut().filter(|link| link.state == LinkState::Reserved) {
-                // An answer still owed is waited for as long as if it had been asked for now.
-                link.asked_ms = link.asked_ms.map(|_| now.mono_ms);
-                link.beat_ms = now.mono_ms;
+            // Said at once, even with an answer still owed: the home must know which patience to have. The answer owed
+            // is waited for as long as if it had been asked for now.
+            let homes = self.links.iter().filter(|link| link.is_home());
+            for peer in homes.map(|link| link.peer).collect::<Vec<_>>() {
+                self.push(Command::Heartbeat { peer, in_call });
+            }
+            for link in self.links.iter_mut().filter(|link| link.is_home()) {
+                link.asked_ms = Some(now.mono_ms);
+                link.beat_ms = now.mono_ms + link.beat_interval_ms(in_call);
             }
         }
         self.drive(now);

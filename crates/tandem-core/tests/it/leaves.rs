@@ -72,6 +72,23 @@ fn a_hung_home_is_replaced_within_forty_seconds_or_eight_in_a_call() {
 }
 
 #[test]
+fn homes_survive_the_beginning_and_the_end_of_calls() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 1, 5, 5);
+        world.run_until(10_000, |world| world.all_have(HOMES)).expect("three homes");
+        let before = world.homes(0);
+        for in_call in [true, false, true, false] {
+            world.run_for(13_900 + seed * 17);
+            let now = world.now;
+            world.leaves[0].homes.set_in_call(in_call, now);
+        }
+        world.run_for(60_000);
+        assert_eq!(world.homes(0), before, "seed {seed}");
+        assert!(world.all_have(HOMES));
+    }
+}
+
+#[test]
 fn a_third_of_the_supernodes_dies_and_nobody_storms() {
     for seed in 0..3 {
         let mut world = World::new(seed, 150, 20, 10);
