@@ -14,6 +14,8 @@ const GIVE_UP_SAMPLES: u64 = 48_000;
 const QUIET_DBFS: f32 = -50.0;
 /// So much quieter than the voice of late is a pause.
 const PAUSE_DB: f32 = 25.0;
+/// Redundancy is read this much (100 ms) further back than needed, since it may begin well before its packet.
+const DRED_SPARE: usize = 4_800;
 /// Every so many packets it is looked whether they carry deep redundancy.
 const DRED_CHECK: u32 = 25;
 /// The voice's level is forgotten by this much each frame (1 dB a second).
@@ -133,6 +135,7 @@ impl Receiver {
     /// Makes the next 20 ms. To be called every 20 ms, with the time for which it is meant.
     pub fn pull(&mut self, now: Instant, frame: &mut Frame) -> Heard {
         let adjust = self.jitter.adjust(now, self.backlog.len());
+        let delay = self.jitter.delay(now, self.backlog.len());
         let mut made_up = false;
         while self.backlog.len() < FRAME_SAMPLES {
             self.chunk.clear();
@@ -149,7 +152,7 @@ impl Receiver {
         frame.copy_from_slice(&self.backlog[..FRAME_SAMPLES]);
         self.backlog.drain(..FRAME_SAMPLES);
         if self.counts.waiting == 0 {
-            self.delay_ms = self.jitter.delay(now, self.backlog.len()).as_millis() as u64;
+            self.delay_ms = delay.as_millis() as u64;
         }
         if made_up { Heard::MadeUp } else { Heard::Sound }
     }
@@ -268,7 +271,7 @@ fn recover(decoder: &mut Decoder, next: &[u8], back: usize, samples: usize, chun
     if has_copy && samples == back && decoder.decode_lbrr(next, samples, chunk).is_ok() {
         return Origin::Lbrr;
     }
-    let covered = decoder.read_dred(next, back).unwrap_or(0);
+    let covered = decoder.read_dred(next, back + DRED_SPARE).unwrap_or(0);
     if covered >= back && decoder.decode_dred(back, samples, chunk).is_ok() {
         return Origin::Dred;
     }

@@ -101,7 +101,7 @@ fn failed(error: hound::Error) -> RecordError {
 #[cfg(test)]
 mod tests {
     use std::io::{self, Cursor, SeekFrom};
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Mutex, MutexGuard};
 
     use super::*;
 
@@ -109,9 +109,15 @@ mod tests {
     #[derive(Clone)]
     struct Shared(Arc<Mutex<Cursor<Vec<u8>>>>, usize);
 
+    impl Shared {
+        fn file(&self) -> MutexGuard<'_, Cursor<Vec<u8>>> {
+            self.0.lock().unwrap()
+        }
+    }
+
     impl Write for Shared {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut file = self.0.lock().unwrap();
+            let mut file = self.file();
             if file.get_ref().len() >= self.1 {
                 return Err(io::Error::other("no space left"));
             }
@@ -125,7 +131,7 @@ mod tests {
 
     impl Seek for Shared {
         fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-            self.0.lock().unwrap().seek(to)
+            self.file().seek(to)
         }
     }
 
@@ -138,12 +144,12 @@ mod tests {
         let file = shared(usize::MAX);
         let mut recorder = Recorder::new(file.clone()).unwrap();
         (0..120).for_each(|_| recorder.write_frame(&[7; 960]).unwrap());
-        let as_killed = file.0.lock().unwrap().get_ref().clone();
+        let as_killed = file.file().get_ref().clone();
         let reader = hound::WavReader::new(Cursor::new(as_killed)).unwrap();
         assert_eq!(reader.duration(), 100 * 960);
         recorder.finish().unwrap();
         recorder.finish().unwrap();
-        let finished = file.0.lock().unwrap().get_ref().clone();
+        let finished = file.file().get_ref().clone();
         assert_eq!(hound::WavReader::new(Cursor::new(finished)).unwrap().duration(), 120 * 960);
     }
 
