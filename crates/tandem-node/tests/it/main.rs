@@ -1,0 +1,6 @@
+//! Integration tests of the node, on real sockets of this machine.
+
+mod node;
+mod overlay;
+mod overlay_records;
+mod overlay_world;

@@ -1,0 +1,115 @@
+//! Whole nodes in one process, over real sockets on 127.N.0.1: a call from address to hang-up.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tandem_api::{CallEvent, CallPath, CallRequest, CallResult, CallStep, NodeEvent, Ready, Redundancy};
+use tandem_node::config::{Answer, Config};
+use tandem_node::handle::{NodeConfig, NodeHandle, Request, RunningNode};
+use tempfile::TempDir;
+
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// A node in a folder of its own.
+pub(crate) struct TestNode {
+    pub(crate) running: RunningNode,
+    pub(crate) handle: NodeHandle,
+    pub(crate) ready: Ready,
+    pub(crate) folder: TempDir,
+}
+
+pub(crate) struct Plan<'a> {
+    pub(crate) network: u8,
+    pub(crate) bootstrap: &'a [String],
+    pub(crate) volunteer: bool,
+    pub(crate) answer: Answer,
+}
+
+pub(crate) async fn start(plan: Plan<'_>) -> TestNode {
+    let folder = tempfile::tempdir().unwrap();
+    let ip = Ipv4Addr::new(127, plan.network, 0, 1);
+    let mut config = Config {
+        bootstrap: plan.bootstrap.to_vec(),
+        listen: Some(SocketAddr::from((ip, free_port(ip)))),
+        answer: plan.answer,
+        ..Config::default()
+    };
+    if plan.volunteer {
+        config.volunteer.directory = true;
+        config.volunteer.relay = true;
+        config.volunteer.accept_terms = Some(1);
+    }
+    let node_config =
+        NodeConfig { config, data: folder.path().join("data"), passphrase: None, serve_api: false };
+    let running = tandem_node::start(node_config).await.unwrap();
+    let handle = running.handle();
+    let ready = tokio::time::timeout(WITHIN, running.ready()).await.expect("ready in time").unwrap();
+    TestNode { running, handle, ready, folder }
+}
+
+/// A port P with P and P+1 free on UDP.
+fn free_port(ip: Ipv4Addr) -> u16 {
+    (20_000 + u16::from(ip.octets()[1]) * 50..)
+        .find(|port| UdpSocket::bind((ip, *port)).is_ok() && UdpSocket::bind((ip, port + 1)).is_ok())
+        .unwrap()
+}
+
+pub(crate) async fn supernodes(networks: std::ops::RangeInclusive<u8>) -> Vec<TestNode> {
+    let mut nodes: Vec<TestNode> = Vec::new();
+    for network in networks {
+        let bootstrap = nodes.first().map(|node| node.ready.listen.clone()).unwrap_or_default();
+        nodes.push(start(Plan { network, bootstrap: &bootstrap, volunteer: true, answer: Answer::Ring }).await);
+    }
+    nodes
+}
+
+/// Places a call and follows it to its end.
+pub(crate) async fn call(from: &TestNode, request: CallRequest) -> (Vec<CallEvent>, CallResult) {
+    let mut events = from.handle.events();
+    let started = from.handle.ask(|reply| Request::PlaceCall(request, reply)).await.unwrap();
+    let mut seen = Vec::new();
+    loop {
+        let event = tokio::time::timeout(WITHIN, events.recv()).await.expect("an event in time").unwrap();
+        let NodeEvent::Call(event) = event else { continue };
+        if event.call != started.call {
+            continue;
+        }
+        seen.push(event.clone());
+        if let CallStep::Ended { result, .. } = event.step {
+            return (seen, result);
+        }
+    }
+}
+
+pub(crate) fn speech() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/speech/alice.wav")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_call_each_other_through_relays() {
+    let supernodes = supernodes(31..=35).await;
+    let bootstrap = supernodes[0].ready.listen.clone();
+    let bob = start(Plan { network: 41, bootstrap: &bootstrap, volunteer: false, answer: Answer::Echo }).await;
+    let alice = start(Plan { network: 42, bootstrap: &bootstrap, volunteer: false, answer: Answer::Ring }).await;
+    assert_eq!(alice.ready.homes.len(), 3, "three homes: {:?}", alice.ready);
+    let record = alice.folder.path().join("heard.wav");
+    let request = CallRequest {
+        address: bob.ready.address.clone(),
+        play: Some(speech().display().to_string()),
+        record: Some(record.display().to_string()),
+        for_ms: Some(3_000),
+        redundancy: Some(Redundancy::Always),
+        ..CallRequest::default()
+    };
+    let (events, result) = call(&alice, request).await;
+    assert!(result.connected, "{result:?} {events:?}");
+    assert_eq!(result.path, Some(CallPath::Relayed));
+    assert_eq!(result.relays.len(), 2, "{result:?}");
+    assert_eq!(result.packets.lost, 0, "{result:?}");
+    assert!(result.packets.received > 100, "{result:?}");
+    assert!(record.metadata().unwrap().len() > 200_000);
+    for node in [alice, bob].into_iter().chain(supernodes) {
+        node.running.shutdown(Duration::from_millis(300)).await;
+    }
+}
