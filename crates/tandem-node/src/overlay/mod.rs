@@ -13,6 +13,7 @@ mod device;
 mod directory;
 mod links;
 mod public_only;
+mod quiet_yamux;
 mod race;
 mod record_store;
 mod service;

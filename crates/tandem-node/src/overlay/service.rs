@@ -81,6 +81,7 @@ struct Service {
     wanted: BTreeSet<ServiceKey>,
     opening: BTreeMap<ConnectionId, ServiceKey>,
     clients: BTreeMap<ClientId, Client>,
+    clients_on: BTreeMap<ConnectionId, Vec<ClientId>>,
     last_client: u64,
     directory: Directory,
     prune_at: Instant,
@@ -119,6 +120,7 @@ impl Service {
             wanted: BTreeSet::new(),
             opening: BTreeMap::new(),
             clients: BTreeMap::new(),
+            clients_on: BTreeMap::new(),
             last_client: 0,
             directory: Directory::new(config.network.clone(), peer, config.public.clone()),
             prune_at: Instant::now() + PRUNE_INTERVAL,
@@ -293,6 +295,12 @@ impl Service {
 
     fn client_gone(&mut self, client: ClientId, reason: String, close_connection: bool) {
         let Some(gone) = self.clients.remove(&client) else { return };
+        if let Some(others) = self.clients_on.get_mut(&gone.connection) {
+            others.retain(|other| *other != client);
+            if others.is_empty() {
+                self.clients_on.remove(&gone.connection);
+            }
+        }
         if close_connection {
             self.swarm.close_connection(gone.connection);
         }
@@ -302,7 +310,7 @@ impl Service {
     fn handle_stream(&mut self, event: StreamsEvent) {
         match event {
             StreamsEvent::Inbound { peer, connection, stream, .. } => {
-                let on_it = self.clients.values().filter(|client| client.connection == connection).count();
+                let on_it = self.clients_on.get(&connection).map_or(0, Vec::len);
                 let most = usize::try_from(self.config.limits.connections).unwrap_or(usize::MAX);
                 if on_it < STREAMS_PER_CONNECTION_MAX && self.clients.len() < most {
                     self.client_opened(peer, connection, stream, false);
@@ -333,6 +341,7 @@ impl Service {
         let client = ClientId(self.last_client);
         let writer = stream_task::start(client, stream, Duration::ZERO, self.reports.clone());
         self.clients.insert(client, Client { connection, writer: Some(writer) });
+        self.clients_on.entry(connection).or_default().push(client);
         let remote = self.connections.get(connection).and_then(Connection::remote_ip);
         self.outbox.push_back(ServiceEvent::ClientOpened { client, peer: key, remote, outbound });
     }
@@ -384,8 +393,7 @@ impl Service {
         if let Some(service) = self.opening.remove(&id) {
             self.outbox.push_back(ServiceEvent::ConnectFailed { service, reason: reason.to_owned() });
         }
-        let on_it: Vec<ClientId> =
-            self.clients.iter().filter(|(_, client)| client.connection == id).map(|(id, _)| *id).collect();
+        let on_it = self.clients_on.get(&id).cloned().unwrap_or_default();
         for client in on_it {
             self.client_gone(client, reason.to_owned(), false);
         }
@@ -468,7 +476,9 @@ impl Behaviour {
         let identify = identify::Config::new(protocols.identify.clone(), key.public())
             .with_agent_version("tandem".to_owned())
             .with_interval(IDENTIFY_INTERVAL)
-            .with_cache_size(0);
+            .with_cache_size(0)
+            // What lies behind the public addresses is its owner's business.
+            .with_hide_listen_addrs(true);
         let mut circuits = relay::Behaviour::new(peer, circuit_config(&config.limits));
         circuits.set_status(Some(relay::Status::Enable));
         Self {

@@ -17,6 +17,7 @@ use super::address::PublicAddresses;
 use super::bound_tcp::BoundTcp;
 use super::counting::Unclaimed;
 use super::public_only::PublicOnly;
+use super::quiet_yamux::QuietYamux;
 use super::shared_tcp::{self, RelayStreams};
 
 /// Longer than two heartbeats of an idle home (14 s) and what a packet may need on the way.
@@ -140,8 +141,8 @@ fn noise(key: &Keypair) -> Result<noise::Config, StartError> {
     noise::Config::new(key).map_err(|error| StartError::Key(error.to_string()))
 }
 
-fn yamux_config() -> yamux::Config {
+fn yamux_config() -> QuietYamux {
     let mut config = yamux::Config::default();
     config.set_max_num_streams(usize::from(STREAMS_PER_CONNECTION));
-    config
+    QuietYamux(config)
 }

@@ -164,7 +164,8 @@ async fn a_home_that_ends_is_noticed_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_supernode_is_left_for_another_route() {
     let services: Vec<Service> = (71..73).map(Service::start).collect();
-    let probed = |config: &mut tandem_node::overlay::DeviceConfig| config.signal_probe = Duration::from_millis(200);
+    let probed =
+        |config: &mut tandem_node::overlay::DeviceConfig| config.signal_probe = Duration::from_millis(200);
     let (mut alice, mut bob) = (Device::start_with(81, probed), Device::start_with(82, probed));
     for service in &services {
         alice.settle(service).await;

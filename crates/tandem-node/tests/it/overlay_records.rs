@@ -172,7 +172,8 @@ async fn bad_records_are_refused_when_they_are_stored() {
     let mut hostile = hostile(162, &service).await;
     let (account, victim) = (account().public(), *hostile.connected_peers().next().unwrap());
     tokio::spawn({
-        let records: Vec<kad::Record> = bad_records().into_iter().map(|(value, _)| kad_record(value)).collect();
+        let records: Vec<kad::Record> =
+            bad_records().into_iter().map(|(value, _)| kad_record(value)).collect();
         for record in records {
             hostile.behaviour_mut().put_record_to(record, std::iter::once(victim), kad::Quorum::One);
         }
