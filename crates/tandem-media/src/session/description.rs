@@ -60,19 +60,41 @@ pub(super) struct PathName(pub(super) [u8; 8]);
 
 impl PathName {
     pub(super) const DIRECT: Self = Self([0; 8]);
+}
 
-    /// The first 8 bytes of SHA-256("tandem path 1" ‖ service key).
-    pub(super) fn of_relay(service: &ServiceKey) -> Self {
-        let digest = Sha256::new().chain_update(b"tandem path 1").chain_update(service.as_bytes()).finalize();
-        let mut name = [0; 8];
-        name.copy_from_slice(&digest[..8]);
-        Self(name)
+/// How the two ends of one call name paths. A relay that reads a probe cannot tell from the names which other relays
+/// the call uses: they are made with both ICE passwords, which relays never see.
+#[derive(Debug, Clone)]
+pub(super) struct PathNames {
+    passwords: [String; 2],
+}
+
+impl PathNames {
+    pub(super) fn new(local_password: &str, remote_password: &str) -> Self {
+        let mut passwords = [local_password.to_owned(), remote_password.to_owned()];
+        passwords.sort();
+        Self { passwords }
     }
 
-    pub(super) fn of(route: &Route) -> Self {
+    /// The first 8 bytes of SHA-256("tandem path 1" ‖ lesser password ‖ 0 ‖ greater password ‖ 0 ‖ service key).
+    pub(super) fn of_relay(&self, service: &ServiceKey) -> PathName {
+        let digest = Sha256::new()
+            .chain_update(b"tandem path 1")
+            .chain_update(self.passwords[0].as_bytes())
+            .chain_update([0])
+            .chain_update(self.passwords[1].as_bytes())
+            .chain_update([0])
+            .chain_update(service.as_bytes())
+            .finalize();
+        let mut name = [0; 8];
+        name.copy_from_slice(&digest[..8]);
+        PathName(name)
+    }
+
+    pub(super) fn of(&self, route: &Route) -> PathName {
         match route {
-            Route::Direct => Self::DIRECT,
-            Route::Relay { service, .. } => Self::of_relay(service),
+            Route::Direct => PathName::DIRECT,
+            Route::Relay { service, .. } => self.of_relay(service),
         }
     }
 }
@@ -91,6 +113,14 @@ mod tests {
                 assert_eq!(Candidate::from_wire(&candidate.to_wire()), Some(candidate));
             }
         }
+    }
+
+    #[test]
+    fn both_ends_name_a_relay_alike_and_other_calls_differently() {
+        let service = ServiceKey([5; 32]);
+        let name = PathNames::new("one", "two").of_relay(&service);
+        assert_eq!(name, PathNames::new("two", "one").of_relay(&service));
+        assert_ne!(name, PathNames::new("two", "three").of_relay(&service));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub use types::{
 
 use counts::{Arrivals, PathCounts};
 use credit::SeenPackets;
-use description::PathName;
+use description::{PathName, PathNames};
 use outgoing::Recent;
 use paths::PathSet;
 use probe::Entry;
@@ -164,6 +164,7 @@ impl Session {
         now: Instant,
     ) -> Result<(), DescriptionError> {
         self.engine.handle_remote_description(remote)?;
+        self.paths.named(PathNames::new(&self.local.ice_pwd, &remote.ice_pwd));
         self.drain(now);
         Ok(())
     }
@@ -308,12 +309,11 @@ impl Session {
     /// Takes "I don't hear you on path N" from the other end by way of signalling. Only bad news is taken from it:
     /// good news comes faster on the paths themselves.
     pub fn handle_path_report(&mut self, report: &wire::PathReport, now: Instant) {
-        if report.sequence <= self.last_signalled_report {
+        let Some(names) = self.paths.names().filter(|_| report.sequence > self.last_signalled_report) else {
             return;
-        }
-        self.last_signalled_report = report.sequence;
+        };
         let name = |relay: &[u8]| match ServiceKey::try_from(relay) {
-            Ok(service) => PathName::of_relay(&service),
+            Ok(service) => names.of_relay(&service),
             Err(_) => PathName::DIRECT,
         };
         let unheard = report.paths.iter().take(probe::MAX_ENTRIES).filter(|path| !path.hears);
@@ -322,7 +322,9 @@ impl Session {
             age_ms: probe::NEVER,
             lost_permille: u16::try_from(path.lost_permille.min(1000)).unwrap_or(1000),
         });
-        self.paths.told(&entries.collect::<Vec<_>>(), now);
+        let entries: Vec<Entry> = entries.collect();
+        self.last_signalled_report = report.sequence;
+        self.paths.told(&entries, now);
         self.drain(now);
     }
 

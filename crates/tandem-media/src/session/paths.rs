@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::description::{PathName, PathNames};
 use super::path::{Path, SILENT, age_ms};
 use super::probe::{Entry, MAX_ENTRIES, NEVER, Probe};
 use super::types::{PathId, Redundancy, Route};
@@ -70,6 +71,7 @@ pub(super) enum Decision {
 pub(super) struct PathSet {
     redundancy: Redundancy,
     controlling: bool,
+    names: Option<PathNames>,
     paths: BTreeMap<PathId, Path>,
     primary: Option<PathId>,
     second: Option<PathId>,
@@ -114,6 +116,7 @@ impl PathSet {
         Self {
             redundancy,
             controlling,
+            names: None,
             paths: BTreeMap::new(),
             primary: None,
             second: None,
@@ -130,6 +133,18 @@ impl PathSet {
 
     // ---- what happened ---------------------------------------------------------------------------------------
 
+    /// How the two ends name paths; before this no probe may leave.
+    pub(super) fn named(&mut self, names: PathNames) {
+        for path in self.paths.values_mut() {
+            path.name = names.of(&path.route);
+        }
+        self.names = Some(names);
+    }
+
+    pub(super) fn names(&self) -> Option<&PathNames> {
+        self.names.as_ref()
+    }
+
     /// A path can carry packets now; whether they arrive is to be seen. The oldest closed one is forgotten if there
     /// are too many; `false` if all are open.
     pub(super) fn opened(&mut self, id: PathId, route: Route, now: Instant) -> bool {
@@ -138,7 +153,8 @@ impl PathSet {
             let Some(closed) = closed.map(|(id, _)| *id) else { return false };
             self.paths.remove(&closed);
         }
-        self.paths.insert(id, Path::new(route, now));
+        let name = self.names.as_ref().map_or(PathName::DIRECT, |names| names.of(&route));
+        self.paths.insert(id, Path::new(route, name, now));
         if self.silent.is_none() && self.primary.is_none() {
             self.silent = Some(Silence { tell_at: now + ALL_SILENT_FIRST, told: false });
         }
@@ -234,7 +250,8 @@ impl PathSet {
         }
         if self.redundancy != Redundancy::Off && self.silent.is_some() {
             // Nothing is known to pass: try all that ever did.
-            route.extend(self.valid().filter(|id| *id != primary && Some(*id) != self.second).take(3));
+            let mirror = self.mirror();
+            route.extend(self.valid().filter(|id| *id != primary && Some(*id) != mirror).take(3));
         }
         route
     }
@@ -545,6 +562,7 @@ mod tests {
         fn new(redundancy: Redundancy, paths: u32) -> Self {
             let now = start();
             let mut set = PathSet::new(redundancy, true);
+            set.named(PathNames::new("one", "two"));
             for n in 0..paths {
                 let service = ServiceKey([u8::try_from(n).unwrap() + 1; 32]);
                 assert!(set.opened(PathId(n), Route::Relay { service, tcp: false }, now));
@@ -612,11 +630,15 @@ mod tests {
         bench.run(600);
         bench.silent = vec![0, 1, 2];
         bench.set.decisions();
-        bench.run(250);
+        let mut told = Vec::new();
+        for step in 1..=250 {
+            bench.run(1);
+            if bench.set.decisions().contains(&Decision::AllSilent) {
+                told.push(step * 20);
+            }
+        }
         assert_eq!(bench.set.route().len(), 3);
-        let told =
-            bench.set.decisions().into_iter().filter(|decision| *decision == Decision::AllSilent).count();
-        assert_eq!(told, 3, "at 0.6, 2.6 and 4.6 s");
+        assert_eq!(told, [620, 2620, 4620], "milliseconds, in steps of 20");
         bench.silent.clear();
         bench.run(2);
         assert!(bench.set.decisions().contains(&Decision::Recovered));

@@ -248,6 +248,49 @@ fn allocations_and_channels_are_refreshed_for_half_an_hour() {
 }
 
 #[test]
+fn half_an_hour_of_sound_crosses_the_sequence_numbers_rollover() {
+    let mut world = World::call(2, Redundancy::Always, false);
+    world.run(ms(1_800_000));
+    for side in [A, B] {
+        let stats = world.stats(side);
+        assert!(stats.packets_received > 90_000);
+        assert_eq!((stats.packets_lost, stats.rejected), (0, 0));
+        assert!(stats.paths.iter().all(|path| path.credited > 89_900), "copies are credited after it too");
+    }
+}
+
+#[test]
+fn the_moment_of_death_does_not_matter() {
+    for phase in [1, 4, 7, 10, 13, 16, 19] {
+        let mut world = World::call(2, Redundancy::Auto, true);
+        world.run(ms(phase));
+        let (primary, at) = (world.primary(A), world.elapsed());
+        world.relays[primary].dead = true;
+        world.run(ms(3_000));
+        for side in [A, B] {
+            assert!(world.gap_since(side, at) <= ms(120), "{:?}", world.gap_since(side, at));
+        }
+        assert_eq!(lost(&world), [0, 0]);
+    }
+}
+
+#[test]
+fn a_description_may_come_after_the_candidates() {
+    let mut world = World::new(2, Redundancy::Auto);
+    world.use_relay(0);
+    world.use_relay(1);
+    world.run(ms(1_000));
+    world.describe();
+    let at = world.elapsed();
+    world.run(ms(1_000));
+    for side in [A, B] {
+        let connected = world.stats(side).connected_ms.expect("connected");
+        println!("connected {} ms after the description", u128::from(connected) - at.as_millis());
+        assert_eq!(world.count(side, Duration::ZERO, |event| *event == Event::AllPathsSilent), 0);
+    }
+}
+
+#[test]
 fn a_relay_that_holds_packets_back_is_left() {
     let mut world = World::call(2, Redundancy::Auto, true);
     let primary = world.primary(A);

@@ -1,0 +1,5 @@
+//! Integration tests: one binary, one module a subject.
+
+mod audio;
+mod session;
+mod session_world;
