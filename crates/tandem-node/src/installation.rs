@@ -1,6 +1,8 @@
 //! A data folder, opened: locked, its store migrated, its keys read or made.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tandem_api::Problem;
@@ -90,19 +92,25 @@ pub fn open(config: &NodeConfig) -> Result<Installation, StartError> {
 ///
 /// # Errors
 /// `Folder`, `Settings` or `Lock`.
-pub fn prepare_folder(data: &std::path::Path) -> Result<DataLock, StartError> {
-    let folder =
-        |error: std::io::Error| StartError::Folder { path: data.to_owned(), detail: error.to_string() };
-    files::make_private_folder(data).map_err(folder)?;
-    if let Some(mode) = files::open_to_others(data).map_err(folder)? {
-        // An empty folder was made by somebody's `mkdir`; nothing in it was ever secret.
-        let empty = std::fs::read_dir(data).map_err(folder)?.next().is_none();
-        if !empty || !files::close_to_others(data).map_err(folder).is_ok() {
-            let values = [("path", &*data.display().to_string()), ("mode", &*mode)];
-            return Err(StartError::Settings(Code::DataFolderOpen.with(&values)));
-        }
-    }
+pub fn prepare_folder(data: &Path) -> Result<DataLock, StartError> {
+    ensure_folder(data)?;
     Ok(DataLock::take(data)?)
+}
+
+/// Makes the folder where there is none, and refuses one that others can enter.
+///
+/// # Errors
+/// `Folder` or `Settings`.
+pub fn ensure_folder(data: &Path) -> Result<(), StartError> {
+    let folder = |error: io::Error| StartError::Folder { path: data.to_owned(), detail: error.to_string() };
+    files::make_private_folder(data).map_err(folder)?;
+    let Some(mode) = files::open_to_others(data).map_err(folder)? else { return Ok(()) };
+    // An empty folder was made by somebody's `mkdir`: nothing in it was ever secret.
+    if fs::read_dir(data).map_err(folder)?.next().is_none() {
+        return files::close_to_others(data).map_err(folder);
+    }
+    let values = [("path", &*data.display().to_string()), ("mode", &*mode)];
+    Err(StartError::Settings(Code::DataFolderOpen.with(&values)))
 }
 
 /// The wall clock in milliseconds since 1970-01-01 UTC; 0 before that.

@@ -94,6 +94,11 @@ pub(super) fn encode(
     bytes
 }
 
+/// Does this look like a sealed key file?
+pub(super) fn is_sealed(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC) && bytes.get(10) == Some(&1)
+}
+
 pub(super) fn decode(
     path: &Path,
     bytes: &[u8],

@@ -120,6 +120,12 @@ pub fn exists(data: &Path) -> bool {
     data.join(paths::KEYS).exists()
 }
 
+/// Are the key files of a data folder under a passphrase? False where there are none, or none that can be read.
+#[must_use]
+pub fn is_sealed(data: &Path) -> bool {
+    fs::read(data.join(paths::KEYS).join(DEVICE_FILE)).is_ok_and(|content| file::is_sealed(&content))
+}
+
 /// Opens the identity of a data folder. Signs the certificate and the device set anew when they near their end, or are
 /// missing, and the account key is here.
 ///

@@ -209,4 +209,7 @@ catalogue! {
     Usage = "T1902", "The command cannot be used like this: {detail}.",
         "Nothing was done.",
         "See: tandem --help.";
+    DemoFailed = "T1903", "The demo could not run to its end: {detail}.",
+        "Nothing was shown to hold.",
+        "Look at the logs it names, and try again on a machine that is less busy.";
 }

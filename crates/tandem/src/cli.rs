@@ -1,0 +1,443 @@
+//! The command line. The forms of `up`, `call`, `connections` and `relay` are relied on by scripts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::demo::DemoArgs;
+
+const ABOUT: &str = "Tandem: a telephone network without a telephone company.
+
+Every user runs a node. Nodes whose owners agree help others to find and hear each other. Calls are encrypted from end
+to end. Tandem cannot place emergency calls.";
+
+const AFTER: &str = "Examples:
+  tandem up                                  run a node, and leave it running
+  tandem id                                  your address, to give to others
+  tandem contacts add Bob tandem:ae…         remember somebody
+  tandem call Bob --play hello.wav --record answer.wav --for 10s
+  tandem connections                         why is it connected to so many machines?
+
+Exit status: 0 done; 1 it failed, and the message says why; 2 the command line is wrong; 3 no node is running;
+4 the call brought no sound through.
+
+Settings come from flags, then TANDEM_* variables, then tandem.toml in the data folder (tandem config show).";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version, about = "Tandem: a telephone network without a telephone company", long_about = ABOUT, after_help = AFTER)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The data folder (default: $XDG_DATA_HOME/tandem)
+    #[arg(long, global = true, value_name = "DIR", env = "TANDEM_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Read the passphrase of sealed keys from this file (or set TANDEM_PASSPHRASE)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node
+    Up(UpArgs),
+    /// Show your address; with --words the 24 words of the account
+    Id(IdArgs),
+    /// Call somebody
+    Call(CallArgs),
+    /// Answer a call that rings here
+    Answer(WhichCall),
+    /// Decline a call that rings here
+    Decline(WhichCall),
+    /// End a call
+    Hangup(WhichCall),
+    /// The people you know
+    Contacts(ContactsArgs),
+    /// Every connection of the node, and why it is there
+    Connections,
+    /// Calls going on and past ones
+    Calls(CallsArgs),
+    /// The settings in force
+    Config(ConfigArgs),
+    /// Check this installation
+    Doctor,
+    /// A test call to a supernode's echo service: what you play should come back
+    Echo(EchoArgs),
+    /// Run only a relay (STUN and TURN), with TURN-REST credentials, for standard clients
+    Relay(RelayArgs),
+    /// What volunteering means, and what this node does for others
+    Volunteer(VolunteerArgs),
+    /// Show the node's state
+    Status,
+    /// Stop the running node in good order
+    Stop,
+    /// A call between two people on this machine, whose relay is killed
+    Demo(DemoArgs),
+    /// Print the version
+    Version,
+}
+
+/// Settings given as flags.
+#[derive(Debug, Args, Default)]
+pub(crate) struct SettingFlags {
+    /// Listen here (UDP and TCP), for a fixed place in the network
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Supernodes to begin with, as printed under "listen" by another node
+    #[arg(long, value_name = "MULTIADDR", num_args = 1..)]
+    pub(crate) bootstrap: Vec<String>,
+    /// Address of the local API and page
+    #[arg(long, value_name = "127.0.0.1:PORT")]
+    pub(crate) api: Option<SocketAddr>,
+    /// Serve others: directory, relay or both
+    #[arg(long, value_name = "ROLES", value_delimiter = ',')]
+    pub(crate) volunteer: Vec<String>,
+    /// Number of the volunteers' terms you accept (tandem volunteer --terms)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) accept_terms: Option<u32>,
+    /// What an incoming call meets: ring, echo or wav:FILE
+    #[arg(long, value_name = "echo|wav:FILE|ring")]
+    pub(crate) answer: Option<String>,
+    /// When packets are doubled over a second path
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) redundancy: Option<RedundancyArg>,
+    /// Never show the other side of a call this machine's address
+    #[arg(long)]
+    pub(crate) relay_only: bool,
+    /// Network id: networks with different ids do not see each other
+    #[arg(long, value_name = "ID")]
+    pub(crate) network: Option<String>,
+    /// Count these ranges of addresses as public too (a lab, a company)
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) public_range: Vec<String>,
+    /// What to log, for example info or tandem_node=debug,info
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tandem up --bootstrap /ip4/192.0.2.1/udp/4001/quic-v1/p2p/12D3KooW…
+  tandem up --listen 198.51.100.7:4001 --volunteer directory,relay --accept-terms 1
+  tandem up --answer echo --json
+
+With --json it prints one line when others can reach it:
+  {\"ready\":true,\"address\":\"tandem:…\",\"device\":\"…\",\"listen\":[…],\"homes\":[…]}
+SIGTERM or Ctrl-C stops it in good order within 10 seconds.")]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tandem id                 the address, to give to others
+  tandem id --words         the 24 words: whoever has them is you
+  tandem id --restore       type the words of an account you have; only into a data folder without an identity")]
+pub(crate) struct IdArgs {
+    /// Show the 24 words of the account
+    #[arg(long, conflicts_with = "restore")]
+    pub(crate) words: bool,
+    /// Read 24 words from standard input and restore that account here
+    #[arg(long)]
+    pub(crate) restore: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tandem call Bob --play hello.wav --record answer.wav --for 10s
+  tandem call tandem:ae… --for 1m --relay-only --json
+
+It goes through the running node of the data folder, or starts one for this call. With --json it prints each event as a
+line, and last:
+  {\"connected\":true,\"path\":\"relayed\",\"relays\":[…],\"setup_ms\":{…},\"packets\":{…},\"longest_gap_ms\":…,…}
+Exit status 0 only if sound came through, else 4.")]
+pub(crate) struct CallArgs {
+    /// A tandem: address, or the name of a contact
+    pub(crate) address: String,
+    /// WAV file to play into the call
+    #[arg(long, value_name = "FILE")]
+    pub(crate) play: Option<PathBuf>,
+    /// WAV file to write what is heard to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    /// Hang up this long after the call connected: 10s, 2m, 500ms
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) for_time: Option<Duration>,
+    /// Send back what is heard, instead of a file
+    #[arg(long, conflicts_with_all = ["play", "record"])]
+    pub(crate) echo: bool,
+    #[command(flatten)]
+    pub(crate) settings: CallSettings,
+}
+
+/// The settings that make sense for one call.
+#[derive(Debug, Args)]
+pub(crate) struct CallSettings {
+    /// When packets are doubled over a second path
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) redundancy: Option<RedundancyArg>,
+    /// Never show the other side this machine's address
+    #[arg(long)]
+    pub(crate) relay_only: bool,
+    /// Supernodes to begin with, when a node is started for this call
+    #[arg(long, value_name = "MULTIADDR", num_args = 1..)]
+    pub(crate) bootstrap: Vec<String>,
+    /// What to log, when a node is started for this call
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EchoArgs {
+    /// WAV file to play (default: a short spoken-like tone pattern)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) play: Option<PathBuf>,
+    /// WAV file to write what comes back to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    /// How long: 5s
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) for_time: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) settings: CallSettings,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhichCall {
+    /// The call (tandem calls); not needed when only one can be meant
+    pub(crate) call: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ContactsArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<ContactAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContactAction {
+    /// Show all contacts
+    List,
+    /// Remember somebody
+    Add {
+        name: String,
+        address: String,
+        /// Anything you like to remember
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// Forget somebody
+    Remove {
+        /// Name or address
+        who: String,
+    },
+    /// Give a contact another name
+    Rename {
+        /// Name or address
+        who: String,
+        name: String,
+    },
+    /// Never let this contact ring
+    Block {
+        /// Name or address
+        who: String,
+    },
+    /// Let a blocked contact ring again
+    Unblock {
+        /// Name or address
+        who: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CallsArgs {
+    /// Show at most so many
+    #[arg(long, default_value_t = 20, value_name = "NUMBER")]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) action: ConfigAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigAction {
+    /// Each setting in force, and where its value came from
+    Show,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  tandem relay --listen 192.0.2.1:3478 --rest-secret S
+
+A client's username is EXPIRY:NAME or EXPIRY:NAME:TAG (unix seconds), its password base64(HMAC-SHA1(S, username)). Two
+clients reach each other when their tags are equal; see spec/relay.md.")]
+pub(crate) struct RelayArgs {
+    /// Serve STUN and TURN here, over UDP and TCP
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// The secret shared with whoever gives out credentials
+    #[arg(long, value_name = "S", env = "TANDEM_REST_SECRET", hide_env_values = true)]
+    pub(crate) rest_secret: String,
+    /// What to log
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VolunteerArgs {
+    /// Show the terms
+    #[arg(long)]
+    pub(crate) terms: bool,
+}
+
+/// The command line's word for when packets are doubled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RedundancyArg {
+    /// At the start, and when a path is lossy or silent
+    Auto,
+    Always,
+    Off,
+}
+
+impl RedundancyArg {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl From<RedundancyArg> for tandem_api::Redundancy {
+    fn from(value: RedundancyArg) -> Self {
+        match value {
+            RedundancyArg::Auto => Self::Auto,
+            RedundancyArg::Always => Self::Always,
+            RedundancyArg::Off => Self::Off,
+        }
+    }
+}
+
+/// A day is more than any call lasts.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// `10s`, `2m`, `1h`, `500ms`; a bare number is seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("\"{text}\" is no length of time; one looks like 10s, 2m or 500ms");
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "ms" => number / 1000.0,
+        "s" | "" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => return Err(wrong()),
+    };
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
+    if duration.is_zero() || duration > LONGEST {
+        return Err(format!("\"{text}\" is not between nothing and a day"));
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Cli {
+        Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn up_takes_the_forms_scripts_rely_on() {
+        let cli = parse(
+            "tandem up --data DIR --listen 127.1.0.1:4000 --bootstrap /ip4/127.0.0.1/udp/1/quic-v1/p2p/a \
+             /ip4/127.0.0.1/udp/2/quic-v1/p2p/b --api 127.0.0.1:7711 --volunteer directory,relay --accept-terms 1 \
+             --answer wav:hello.wav --json"
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+                .as_str(),
+        );
+        assert_eq!(cli.global.data, Some("DIR".into()));
+        assert!(cli.global.json);
+        let Command::Up(up) = cli.command else { panic!("not up") };
+        assert_eq!(up.settings.bootstrap.len(), 2);
+        assert_eq!(up.settings.volunteer, ["directory", "relay"]);
+        assert_eq!(up.settings.accept_terms, Some(1));
+        assert_eq!(up.settings.answer.as_deref(), Some("wav:hello.wav"));
+        let Command::Up(up) = parse("tandem up --bootstrap a --bootstrap b").command else {
+            panic!("not up")
+        };
+        assert_eq!(up.settings.bootstrap, ["a", "b"]);
+    }
+
+    #[test]
+    fn call_takes_the_forms_scripts_rely_on() {
+        let cli = parse(
+            "tandem call tandem:abc --data DIR --play in.wav --record out.wav --for 10s --redundancy always --relay-only --json",
+        );
+        let Command::Call(call) = cli.command else { panic!("not call") };
+        assert_eq!(call.address, "tandem:abc");
+        assert_eq!(call.for_time, Some(Duration::from_secs(10)));
+        assert_eq!(call.settings.redundancy, Some(RedundancyArg::Always));
+        assert!(call.settings.relay_only && cli.global.json);
+    }
+
+    #[test]
+    fn connections_relay_and_the_rest_parse() {
+        assert!(matches!(parse("tandem connections --data DIR --json").command, Command::Connections));
+        let Command::Relay(relay) = parse("tandem relay --listen 127.0.0.1:3478 --rest-secret S").command
+        else {
+            panic!("not relay")
+        };
+        assert_eq!(relay.rest_secret, "S");
+        for line in [
+            "tandem id --words",
+            "tandem answer",
+            "tandem hangup 0a",
+            "tandem contacts",
+            "tandem contacts add Bob tandem:abc",
+            "tandem config show --json",
+            "tandem doctor",
+            "tandem echo --for 500ms",
+        ] {
+            parse(line);
+        }
+    }
+
+    #[test]
+    fn lengths_of_time() {
+        assert_eq!(parse_duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
+        for text in ["", "s", "0s", "-1s", "10x", "1e9s", "999999h"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+use std::time::Duration;
+
+use tandem_api::Problem;
+use tandem_node::messages::Code;
+use tandem_node::platform::{random, signals};
+use tandem_proto::grant::RestSecret;
+use tandem_relay::config::Config;
+use tandem_relay::driver::{DriverConfig, start};
+
+use super::{Place, log, runtime};
+use crate::cli::RelayArgs;
+use crate::output::{self, Exit};
+
+/// Clients that are still talking get this long.
+const DRAIN: Duration = Duration::from_secs(8);
+
+pub(super) fn run(place: &Place, args: &RelayArgs) -> Result<Exit, Problem> {
+    let _log = log(&args.log, None)?;
+    let driver = DriverConfig { udp: vec![args.listen], tcp: Some(args.listen), ..DriverConfig::default() };
+    let config = Config::for_rest_secret(RestSecret::new(&args.rest_secret));
+    let relay = start(&driver, config, random::bytes()).map_err(|error| {
+        Code::ListenFailed.with(&[("address", &args.listen.to_string()), ("detail", &error.to_string())])
+    })?;
+    let udp: Vec<String> = relay.udp_addresses().iter().map(ToString::to_string).collect();
+    let tcp = relay.tcp_address().map(|address| address.to_string());
+    let ready = serde_json::json!({ "ready": true, "udp": udp, "tcp": tcp });
+    output::either(place.json, &ready, |_| {
+        format!("The relay serves STUN and TURN at {} (UDP and TCP).", udp.join(", "))
+    });
+    runtime()?.block_on(async {
+        signals::terminate().await.map_err(|error| Code::Internal.with(&[("detail", &error.to_string())]))?;
+        relay.drain();
+        let idle = async {
+            while relay.stats().server.allocations > 0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            () = idle => {}
+            () = tokio::time::sleep(DRAIN) => tracing::info!("clients were still talking"),
+            _ = signals::terminate() => {}
+        }
+        relay.shutdown();
+        Ok(Exit::Done)
+    })
+}

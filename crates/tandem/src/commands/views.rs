@@ -1,0 +1,122 @@
+//! What the running node shows.
+
+use tandem_api::{CallDirection, CallState, CallSummary, ConnectionView, Problem, Status, VolunteerView};
+use tandem_node::installation::unix_ms;
+use tandem_node::messages::{TERMS, TERMS_TEXT};
+
+use super::Place;
+use crate::client::Client;
+use crate::output::{self, Exit};
+
+pub(super) fn connections(place: &Place) -> Result<Exit, Problem> {
+    let connections: Vec<ConnectionView> = Client::require(&place.data)?.get("/api/connections")?;
+    output::either(place.json, &connections, |connections| {
+        if connections.is_empty() {
+            return "No connections now.".to_owned();
+        }
+        connections.iter().map(connection).collect::<Vec<_>>().join("\n")
+    });
+    Ok(Exit::Done)
+}
+
+fn connection(view: &ConnectionView) -> String {
+    let opened = if view.outbound { "opened by you" } else { "opened by it" };
+    format!(
+        "{}\n  {}\n  {} over {}, for {}, {opened}; {} in, {} out\n  It sees: {}\n  It does not see: {}\n",
+        view.peer,
+        view.purpose,
+        view.remote,
+        view.transport,
+        output::ago(view.since_unix_ms, unix_ms()),
+        output::bytes(view.bytes_in),
+        output::bytes(view.bytes_out),
+        view.sees,
+        view.does_not_see,
+    )
+}
+
+pub(super) fn calls(place: &Place, limit: u32) -> Result<Exit, Problem> {
+    let calls: Vec<CallSummary> = Client::require(&place.data)?.get(&format!("/api/calls?limit={limit}"))?;
+    output::either(place.json, &calls, |calls| {
+        if calls.is_empty() {
+            return "No calls yet.".to_owned();
+        }
+        let rows: Vec<[String; 5]> = calls.iter().map(call_row).collect();
+        output::table(["Call", "", "Who", "Ago", "State"], &rows)
+    });
+    Ok(Exit::Done)
+}
+
+fn call_row(call: &CallSummary) -> [String; 5] {
+    let direction = match call.direction {
+        CallDirection::Outgoing => "to",
+        CallDirection::Incoming => "from",
+    };
+    let state = match call.state {
+        CallState::LookingUp => "looking up",
+        CallState::Ringing => "ringing",
+        CallState::Connecting => "connecting",
+        CallState::Talking => "talking",
+        CallState::Ended => &call.result.why,
+    };
+    [
+        call.call.clone(),
+        direction.to_owned(),
+        call.name.clone().unwrap_or_else(|| call.address.clone()),
+        output::ago(call.started_unix_ms, unix_ms()),
+        state.to_owned(),
+    ]
+}
+
+pub(super) fn status(place: &Place) -> Result<Exit, Problem> {
+    let status: Status = Client::require(&place.data)?.get("/api/status")?;
+    output::either(place.json, &status, |status| {
+        let reach = if status.reach.ready { "Others can reach you." } else { "Others cannot reach you yet." };
+        let mut text = format!("{reach}\nYour address  {}\n", status.reach.address);
+        for home in &status.home_details {
+            text.push_str(&format!("Home          {} at {}\n", home.service, home.remote));
+        }
+        for problem in &status.problems {
+            text.push_str(&format!("{problem}: {}\n", problem.action));
+        }
+        text
+    });
+    Ok(Exit::Done)
+}
+
+pub(super) fn stop(place: &Place) -> Result<Exit, Problem> {
+    let client = Client::require(&place.data)?;
+    client.post::<()>("/api/shutdown", &serde_json::json!({}))?;
+    output::either(place.json, &serde_json::json!({ "stopping": true }), |_| {
+        "The node is stopping.".to_owned()
+    });
+    Ok(Exit::Done)
+}
+
+pub(super) fn volunteer(place: &Place, terms: bool) -> Result<Exit, Problem> {
+    if terms {
+        let value = serde_json::json!({ "terms": TERMS, "text": TERMS_TEXT });
+        output::either(place.json, &value, |_| {
+            format!("{TERMS_TEXT}\nTo agree: tandem up --volunteer directory,relay --accept-terms {TERMS}")
+        });
+        return Ok(Exit::Done);
+    }
+    let view: VolunteerView = Client::require(&place.data)?.get("/api/volunteer")?;
+    output::either(place.json, &view, |view| {
+        if view.roles.is_empty() {
+            return "This node serves nobody: it is a leaf.\nWhat volunteering means: tandem volunteer --terms".to_owned();
+        }
+        format!(
+            "Serving {} devices, {} circuits, {} relay allocations; {} so far.\nCaps: {} calls at once, {} bit/s, {} a month.\n\
+             To stop at once: tandem stop, and take `volunteer` out of your settings.",
+            view.devices_served,
+            view.circuits,
+            view.allocations,
+            output::bytes(view.bytes_served),
+            view.calls_cap,
+            view.bits_per_second_cap,
+            output::bytes(view.bytes_per_month_cap),
+        )
+    });
+    Ok(Exit::Done)
+}
