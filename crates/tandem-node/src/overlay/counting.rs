@@ -31,7 +31,9 @@ impl Counters {
 
 /// Counters of connections that the swarm has not reported yet.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Unclaimed(Arc<Mutex<Vec<(PeerId, ConnectedPoint, Arc<Counters>)>>>);
+pub(super) struct Unclaimed(Arc<Mutex<Vec<Counted>>>);
+
+type Counted = (PeerId, ConnectedPoint, Arc<Counters>);
 
 impl Unclaimed {
     /// Wraps a new connection's muxer.
@@ -53,7 +55,7 @@ impl Unclaimed {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(PeerId, ConnectedPoint, Arc<Counters>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Counted>> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

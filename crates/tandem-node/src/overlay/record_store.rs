@@ -207,3 +207,76 @@ impl std::fmt::Debug for NearStore {
         f.debug_struct("NearStore").field("records", &self.records.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_proto::identity::{AccountSecret, DeviceSecret};
+    use tandem_proto::signed::{DeviceEntry, DeviceHomes, DeviceSet};
+
+    const NOW_S: u64 = 1_800_000_000;
+    const HOUR_S: u64 = 3600;
+
+    fn network() -> NetworkId {
+        "store-test".parse().unwrap()
+    }
+
+    fn reach(account: u8, epoch: u64, sequence: u64) -> ReachRecord {
+        let (account, device) =
+            (AccountSecret::from_seed(&[account; 32]), DeviceSecret::from_seed(&[99; 32]));
+        let entry = DeviceEntry { device: device.public(), serial: 1 };
+        let set = DeviceSet::issue(&account, epoch, &[entry], NOW_S + 24 * HOUR_S).unwrap();
+        let homes = DeviceHomes::issue(&device, account.public(), sequence, NOW_S + HOUR_S, &[]).unwrap();
+        ReachRecord::new(set).with_homes(homes)
+    }
+
+    fn key(record: &ReachRecord) -> RecordKey {
+        RecordKey::new(&network().record_key(record.account()))
+    }
+
+    fn offer(store: &mut NearStore, record: &ReachRecord, at_s: u64) -> Result<(), Refused> {
+        store.offer(Record::new(key(record), record.encode()), at_s * 1000)
+    }
+
+    #[test]
+    fn nothing_gets_past_the_check() {
+        let mut store = NearStore::new(network(), PeerId::random(), 10);
+        let record = reach(1, 2, 2);
+        assert_eq!(offer(&mut store, &record, NOW_S), Ok(()));
+        assert!(matches!(offer(&mut store, &reach(1, 1, 2), NOW_S), Err(Refused::RolledBack(_))));
+        assert!(matches!(offer(&mut store, &reach(1, 2, 1), NOW_S), Err(Refused::RolledBack(_))));
+        assert_eq!(offer(&mut store, &record, NOW_S), Ok(()), "the same again is no offence");
+        let foreign = Record::new(key(&reach(2, 1, 1)), record.encode());
+        assert_eq!(store.offer(foreign, NOW_S * 1000), Err(Refused::WrongKey));
+        assert!(
+            store.put(Record::new(key(&record), vec![1, 2, 3])).is_err(),
+            "kad's own way in is checked too"
+        );
+        assert_eq!(store.get(&key(&record)).unwrap().value, record.encode());
+    }
+
+    #[test]
+    fn a_removed_device_stays_removed_when_the_entries_have_expired() {
+        let mut store = NearStore::new(network(), PeerId::random(), 10);
+        let record = reach(1, 2, 2);
+        offer(&mut store, &record, NOW_S).unwrap();
+        let later_s = NOW_S + 2 * HOUR_S;
+        store.prune(later_s * 1000);
+        let left = store.verified(&key(&record), record.account(), later_s * 1000).unwrap();
+        assert_eq!((left.device_set().epoch(), left.homes().len()), (2, 0));
+        assert_eq!(store.get(&key(&record)).unwrap().value, left.encode());
+        store.prune((NOW_S + 25 * HOUR_S) * 1000);
+        assert!(store.get(&key(&record)).is_none());
+    }
+
+    #[test]
+    fn a_full_store_keeps_the_nearest() {
+        let mut store = NearStore::new(network(), PeerId::random(), 4);
+        let mut records: Vec<ReachRecord> = (1..=12).map(|n| reach(n, 1, 1)).collect();
+        let refused = records.iter().filter(|record| offer(&mut store, record, NOW_S).is_err()).count();
+        assert!(refused > 0);
+        records.sort_by_key(|record| store.distance(&key(record)));
+        let kept: Vec<bool> = records.iter().map(|record| store.get(&key(record)).is_some()).collect();
+        assert_eq!(kept, [[true; 4], [false; 4], [false; 4]].concat());
+    }
+}

@@ -2,5 +2,6 @@
 
 mod node;
 mod overlay;
+mod overlay_identity;
 mod overlay_records;
 mod overlay_world;

@@ -1,5 +1,7 @@
 //! The device swarm with its homes: frames, reservations, signalling, and what happens when a home goes.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something it needs is missing")]
+
 use std::time::{Duration, Instant};
 
 use tandem_node::overlay::{
@@ -67,12 +69,12 @@ async fn devices_settle_and_reach_each_other_through_their_homes() {
     let mut services: Vec<Service> = (31..36).map(Service::start).collect();
     let (mut alice, mut bob) = (Device::start(41), Device::start(42));
     let start = Instant::now();
-    for n in 0..3 {
-        alice.settle(&services[n]).await;
+    for home in &services[..3] {
+        alice.settle(home).await;
     }
     println!("three homes opened and reserved one after another: {:?}", start.elapsed());
-    for n in 2..5 {
-        bob.settle(&services[n]).await;
+    for home in &services[2..] {
+        bob.settle(home).await;
     }
 
     let client = client_of(&mut services[0], alice.key.0).await;

@@ -1,5 +1,7 @@
 //! A volunteer's machine runs two swarms. Nobody they talk to can tell from what they say that they belong together.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something it needs is missing")]
+
 use std::time::Duration;
 
 use futures::StreamExt;

@@ -1,5 +1,7 @@
 //! The directory among 30 real supernodes, and what a hostile one can and cannot do there.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something it needs is missing")]
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;

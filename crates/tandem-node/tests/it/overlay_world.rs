@@ -1,6 +1,8 @@
 //! Real swarms on loopback, each on an address of its own (127.N.0.1, so each in a network of its own). A supernode
 //! runs on a thread of its own: it can be frozen, or vanish without a word.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something it needs is missing")]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
