@@ -5,21 +5,15 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, identify, relay};
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, identify};
 use tandem_node::overlay::{DeviceCommand, DeviceEvent, ServiceCommand, SupernodeAddress};
 use tandem_proto::identity::ServiceSecret;
 
 use crate::overlay_world::{Device, Service, free_port, loopback, network, next};
 
-#[derive(NetworkBehaviour)]
-struct Spy {
-    identify: identify::Behaviour,
-    circuits: relay::Behaviour,
-}
-
 /// A supernode that asks everyone who they are.
-fn spy(n: u8) -> (libp2p::Swarm<Spy>, SupernodeAddress) {
+fn spy(n: u8) -> (libp2p::Swarm<identify::Behaviour>, SupernodeAddress) {
     let secret = ServiceSecret::from_seed(&[n; 32]);
     let key = libp2p::identity::Keypair::ed25519_from_bytes([n; 32]).unwrap();
     let at = free_port(loopback(n));
@@ -28,8 +22,7 @@ fn spy(n: u8) -> (libp2p::Swarm<Spy>, SupernodeAddress) {
         .with_quic()
         .with_behaviour(|key| {
             let config = identify::Config::new(network().identify_protocol(), key.public());
-            let circuits = relay::Behaviour::new(key.public().to_peer_id(), relay::Config::default());
-            Spy { identify: identify::Behaviour::new(config), circuits }
+            identify::Behaviour::new(config)
         })
         .unwrap()
         .build();
@@ -47,21 +40,14 @@ async fn a_device_tells_nobody_of_the_service_on_its_machine() {
     assert_ne!(service.key.0, device.key.0);
 
     let heard = tokio::spawn(async move {
-        let (mut of_device, mut of_service, mut reserved) = (None, None, false);
-        while of_device.is_none() || of_service.is_none() || !reserved {
+        let (mut of_device, mut of_service) = (None, None);
+        while of_device.is_none() || of_service.is_none() {
             match spy.select_next_some().await {
-                SwarmEvent::Behaviour(SpyEvent::Identify(identify::Event::Received { info, .. })) => {
+                SwarmEvent::Behaviour(identify::Event::Received { info, .. }) => {
                     of_service = Some(info);
                 }
-                SwarmEvent::Behaviour(SpyEvent::Identify(identify::Event::Error {
-                    peer_id, error, ..
-                })) => {
+                SwarmEvent::Behaviour(identify::Event::Error { peer_id, error, .. }) => {
                     of_device = Some((peer_id, error.to_string()));
-                }
-                SwarmEvent::Behaviour(SpyEvent::Circuits(relay::Event::ReservationReqAccepted {
-                    ..
-                })) => {
-                    reserved = true;
                 }
                 _ => {}
             }
@@ -69,10 +55,8 @@ async fn a_device_tells_nobody_of_the_service_on_its_machine() {
         (of_device.unwrap(), of_service.unwrap())
     });
     service.commands.send(ServiceCommand::Connect(at.clone())).await.unwrap();
-    let home = at.service;
     device.send(DeviceCommand::OpenHome(at)).await;
     next(&mut device.events, |event| matches!(event, DeviceEvent::HomeOpened { .. }).then_some(())).await;
-    device.send(DeviceCommand::Reserve(home)).await;
 
     let ((peer, answer), info) = tokio::time::timeout(Duration::from_secs(25), heard).await.unwrap().unwrap();
     // The device answers no question about itself; all the spy has is the key that authenticated the connection.

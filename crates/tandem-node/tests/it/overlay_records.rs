@@ -108,7 +108,7 @@ async fn every_supernode_of_thirty_finds_a_record_that_five_keep() {
 }
 
 /// A supernode without scruples: kad with nothing checked.
-async fn hostile(n: u8, victim: &Service) -> Swarm<kad::Behaviour<MemoryStore>> {
+async fn hostile(n: u8, victim: &Service) -> (Swarm<kad::Behaviour<MemoryStore>>, Multiaddr) {
     let key = libp2p::identity::Keypair::ed25519_from_bytes([n; 32]).unwrap();
     let mut swarm = libp2p::SwarmBuilder::with_existing_identity(key)
         .with_tokio()
@@ -125,14 +125,14 @@ async fn hostile(n: u8, victim: &Service) -> Swarm<kad::Behaviour<MemoryStore>> 
         .unwrap()
         .build();
     let own = quic(free_port(loopback(n)));
-    swarm.listen_on(own).unwrap();
+    swarm.listen_on(own.clone()).unwrap();
     let peer = libp2p::identity::ed25519::PublicKey::try_from_bytes(&victim.key.0).unwrap();
     let peer = libp2p::identity::PublicKey::from(peer).to_peer_id();
     swarm.behaviour_mut().add_address(&peer, quic(victim.listen));
     swarm.dial(quic(victim.listen)).unwrap();
     loop {
         if let SwarmEvent::ConnectionEstablished { .. } = swarm.select_next_some().await {
-            return swarm;
+            return (swarm, own);
         }
     }
 }
@@ -171,7 +171,7 @@ async fn bad_records_are_refused_when_they_are_stored() {
     let mut service = Service::start(161);
     let good = record(1, 5, 3600).encode();
     put(&mut service, good.clone()).await;
-    let mut hostile = hostile(162, &service).await;
+    let (mut hostile, _) = hostile(162, &service).await;
     let (account, victim) = (account().public(), *hostile.connected_peers().next().unwrap());
     tokio::spawn({
         let records: Vec<kad::Record> =
@@ -199,10 +199,9 @@ async fn bad_records_are_refused_when_they_are_stored() {
 async fn bad_records_are_refused_when_they_are_read() {
     for (n, (value, why)) in (171..).zip(bad_records()) {
         let mut service = Service::start(n);
-        let mut hostile = hostile(n + 10, &service).await;
+        let (mut hostile, at) = hostile(n + 10, &service).await;
         hostile.behaviour_mut().store_mut().put(kad_record(value)).ok();
         let key = *hostile.local_peer_id();
-        let at = hostile.listeners().next().unwrap().clone();
         tokio::spawn(hostile.for_each(|_| std::future::ready(())));
         let key = libp2p::identity::PublicKey::try_decode_protobuf(key.as_ref().digest()).unwrap();
         let key = tandem_proto::ids::ServiceKey(key.try_into_ed25519().unwrap().to_bytes());
