@@ -78,9 +78,9 @@ pub enum DeviceCommand {
     },
     /// Ask for a circuit reservation there (relay v2). Answered by `Reserved` or `ReservationLost`.
     Reserve(ServiceKey),
-    /// Drop the stream, the reservation and the connection.
+    /// Drop the stream, the reservation and the connection, and with it the circuits it carries. No event follows.
     CloseHome(ServiceKey),
-    /// Reach a device: try the routes in order, the next one when `race_after_ms` have passed or the one before
+    /// Reach a device by a new connection, whatever there is already: try the routes in order, the next one when `race_after_ms` have passed or the one before
     /// failed; the first to open wins and the others are closed. Answered by `SignalOpened` or `SignalFailed`.
     OpenSignal {
         request: u64,
@@ -92,7 +92,7 @@ pub enum DeviceCommand {
         signal: SignalId,
         frame: SignalFrame,
     },
-    /// Close after what was queued has been written.
+    /// Close after what was queued has been written; `SignalClosed` follows.
     CloseSignal(SignalId),
     /// The network of this machine changed: drop what cannot live and start again.
     NetworkChanged,
