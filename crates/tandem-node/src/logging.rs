@@ -2,7 +2,7 @@
 //! taken out; nothing is ever sent.
 
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
 
@@ -40,13 +40,32 @@ pub enum LogError {
     Twice(#[from] TryInitError),
 }
 
+/// What a bare level is taken to mean: that level for Tandem itself. Libraries only warn; those of STUN and TURN not even
+/// that, since any stranger's broken packet would make a line (with an address in it).
+fn expand(filter: &str) -> String {
+    const OWN: [&str; 6] =
+        ["tandem", "tandem_node", "tandem_core", "tandem_media", "tandem_relay", "tandem_proto"];
+    let level = filter.trim();
+    if !["error", "warn", "info", "debug", "trace"].contains(&level.to_ascii_lowercase().as_str()) {
+        return filter.to_owned();
+    }
+    let own: Vec<String> = OWN.iter().map(|name| format!("{name}={level}")).collect();
+    let quiet =
+        ["stun_types", "stun_proto", "turn_types", "turn_client_proto"].map(|name| format!("{name}=error"));
+    format!("warn,{},{}", quiet.join(","), own.join(","))
+}
+
 /// Begins to log: to stderr by `filter`, and to daily files in `DATA/logs` when `data` is given, by the same filter.
 ///
 /// # Errors
 /// [`LogError`].
 pub fn start(filter: &str, data: Option<&Path>) -> Result<LogGuard, LogError> {
-    let to_stderr =
-        fmt::layer().with_writer(io::stderr).with_target(false).with_filter(EnvFilter::try_new(filter)?);
+    let filter = expand(filter);
+    let to_stderr = fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .with_filter(EnvFilter::try_new(&filter)?);
     let Some(data) = data else {
         tracing_subscriber::registry().with(to_stderr).try_init()?;
         return Ok(LogGuard { _files: None });
@@ -60,7 +79,8 @@ pub fn start(filter: &str, data: Option<&Path>) -> Result<LogGuard, LogError> {
         .max_log_files(FILES_MAX)
         .build(&folder)?;
     let (writer, guard) = tracing_appender::non_blocking(appender);
-    let to_files = fmt::layer().with_writer(writer).with_ansi(false).with_filter(EnvFilter::try_new(filter)?);
+    let to_files =
+        fmt::layer().with_writer(writer).with_ansi(false).with_filter(EnvFilter::try_new(&filter)?);
     tracing_subscriber::registry().with(to_stderr).with(to_files).try_init()?;
     Ok(LogGuard { _files: Some(guard) })
 }
@@ -127,6 +147,13 @@ pub fn redact(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bare_level_is_for_tandem_only() {
+        assert!(expand("info").starts_with("warn,"));
+        assert!(EnvFilter::try_new(expand("DEBUG")).is_ok());
+        assert_eq!(expand("libp2p=debug,info"), "libp2p=debug,info");
+    }
 
     #[test]
     fn addresses_and_keys_are_taken_out() {

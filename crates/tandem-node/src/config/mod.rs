@@ -38,7 +38,7 @@ pub struct Config {
     pub relay_only: bool,
     /// Ranges that count as public besides the global ones: a lab's, or a company's.
     pub public_ranges: Vec<Cidr>,
-    /// A `tracing` filter, for example `info` or `tandem_node=debug,info`.
+    /// A level for Tandem's own log (`info`), or a whole `tracing` filter (`tandem_node=debug,libp2p=info`).
     pub log: String,
 }
 

@@ -11,7 +11,7 @@ use crate::cli::UpArgs;
 use crate::output::{self, Exit};
 
 /// Calls and clients get this long to move; with the rest of the ending it stays within 10 s.
-const DRAIN: Duration = Duration::from_secs(7);
+const DRAIN: Duration = Duration::from_secs(6);
 /// A person is told when it takes longer than this.
 const SLOW: Duration = Duration::from_secs(10);
 
