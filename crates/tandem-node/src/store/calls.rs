@@ -47,7 +47,7 @@ impl Store {
     pub fn calls(&self, limit: u32) -> Result<Vec<StoredCall>, StoreError> {
         let sql =
             "SELECT id, account, direction, started_ms, answered_ms, ended_ms, reason, result, path_changes
-                   FROM calls ORDER BY started_ms DESC, id LIMIT ?1";
+                   FROM calls ORDER BY started_ms DESC, rowid DESC LIMIT ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map([limit], call)?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -55,7 +55,7 @@ impl Store {
 
     pub(super) fn prune_calls(&self) -> Result<(), StoreError> {
         let sql = "DELETE FROM calls WHERE id IN
-                   (SELECT id FROM calls ORDER BY started_ms DESC, id LIMIT -1 OFFSET ?1)";
+                   (SELECT id FROM calls ORDER BY started_ms DESC, rowid DESC LIMIT -1 OFFSET ?1)";
         self.connection.prepare_cached(sql)?.execute([to_sql(CALLS_MAX)])?;
         Ok(())
     }

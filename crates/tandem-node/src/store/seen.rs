@@ -36,7 +36,7 @@ impl Store {
         let sql = "INSERT OR REPLACE INTO seen_records VALUES (?1, ?2, ?3, ?4)";
         let values = params![&account.0[..], to_sql(merged.epoch), sequences, to_sql(unix_ms)];
         self.connection.prepare_cached(sql)?.execute(values)?;
-        Ok(())
+        self.prune_seen(unix_ms)
     }
 
     /// What was seen of an account.
@@ -62,9 +62,9 @@ impl Store {
 
     pub(super) fn prune_seen(&self, unix_ms: u64) -> Result<(), StoreError> {
         let oldest = to_sql(unix_ms.saturating_sub(KEPT_MS));
-        self.connection.execute("DELETE FROM seen_records WHERE seen_ms < ?1", [oldest])?;
+        self.connection.prepare_cached("DELETE FROM seen_records WHERE seen_ms < ?1")?.execute([oldest])?;
         let sql = "DELETE FROM seen_records WHERE account IN
-                   (SELECT account FROM seen_records ORDER BY seen_ms DESC, account LIMIT -1 OFFSET ?1)";
+                   (SELECT account FROM seen_records ORDER BY seen_ms DESC, rowid DESC LIMIT -1 OFFSET ?1)";
         self.connection.prepare_cached(sql)?.execute([to_sql(SEEN_MAX)])?;
         Ok(())
     }
