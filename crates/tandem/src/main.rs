@@ -1,5 +1,6 @@
 //! `tandem`: the one binary.
 
+mod bench;
 mod cli;
 mod client;
 mod commands;

@@ -105,6 +105,10 @@ impl LiveCall {
         Self { id, ..self }
     }
 
+    pub(crate) fn is_looking_up(&self) -> bool {
+        self.state == CallState::LookingUp
+    }
+
     /// Milliseconds since the call began.
     pub(crate) fn since_ms(&self, now: Now) -> u64 {
         now.mono_ms.saturating_sub(self.started.mono_ms)

@@ -251,7 +251,8 @@ impl Node {
             PhoneNews::Ring { call, from, name } => self.take_ring(call, from, name, now, side),
             PhoneNews::Call { call, event } => self.take_call_event(call, event, now, side),
             PhoneNews::Found { call, devices } => {
-                if let Some(live) = self.calls.get(&call) {
+                // Later ones keep the routes of a call in progress fresh; they are no news for a person.
+                if let Some(live) = self.calls.get(&call).filter(|live| live.is_looking_up()) {
                     let after_ms = live.since_ms(now);
                     announce(side, NodeEvent::Call(live.event(CallStep::Found { devices, after_ms }, now)));
                 }
