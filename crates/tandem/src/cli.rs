@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::BenchArgs;
 use crate::demo::DemoArgs;
 
 const ABOUT: &str = "Tandem: a telephone network without a telephone company.
@@ -85,6 +86,8 @@ pub(crate) enum Command {
     Stop,
     /// A call between two people on this machine, whose relay is killed
     Demo(DemoArgs),
+    /// Measure durations on this machine: calls, set-up, idling, sound
+    Bench(BenchArgs),
     /// Print the version
     Version,
 }

@@ -212,4 +212,7 @@ catalogue! {
     DemoFailed = "T1903", "The demo could not run to its end: {detail}.",
         "Nothing was shown to hold.",
         "Look at the logs it names, and try again on a machine that is less busy.";
+    BenchFailed = "T1904", "The bench could not run to its end: {detail}.",
+        "Nothing can be said about durations.",
+        "See to what the message says, then try again.";
 }

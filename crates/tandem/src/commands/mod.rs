@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::{CallSettings, Cli, Command, Global, SettingFlags};
 use crate::output::{self, Exit};
-use crate::{demo, terminal};
+use crate::{bench, demo, terminal};
 
 /// Runs a command.
 pub(crate) fn run(cli: Cli) -> Result<Exit, Problem> {
@@ -48,6 +48,12 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Problem> {
             args.json |= place.json;
             let held =
                 demo::run(&args).map_err(|e| Code::DemoFailed.with(&[("detail", &format!("{e:#}"))]))?;
+            Ok(if held { Exit::Done } else { Exit::Failed })
+        }
+        Command::Bench(mut args) => {
+            args.json |= place.json;
+            let held =
+                bench::run(&args).map_err(|e| Code::BenchFailed.with(&[("detail", &format!("{e:#}"))]))?;
             Ok(if held { Exit::Done } else { Exit::Failed })
         }
         Command::Version => {
