@@ -40,18 +40,19 @@ pub enum LogError {
     Twice(#[from] TryInitError),
 }
 
-/// What a bare level is taken to mean: that level for Tandem itself. Libraries only warn; those of STUN and TURN not even
-/// that, since any stranger's broken packet would make a line (with an address in it).
+/// What a filter is taken to mean. A bare level is for Tandem itself; other libraries only warn then. Those of STUN and
+/// TURN never warn, unless a filter names them: any stranger's broken packet would make a line (with an address in it).
 fn expand(filter: &str) -> String {
     const OWN: [&str; 6] =
         ["tandem", "tandem_node", "tandem_core", "tandem_media", "tandem_relay", "tandem_proto"];
-    let level = filter.trim();
-    if !["error", "warn", "info", "debug", "trace"].contains(&level.to_ascii_lowercase().as_str()) {
-        return filter.to_owned();
-    }
-    let own: Vec<String> = OWN.iter().map(|name| format!("{name}={level}")).collect();
     let quiet =
         ["stun_types", "stun_proto", "turn_types", "turn_client_proto"].map(|name| format!("{name}=error"));
+    let level = filter.trim();
+    if !["error", "warn", "info", "debug", "trace"].contains(&level.to_ascii_lowercase().as_str()) {
+        // What the filter itself says of a target comes later, and wins.
+        return format!("{},{filter}", quiet.join(","));
+    }
+    let own: Vec<String> = OWN.iter().map(|name| format!("{name}={level}")).collect();
     format!("warn,{},{}", quiet.join(","), own.join(","))
 }
 
@@ -100,7 +101,7 @@ pub fn report_panics(data: &Path) {
 
 fn write_report(folder: &Path, panic: &PanicHookInfo<'_>) -> io::Result<PathBuf> {
     files::make_private_folder(folder)?;
-    let message = panic.payload_as_str().unwrap_or("(no text)");
+    let message = text_of(panic);
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current().name().unwrap_or("(no name)").to_owned();
     let backtrace = std::backtrace::Backtrace::force_capture();
@@ -114,6 +115,13 @@ fn write_report(folder: &Path, panic: &PanicHookInfo<'_>) -> io::Result<PathBuf>
     files::write_new(&path, report.as_bytes())?;
     remove_old_reports(folder)?;
     Ok(path)
+}
+
+/// What `panic!` was given.
+fn text_of<'a>(panic: &'a PanicHookInfo<'_>) -> &'a str {
+    let payload = panic.payload();
+    let owned = || payload.downcast_ref::<String>().map(String::as_str);
+    payload.downcast_ref::<&str>().copied().or_else(owned).unwrap_or("(no text)")
 }
 
 fn remove_old_reports(folder: &Path) -> io::Result<()> {
@@ -152,7 +160,18 @@ mod tests {
     fn a_bare_level_is_for_tandem_only() {
         assert!(expand("info").starts_with("warn,"));
         assert!(EnvFilter::try_new(expand("DEBUG")).is_ok());
-        assert_eq!(expand("libp2p=debug,info"), "libp2p=debug,info");
+        assert!(expand("libp2p=debug,info").ends_with(",libp2p=debug,info"));
+    }
+
+    #[test]
+    fn strangers_packets_make_no_lines() {
+        for filter in ["info", "trace", "warn,libp2p=debug"] {
+            let expanded = expand(filter);
+            assert!(EnvFilter::try_new(&expanded).is_ok(), "{expanded}");
+            for library in ["stun_types", "turn_types"] {
+                assert!(expanded.contains(&format!("{library}=error")), "{expanded}");
+            }
+        }
     }
 
     #[test]

@@ -161,12 +161,25 @@ fn narrate(step: &CallStep) -> String {
         CallStep::Connected { relays, .. } if relays.is_empty() => "Connected, directly.".to_owned(),
         CallStep::Connected { relays, .. } => format!("Connected, through {}.", relays.join(" and ")),
         CallStep::PathChanged(change) => {
-            format!("The sound now goes another way: {} → {}. {}", change.from, change.to, change.why)
+            format!(
+                "The sound now goes another way: {} → {}. {}",
+                change.from,
+                change.to,
+                sentence(&change.why)
+            )
         }
-        CallStep::Mirroring { on: true, why } => format!("Packets are doubled over a second path. {why}"),
-        CallStep::Mirroring { on: false, why } => format!("Packets are no longer doubled. {why}"),
+        CallStep::Mirroring { on: true, why } => {
+            format!("Packets are doubled over a second path. {}", sentence(why))
+        }
+        CallStep::Mirroring { on: false, why } => format!("Packets are no longer doubled. {}", sentence(why)),
         CallStep::Ended { result, .. } => format!("Over. {}", result.why),
     }
+}
+
+/// With a capital letter and a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.trim_end_matches('.').chars();
+    letters.next().map(|first| format!("{}{}.", first.to_uppercase(), letters.as_str())).unwrap_or_default()
 }
 
 /// The figures of a call, for a person.

@@ -50,7 +50,8 @@ pub(super) fn write(data: &Path, address: SocketAddr, token: &str) -> Result<(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let json = serde_json::to_string(&info).expect("invariant: plain data is written as JSON");
+    let json = serde_json::to_string(&info)
+        .map_err(|error| ApiError::Write { path: data.join(paths::API_INFO), error: error.into() })?;
     for (name, content) in [(paths::API_TOKEN, token), (paths::API_INFO, &json)] {
         let path = data.join(name);
         files::replace(&path, content.as_bytes()).map_err(|error| ApiError::Write { path, error })?;

@@ -1,4 +1,4 @@
-//! The local API: HTTP with JSON, a WebSocket of events, Prometheus metrics (docs/API.md is made from its OpenAPI).
+//! The local API: HTTP with JSON, a WebSocket of events, Prometheus metrics.
 //!
 //! It speaks to the node only through [`NodeHandle`]. It listens on loopback, and refuses whoever does not know the token
 //! of this start, any request addressed to another host name, and any page of another site (DNS rebinding).

@@ -193,7 +193,7 @@ fn wrong(key: &'static str, origin: Origin, detail: String) -> ConfigError {
 
 fn build(values: &Values) -> Result<Config, ConfigError> {
     let defaults = Config::default();
-    let bootstrap = list(values, "bootstrap", |text| check_bootstrap(text))?.unwrap_or_default();
+    let bootstrap = list(values, "bootstrap", check_bootstrap)?.unwrap_or_default();
     if bootstrap.len() > BOOTSTRAP_MAX {
         let origin = values.get("bootstrap").map_or(Origin::Default, |(_, origin)| *origin);
         return Err(wrong("bootstrap", origin, format!("there may be at most {BOOTSTRAP_MAX} addresses")));

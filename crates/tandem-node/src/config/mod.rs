@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use tandem_api::{Problem, Redundancy};
 use tandem_proto::multiaddr::PeerAddress;
+use tandem_proto::names::NetworkId;
 
 pub use cidr::{Cidr, CidrError};
 pub use layers::{ConfigError, Flags, Loaded, load};
@@ -79,7 +80,7 @@ pub enum Answer {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            network: "tandem".to_owned(),
+            network: NetworkId::default().to_string(),
             bootstrap: Vec::new(),
             listen: None,
             api: SocketAddr::from((Ipv4Addr::LOCALHOST, 7710)),

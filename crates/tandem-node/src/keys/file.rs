@@ -1,4 +1,4 @@
-//! The form of a key file (docs/DATA.md): all numbers big-endian.
+//! The form of a key file: all numbers big-endian.
 //!
 //! ```text
 //! 8  "TNDMKEY\n"

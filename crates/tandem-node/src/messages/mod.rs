@@ -1,4 +1,4 @@
-//! Every text for people that names a problem, in one catalogue with stable codes (docs/MESSAGES.md is made from it).
+//! Every text for people that names a problem, in one catalogue with stable codes.
 //!
 //! A text says what happened, what it means and what to do next. A code is never used again for something else.
 

@@ -66,8 +66,15 @@ fn identity() -> Identity {
 }
 
 /// One request; status and body.
-async fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
-    let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+async fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, String) {
+    let mut text =
+        format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
         text.push_str(&format!("Host: {address}\r\n"));
     }
@@ -105,7 +112,8 @@ impl Fixture {
 }
 
 fn code(body: &str) -> String {
-    let failure: tandem_api::Failure = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
+    let failure: tandem_api::Failure =
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
     failure.error.code
 }
 
@@ -115,8 +123,11 @@ async fn the_token_is_asked_for_and_changes_at_each_start() {
     let (status, body) = first.get("/api/identity", &[]).await;
     assert_eq!(status, 200);
     assert_eq!(serde_json::from_str::<Identity>(&body).unwrap(), identity());
-    for wrong in ["", "Bearer ", "Bearer 00", &format!("Basic {}", first.token), &format!("Bearer {}x", first.token)] {
-        let (status, body) = ask(first.address, "GET", "/api/identity", &[("Authorization", wrong)], "").await;
+    for wrong in
+        ["", "Bearer ", "Bearer 00", &format!("Basic {}", first.token), &format!("Bearer {}x", first.token)]
+    {
+        let (status, body) =
+            ask(first.address, "GET", "/api/identity", &[("Authorization", wrong)], "").await;
         assert_eq!((status, code(&body).as_str()), (401, "T1308"), "{wrong}");
     }
     let (status, _) = ask(first.address, "GET", "/metrics", &[], "").await;
@@ -134,12 +145,14 @@ async fn other_hosts_and_other_sites_pages_are_refused() {
         let (status, body) = fixture.get("/api/identity", &[("Host", host)]).await;
         assert_eq!((status, code(&body).as_str()), (403, "T1309"), "{host}");
     }
-    for origin in ["http://evil.example", "null", &format!("https://127.0.0.1:{port}"), "http://127.0.0.1:1"] {
+    for origin in ["http://evil.example", "null", &format!("https://127.0.0.1:{port}"), "http://127.0.0.1:1"]
+    {
         let (status, _) = fixture.get("/api/identity", &[("Origin", origin)]).await;
         assert_eq!(status, 403, "{origin}");
     }
     let own = format!("http://localhost:{port}");
-    let (status, _) = fixture.get("/api/identity", &[("Host", &format!("localhost:{port}")), ("Origin", &own)]).await;
+    let (status, _) =
+        fixture.get("/api/identity", &[("Host", &format!("localhost:{port}")), ("Origin", &own)]).await;
     assert_eq!(status, 200);
     let (status, _) = ask(fixture.address, "GET", "/api/openapi.json", &[("Host", "evil.example")], "").await;
     assert_eq!(status, 403, "also what needs no token");
@@ -264,7 +277,9 @@ async fn the_description_is_whole() {
         .map(|method| router[start..end].matches(method).count())
         .sum();
     assert_eq!(described, served);
-    for schema in ["Status", "CallSummary", "NodeEvent", "Problem", "Failure", "DoctorReport", "ConnectionView"] {
+    for schema in
+        ["Status", "CallSummary", "NodeEvent", "Problem", "Failure", "DoctorReport", "ConnectionView"]
+    {
         assert!(document["components"]["schemas"][schema].is_object(), "{schema}");
     }
 }

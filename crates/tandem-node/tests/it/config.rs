@@ -6,7 +6,11 @@ use std::path::Path;
 use tandem_api::{Origin, Redundancy};
 use tandem_node::config::{Answer, ConfigError, Flags, Loaded, SETTINGS, load};
 
-fn load_with(file: &str, flags: &[(&'static str, &str)], variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+fn load_with(
+    file: &str,
+    flags: &[(&'static str, &str)],
+    variables: &[(&str, &str)],
+) -> Result<Loaded, ConfigError> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tandem.toml"), file).unwrap();
     let flags: Flags = flags.iter().map(|(key, value)| (*key, vec![(*value).to_owned()])).collect();
@@ -45,8 +49,11 @@ fn no_file_is_an_empty_file() {
 
 #[test]
 fn lists_and_tables_come_from_every_layer() {
-    let file = "public_ranges = [\"10.0.0.0/8\"]\n[volunteer]\nroles = [\"relay\"]\naccept_terms = 1\ncalls = 3\n";
-    let loaded = load_with(file, &[("volunteer.roles", "directory,relay")], &[("TANDEM_VOLUNTEER_CALLS", "4")]).unwrap();
+    let file =
+        "public_ranges = [\"10.0.0.0/8\"]\n[volunteer]\nroles = [\"relay\"]\naccept_terms = 1\ncalls = 3\n";
+    let loaded =
+        load_with(file, &[("volunteer.roles", "directory,relay")], &[("TANDEM_VOLUNTEER_CALLS", "4")])
+            .unwrap();
     assert!(loaded.config.volunteer.directory && loaded.config.volunteer.relay);
     assert_eq!(loaded.config.volunteer.accept_terms, Some(1));
     assert_eq!(loaded.config.volunteer.caps.calls, 4);
@@ -61,14 +68,26 @@ fn an_unknown_setting_is_refused_with_the_one_that_was_meant() {
     assert!(problem.action.contains("\"bootstrap\""), "{}", problem.action);
     let error = load_with("[volunteer]\naccept_term = 1", &[], &[]).unwrap_err();
     assert!(error.problem().action.contains("volunteer.accept_terms"));
-    assert!(matches!(load_with("[network]\nid = 1", &[], &[]), Err(ConfigError::Value { key: "network", .. })));
+    assert!(matches!(
+        load_with("[network]\nid = 1", &[], &[]),
+        Err(ConfigError::Value { key: "network", .. })
+    ));
 }
 
 #[test]
 fn wrong_values_name_their_setting_and_their_origin() {
-    let from_file = ["network = 7", "network = \"A B\"", "volunteer.roles = [\"king\"]", "relay_only = \"yes\"", "bootstrap = [\"x\"]"];
+    let from_file = [
+        "network = 7",
+        "network = \"A B\"",
+        "volunteer.roles = [\"king\"]",
+        "relay_only = \"yes\"",
+        "bootstrap = [\"x\"]",
+    ];
     for text in from_file {
-        assert!(matches!(load_with(text, &[], &[]), Err(ConfigError::Value { origin: Origin::File, .. })), "{text}");
+        assert!(
+            matches!(load_with(text, &[], &[]), Err(ConfigError::Value { origin: Origin::File, .. })),
+            "{text}"
+        );
     }
     let error = load_with("", &[("answer", "sing")], &[]).unwrap_err();
     assert!(matches!(error, ConfigError::Value { key: "answer", origin: Origin::Flag, .. }));

@@ -76,7 +76,8 @@ fn the_words_bring_the_account_back_and_bury_its_older_devices() {
     let made = keys::create(first.path(), None, None, NOW).unwrap();
     let words = made.entropy.as_ref().unwrap().words();
     let second = folder();
-    let restored = keys::create(second.path(), Some(Entropy::from_words(&words).unwrap()), None, NOW + DAY).unwrap();
+    let restored =
+        keys::create(second.path(), Some(Entropy::from_words(&words).unwrap()), None, NOW + DAY).unwrap();
     assert_eq!(restored.address(), made.address());
     assert_ne!(restored.device.public(), made.device.public());
     assert!(restored.device_set.epoch() > made.device_set.epoch());

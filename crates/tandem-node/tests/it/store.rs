@@ -89,7 +89,10 @@ fn contacts_are_named_once_and_found_by_name_or_address() {
     assert!(matches!(store.add_contact(&new_contact(2, "bob"), 6), Err(ContactError::Exists { .. })));
     assert!(matches!(store.add_contact(&new_contact(1, "Rob"), 6), Err(ContactError::Exists { .. })));
     for name in ["", "  ", "a\nb", "tandem:x", &"x".repeat(65)] {
-        assert!(matches!(store.add_contact(&new_contact(3, name), 6), Err(ContactError::Name { .. })), "{name}");
+        assert!(
+            matches!(store.add_contact(&new_contact(3, name), 6), Err(ContactError::Name { .. })),
+            "{name}"
+        );
     }
     let bob = AccountKey([1; 32]);
     assert_eq!(store.resolve("BOB").unwrap(), bob);
