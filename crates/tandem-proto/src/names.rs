@@ -140,7 +140,8 @@ pub mod feature {
     pub const RESUME: u64 = 1 << 2;
     /// Signal: sends and reads path reports.
     pub const PATH_REPORTS: u64 = 1 << 16;
-    /// Signal: can restart ICE on other relays during a call.
+    /// Signal: can restart ICE on other relays during a call. This version does not offer it: its sessions take new
+    /// relays without a restart.
     pub const RESTART: u64 = 1 << 17;
     /// Signal: accepts mirrored media packets (the same packet on several paths).
     pub const MIRRORING: u64 = 1 << 18;
@@ -150,7 +151,7 @@ pub mod feature {
     /// What a directory supernode of this version offers; one that relays adds [`GRANTS`].
     pub const HOME_ALL: u64 = PRESENCE | RESUME;
     /// What a device of this version can do in a call.
-    pub const SIGNAL_ALL: u64 = PATH_REPORTS | RESTART | MIRRORING;
+    pub const SIGNAL_ALL: u64 = PATH_REPORTS | MIRRORING;
 }
 
 macro_rules! numbered {

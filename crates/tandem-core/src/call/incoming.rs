@@ -4,7 +4,7 @@ use tandem_proto::wire::signal_frame::Body;
 use tandem_proto::wire::{Answer, Decline, Draw, HangUp, Offer, Ringing};
 
 use super::leg::{Media, Phase};
-use super::outgoing::{establish, is_usable, note_drawn, request_drawn};
+use super::outgoing::{is_usable, note_drawn, request_drawn};
 use super::plan::{Plan, vouched};
 use super::signal::TEXT_BYTES_MAX;
 use super::trust::Peer;
@@ -122,23 +122,36 @@ impl Calls {
         let mut leg = self.new_leg(peer.device, Role::Callee, Some(secret));
         leg.phase = Phase::Ringing;
         leg.vouched = vouched(&self.own_relays, now);
-        leg.ringing = Some(Ringing {
-            draw_nonce: leg.nonce.to_vec(),
-            relays: leg.vouched.iter().map(|descriptor| descriptor.signed().clone()).collect(),
-        });
         let (id, name, media) = (leg.id, printable(&offer.display_name), offer.media.clone());
         leg.offer = Some(offer);
         self.push_leg(leg);
         self.attach(signal, id);
         let Some(Parts { head, leg, out, .. }) = self.parts(id) else { return };
-        let ringing = leg.ringing.clone();
-        ringing.into_iter().for_each(|ringing| leg.send(out, Body::Ringing(ringing)));
-        media.into_iter().for_each(|media| out.push(Command::RemoteMedia { leg: id, media }));
+        media.into_iter().for_each(|media| leg.describe(out, media));
         if merged.is_some() {
             return;
         }
         let (contact, from, device) = (head.contact, head.peer, leg.device);
         out.push(Command::Ring { call, from, device, contact, name });
+    }
+
+    /// Says that it rings, once the media session is there: its description goes along, so that both ends connect
+    /// while it rings.
+    pub(super) fn send_ringing(&mut self, leg: LegId) {
+        let Some(Parts { leg, out, .. }) = self.parts(leg) else { return };
+        let Media::Ready(media) = &leg.media else { return };
+        if leg.ringing.is_some() {
+            return;
+        }
+        let ringing = Ringing {
+            draw_nonce: leg.nonce.to_vec(),
+            relays: leg.vouched.iter().map(|descriptor| descriptor.signed().clone()).collect(),
+            media: Some(media.clone()),
+        };
+        leg.ringing = Some(ringing.clone());
+        leg.send(out, Body::Ringing(ringing));
+        // Candidates that came before were of no use to the caller.
+        leg.streams.last().into_iter().for_each(|signal| leg.send_candidates(out, *signal));
     }
 
     /// The stream was re-opened: repeat what the caller may have missed.
@@ -235,11 +248,12 @@ impl Calls {
     }
 
     pub(super) fn on_confirm(&mut self, leg: LegId, now: Now) -> Result<(), Fault> {
-        let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return Ok(()) };
+        let Some(Parts { leg, .. }) = self.parts(leg) else { return Ok(()) };
         match (leg.role, leg.phase) {
             (Role::Callee, Phase::Confirmed) => Ok(()),
             (Role::Callee, Phase::Answered) if leg.draw.is_some() => {
-                establish(head, leg, out, now);
+                let id = leg.id;
+                self.establish(id, now);
                 Ok(())
             }
             _ => Err(Fault::protocol("it confirmed what was not answered")),
@@ -257,11 +271,11 @@ impl Calls {
 
     pub(super) fn send_answer(&mut self, leg: LegId, now: Now) {
         let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
-        let Media::Ready(media) = &leg.media else { return };
-        if !head.answering || leg.phase != Phase::Ringing {
+        if !head.answering || leg.phase != Phase::Ringing || leg.ringing.is_none() {
             return;
         }
-        let answer = Answer { media: Some(media.clone()) };
+        // Ringing had the media description.
+        let answer = Answer { media: None };
         leg.answer = Some(answer.clone());
         leg.phase = Phase::Answered;
         leg.send(out, Body::Answer(answer));

@@ -71,6 +71,8 @@ pub(super) struct Reach {
 pub(super) struct Watch {
     pub(super) started: u64,
     pub(super) sound: bool,
+    /// Sound came before the confirmation: the relays are quicker than signalling.
+    pub(super) early_sound: bool,
     pub(super) silent_since: Option<u64>,
     pub(super) next_round: Option<u64>,
     pub(super) top_up_at: Option<u64>,
@@ -97,6 +99,8 @@ pub(super) struct Leg {
     /// What we vouched for in Ringing (callee).
     pub(super) vouched: Vec<SupernodeDescriptor>,
     pub(super) media: Media,
+    /// The media session knows the other end's description.
+    pub(super) described: bool,
     pub(super) offer: Option<Offer>,
     pub(super) ringing: Option<Ringing>,
     pub(super) draw: Option<Draw>,
@@ -124,6 +128,7 @@ impl Leg {
             nonce,
             vouched: Vec::new(),
             media: Media::None,
+            described: false,
             offer: None,
             ringing: None,
             draw: None,
@@ -169,6 +174,13 @@ impl Leg {
         for chunk in self.local.chunks(CANDIDATES_FRAME_MAX) {
             let frame = Candidates { generation: self.generation, candidates: chunk.to_vec() };
             out.send(signal, Body::Candidates(frame));
+        }
+    }
+
+    /// Gives the media session the other end's description, once: paths and keys are made from here on.
+    pub(super) fn describe(&mut self, out: &mut Out, media: MediaDescription) {
+        if !std::mem::replace(&mut self.described, true) {
+            out.push(Command::RemoteMedia { leg: self.id, media });
         }
     }
 

@@ -49,6 +49,8 @@ const OWN_RELAYS_MAX: usize = 32;
 const FINISHED_MAX: usize = 32;
 /// Devices of the other account called at once (an account has no more).
 const LEGS_MAX: usize = 8;
+/// Of those, how many have their media connected while they ring; the others' waits for the answer.
+const EARLY_MAX: usize = 4;
 
 /// All calls of a node.
 #[derive(Debug)]
@@ -365,6 +367,7 @@ impl Calls {
             call.head.note(&mut self.out, why);
         }
         self.close_leg(&ended, tell.then_some(reason));
+        self.connect_early();
         self.end_without_legs(why);
     }
 }

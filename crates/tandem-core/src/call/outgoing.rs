@@ -12,7 +12,7 @@ use super::notes::{short, shorts, words};
 use super::plan::{self, Plan, RELAYS_WANTED, VOUCHED_MAX};
 use super::signal::clipped;
 use super::types::{CallEvent, CallId, Command, EndReason, LegId, Role, Stage};
-use super::{Calls, Fault, Head, LEGS_MAX, Out, Parts};
+use super::{Calls, EARLY_MAX, Fault, Head, LEGS_MAX, Out, Parts};
 use crate::time::Now;
 
 impl Calls {
@@ -84,7 +84,10 @@ impl Calls {
         parts.leg.media = Media::Ready(media);
         match parts.leg.role {
             Role::Caller => self.send_offer(leg),
-            Role::Callee => self.send_answer(leg, now),
+            Role::Callee => {
+                self.send_ringing(leg);
+                self.send_answer(leg, now);
+            }
         }
     }
 
@@ -128,6 +131,9 @@ impl Calls {
             draw.into_iter().for_each(|draw| leg.send(out, Body::Draw(draw)));
             return Ok(());
         }
+        if ringing.media.as_ref().is_some_and(|media| !is_usable(media)) {
+            return Err(Fault::protocol("it rings with a media description that cannot be used"));
+        }
         let theirs = nonce_and_relays(&ringing, now)?;
         draw_relays(leg, theirs, own_relays, now);
         leg.ringing = Some(ringing);
@@ -141,7 +147,21 @@ impl Calls {
             head.setup.ringing = Some(now.mono_ms - head.placed_ms);
             out.report(head.id, CallEvent::Ringing);
         }
+        self.connect_early();
         Ok(())
+    }
+
+    /// Lets media sessions connect while it rings, a few at once: when somebody picks up only the sound is missing.
+    /// No microphone opens by this.
+    pub(super) fn connect_early(&mut self) {
+        let Some(call) = self.active.as_mut().filter(|call| call.head.role == Role::Caller) else { return };
+        let described = call.legs.iter().filter(|leg| leg.described).count();
+        let waiting = call.legs.iter_mut().filter(|leg| !leg.described && leg.phase == Phase::Ringing);
+        for leg in waiting.take(EARLY_MAX.saturating_sub(described)) {
+            if let Some(media) = leg.ringing.as_ref().and_then(|ringing| ringing.media.clone()) {
+                leg.describe(&mut self.out, media);
+            }
+        }
     }
 
     pub(super) fn on_answer(&mut self, id: LegId, answer: Answer, now: Now) -> Result<(), Fault> {
@@ -156,15 +176,27 @@ impl Calls {
             leg.send(out, Body::Confirm(Confirm {}));
             return Ok(());
         }
-        let media = answer.media.clone().filter(is_usable);
-        let media = media.ok_or_else(|| Fault::protocol("its answer has no usable media description"))?;
+        let media = agreed_media(leg, &answer)?;
         leg.answer = Some(answer);
         leg.send(out, Body::Confirm(Confirm {}));
-        out.push(Command::RemoteMedia { leg: id, media });
+        leg.describe(out, media);
         head.answered_ms = Some(now.mono_ms);
-        establish(head, leg, out, now);
+        self.establish(id, now);
         self.dismiss_others(id);
         Ok(())
+    }
+
+    /// Both sides have agreed: sound may flow.
+    pub(super) fn establish(&mut self, id: LegId, now: Now) {
+        let Some(Parts { head, leg, out, .. }) = self.parts(id) else { return };
+        leg.phase = Phase::Confirmed;
+        leg.watch.started = now.mono_ms;
+        head.enter(Stage::Established, now);
+        out.push(Command::StartMedia { call: head.id, leg: leg.id });
+        out.report(head.id, CallEvent::Answered { leg: leg.id, device: leg.device });
+        if leg.watch.early_sound {
+            self.handle_first_media(id, now);
+        }
     }
 
     pub(super) fn on_decline(&mut self, leg: LegId, reason: EndReason) -> Result<(), Fault> {
@@ -249,15 +281,6 @@ pub(super) fn prepare_media(head: &Head, leg: &mut Leg, out: &mut Out) {
     });
 }
 
-/// Both sides have agreed: sound may flow.
-pub(super) fn establish(head: &mut Head, leg: &mut Leg, out: &mut Out, now: Now) {
-    leg.phase = Phase::Confirmed;
-    leg.watch.started = now.mono_ms;
-    head.enter(Stage::Established, now);
-    out.push(Command::StartMedia { call: head.id, leg: leg.id });
-    out.report(head.id, CallEvent::Answered { leg: leg.id, device: leg.device });
-}
-
 /// Asks for grants on the relays drawn.
 pub(super) fn request_drawn(leg: &mut Leg, out: &mut Out, now: Now) {
     let relays = leg.plan.take_next(RELAYS_WANTED, &leg.secret, now);
@@ -292,6 +315,18 @@ pub(super) fn is_usable(media: &MediaDescription) -> bool {
         && ice(&media.ice_pwd, 22)
         && media.dtls_fingerprint.len() == 32
         && media.opus_features.len() <= 16
+}
+
+/// The callee's description: said while it rang or with the answer, and not two different ones.
+fn agreed_media(leg: &Leg, answer: &Answer) -> Result<MediaDescription, Fault> {
+    let rang = leg.ringing.as_ref().and_then(|ringing| ringing.media.as_ref());
+    let media = match (rang, &answer.media) {
+        (Some(rang), Some(said)) if rang != said => {
+            return Err(Fault::protocol("it answered with another media description than it rang with"));
+        }
+        (rang, said) => rang.or(said.as_ref()).filter(|media| is_usable(media)),
+    };
+    media.cloned().ok_or_else(|| Fault::protocol("its answer has no usable media description"))
 }
 
 type TheirDraw = ([u8; 32], Vec<SupernodeDescriptor>);

@@ -108,7 +108,11 @@ impl Calls {
     /// First sound of the other end was heard.
     pub fn handle_first_media(&mut self, leg: LegId, now: Now) {
         let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
-        if leg.phase != Phase::Confirmed || leg.watch.sound {
+        if leg.phase != Phase::Confirmed {
+            leg.watch.early_sound = true;
+            return;
+        }
+        if leg.watch.sound {
             return;
         }
         leg.watch.sound = true;

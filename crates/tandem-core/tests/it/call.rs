@@ -4,10 +4,14 @@ use tandem_core::call::*;
 use tandem_proto::signed::{DeviceEntry, DeviceSet};
 use tandem_proto::wire::signal_frame::Body;
 
-use crate::call_world::{DELAY_MS, START, World};
+use crate::call_world::{DELAY_MS, START, World, media};
 
 const ALICE: usize = 0;
 const BOB: usize = 1;
+
+fn starts(command: &Command) -> bool {
+    matches!(command, Command::StartMedia { .. })
+}
 
 fn established(world: &World, node: usize) -> bool {
     world.stage(node) == Some(Stage::Established)
@@ -25,7 +29,16 @@ fn a_call_between_strangers_is_relayed_over_two_relays_that_neither_picked() {
         |world: &World, node: usize| world.nodes[node].media.values().next().map_or(0, |m| m.relays.len());
     assert_eq!((ready(&world, ALICE), ready(&world, BOB)), (2, 2), "relays are ready while it rings");
 
+    let connected = |world: &World| world.nodes.iter().all(|n| n.media.values().all(|m| m.connected));
+    assert!(connected(&world), "paths are checked and keys made while it rings");
+    assert!(world.nodes.iter().all(|node| !node.commands.iter().any(starts)), "no microphone is open");
+
     world.act(BOB, |calls, now| calls.answer(call, now)).unwrap();
+    world.run(DELAY_MS - 5);
+    assert!(
+        world.nodes.iter().all(|node| !node.commands.iter().any(starts)),
+        "nor before the answer is there"
+    );
     world.run(500);
     assert!(world.talks(ALICE) && world.talks(BOB));
     assert_eq!(world.relays(ALICE).len(), 2);
@@ -36,8 +49,10 @@ fn a_call_between_strangers_is_relayed_over_two_relays_that_neither_picked() {
     let setup = world.nodes[ALICE].calls.status().unwrap().setup;
     assert_eq!(setup.lookup, Some(DELAY_MS * 2));
     assert!(setup.ringing.is_some_and(|ms| (DELAY_MS * 6..=DELAY_MS * 10).contains(&ms)), "{setup:?}");
-    assert!(setup.media.is_some_and(|ms| ms <= DELAY_MS * 3), "{setup:?}");
-    assert!(world.nodes[BOB].calls.status().unwrap().setup.media.is_some());
+    // Confirm there, sound back; answer there, sound back: a round trip each, and the world's steps of 5 ms.
+    assert!(setup.media.is_some_and(|ms| ms <= DELAY_MS * 2 + 10), "{setup:?}");
+    let bob = world.nodes[BOB].calls.status().unwrap().setup;
+    assert!(bob.media.is_some_and(|ms| ms <= DELAY_MS * 2 + 10), "{bob:?}");
 
     world.act(ALICE, |calls, now| calls.hang_up(call, now));
     world.run(200);
@@ -154,11 +169,87 @@ fn all_devices_ring_and_the_first_answer_wins() {
     assert!(established(&world, ALICE) && established(&world, 2));
     assert_eq!(world.end_reason(BOB), Some(EndReason::AnsweredElsewhere));
     assert_eq!(world.end_reason(3), Some(EndReason::AnsweredElsewhere));
-    assert!(
-        !world.nodes[3].commands.iter().any(|c| matches!(c, Command::StartMedia { .. })),
-        "no microphone opened"
-    );
+    assert!(!world.nodes[3].commands.iter().any(starts), "no microphone opened");
     assert_eq!(world.nodes[ALICE].media.len(), 1);
+}
+
+#[test]
+fn of_many_ringing_devices_four_connect_early_and_any_can_be_answered() {
+    let mut world = World::people(2, 5);
+    let bob = world.nodes[BOB].account;
+    world.add_devices(bob, 5, vec![1, 2, 3]);
+    let call = world.place(ALICE, BOB);
+    world.run(1_000);
+    let early = |world: &World| world.nodes[ALICE].media.values().filter(|m| m.remote.is_some()).count();
+    assert_eq!((world.nodes[ALICE].media.len(), early(&world)), (6, 4));
+
+    // One that connected early drops out: another may.
+    let busy = |calls: &mut Calls, now| calls.decline(call, EndReason::Busy, now);
+    let node_of = |leg: usize| [BOB, 2, 3, 4, 5, 6][leg];
+    let connected = (0..6).map(node_of).find(|node| world.nodes[*node].media.values().any(|m| m.connected));
+    world.act(connected.unwrap(), busy).unwrap();
+    world.run(300);
+    assert_eq!((world.nodes[ALICE].media.len(), early(&world)), (5, 4));
+
+    let waits = |node: &usize| world.nodes[*node].media.values().any(|m| !m.connected);
+    let last = (0..6).map(node_of).find(waits).expect("one that was left to wait");
+    world.act(last, |calls, now| calls.answer(call, now)).unwrap();
+    world.run(500);
+    assert!(world.talks(ALICE) && world.talks(last));
+}
+
+#[test]
+fn a_description_may_come_with_the_answer_instead() {
+    let mut world = World::people(2, 5);
+    world.tamper = Some(Box::new(move |from, mut frame| {
+        match &mut frame.body {
+            Some(Body::Ringing(ringing)) => ringing.media = None,
+            Some(Body::Answer(answer)) => answer.media = Some(media(from as u8)),
+            _ => {}
+        }
+        Some(frame)
+    }));
+    let call = world.place(ALICE, BOB);
+    world.run(1_000);
+    assert!(world.nodes[ALICE].media.values().all(|m| m.remote.is_none()));
+    world.act(BOB, |calls, now| calls.answer(call, now)).unwrap();
+    world.run(500);
+    assert!(world.talks(ALICE) && world.talks(BOB));
+}
+
+#[test]
+fn an_answer_with_another_description_than_it_rang_with_ends_the_call() {
+    for (rang, answered) in [(true, Some(9)), (false, None)] {
+        let mut world = World::people(2, 5);
+        world.nodes[BOB].auto_answer = true;
+        world.tamper = Some(Box::new(move |_, mut frame| {
+            match &mut frame.body {
+                Some(Body::Ringing(ringing)) if !rang => ringing.media = None,
+                Some(Body::Answer(answer)) => answer.media = answered.map(media),
+                _ => {}
+            }
+            Some(frame)
+        }));
+        world.place(ALICE, BOB);
+        world.run(1_000);
+        assert_eq!(world.end_reason(ALICE), Some(EndReason::Protocol));
+        assert!(!world.nodes[ALICE].commands.iter().any(starts));
+    }
+}
+
+#[test]
+fn sound_that_overtakes_the_confirmation_counts_when_it_comes() {
+    let mut world = World::people(2, 5);
+    let call = world.place(ALICE, BOB);
+    world.run(1_000);
+    world.act(BOB, |calls, now| calls.answer(call, now)).unwrap();
+    world.run(DELAY_MS);
+    let leg = *world.nodes[BOB].media.keys().next().unwrap();
+    let sound = Command::Report { call, event: CallEvent::Sound };
+    world.act(BOB, |calls, now| calls.handle_first_media(leg, now));
+    assert!(!world.nodes[BOB].commands.contains(&sound) && !world.nodes[BOB].commands.iter().any(starts));
+    world.run(DELAY_MS + 5);
+    assert!(established(&world, BOB) && world.nodes[BOB].commands.contains(&sound));
 }
 
 #[test]

@@ -54,7 +54,11 @@ fn body() -> impl Strategy<Value = Body> {
                 display_name: name,
             })
         }),
-        (bytes(), many()).prop_map(|(draw_nonce, relays)| Body::Ringing(Ringing { draw_nonce, relays })),
+        (bytes(), many(), some_media()).prop_map(|(draw_nonce, relays, media)| Body::Ringing(Ringing {
+            draw_nonce,
+            relays,
+            media
+        })),
         (bytes(), many(), many()).prop_map(|(nonce, relays, fallback)| Body::Draw(Draw {
             nonce,
             relays,

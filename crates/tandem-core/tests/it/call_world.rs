@@ -23,6 +23,8 @@ pub(crate) const DELAY_MS: u64 = 20;
 const TICK_MS: u64 = 5;
 const SILENCE_MS: u64 = 300;
 const ROUTE_FAILS_MS: u64 = 300;
+/// From descriptions and relays known at both ends to paths checked and keys made: what tandem-media takes at this delay.
+pub(crate) const CONNECT_MS: u64 = 150;
 
 pub(crate) struct Supernode {
     pub(crate) key: ServiceKey,
@@ -34,6 +36,10 @@ pub(crate) struct Supernode {
 #[derive(Default)]
 pub(crate) struct Media {
     pub(crate) started: bool,
+    started_ms: u64,
+    /// Since when both ends have had all that a connection needs, and whether it stands.
+    able_since: Option<u64>,
+    pub(crate) connected: bool,
     pub(crate) remote: Option<MediaDescription>,
     /// Relays allocated on, with the tag.
     pub(crate) relays: BTreeMap<ServiceKey, CallTag>,
@@ -388,7 +394,11 @@ impl World {
                     Err(_) => media.remote_direct = true,
                 }
             }
-            Command::StartMedia { leg, .. } => self.media(node, leg).started = true,
+            Command::StartMedia { leg, .. } => {
+                let now_ms = self.now.mono_ms;
+                let media = self.media(node, leg);
+                (media.started, media.started_ms) = (true, now_ms);
+            }
             Command::EndMedia { leg } => _ = self.nodes[node].media.remove(&leg),
             Command::Ring { .. }
             | Command::RestartMedia { .. }
@@ -457,9 +467,9 @@ impl World {
 
     /// What a node hears now, told to its machine as the media session would.
     fn listen(&mut self, node: usize) {
-        let legs: Vec<LegId> =
-            self.nodes[node].media.iter().filter(|(_, m)| m.started).map(|(l, _)| *l).collect();
+        let legs: Vec<LegId> = self.nodes[node].media.keys().copied().collect();
         for leg in legs {
+            self.connect(node, leg);
             let hears = self.hears(node, leg);
             let (now, dead) = (self.now, self.dead_relays(node, leg));
             let Some(media) = self.nodes[node].media.get_mut(&leg) else { continue };
@@ -491,10 +501,28 @@ impl World {
         self.nodes[node].media[&leg].relays.keys().copied().filter(|key| self.super_of(*key).dead).collect()
     }
 
+    /// Paths and keys take their time, once both ends know what they need.
+    fn connect(&mut self, node: usize, leg: LegId) {
+        let (now_ms, able) = (self.now.mono_ms, self.reaches(node, leg, |_| true));
+        let Some(media) = self.nodes[node].media.get_mut(&leg).filter(|media| !media.connected) else {
+            return;
+        };
+        media.able_since = able.then(|| media.able_since.unwrap_or(now_ms));
+        media.connected = media.able_since.is_some_and(|since| now_ms - since >= CONNECT_MS);
+    }
+
     fn hears(&self, node: usize, leg: LegId) -> bool {
+        let arrives = |theirs: &Media| theirs.started && self.now.mono_ms >= theirs.started_ms + DELAY_MS;
+        self.nodes[node].media[&leg].connected && self.reaches(node, leg, arrives)
+    }
+
+    /// Whether a session of another node that passes the filter has a way to this one.
+    fn reaches(&self, node: usize, leg: LegId, filter: impl Fn(&Media) -> bool) -> bool {
         let ours = &self.nodes[node].media[&leg];
         let others = self.nodes.iter().enumerate().filter(|(index, other)| *index != node && other.online);
-        others.flat_map(|(_, other)| other.media.values()).filter(|theirs| theirs.started).any(|theirs| {
+        let described = |theirs: &&Media| ours.remote.is_some() && theirs.remote.is_some();
+        let theirs = others.flat_map(|(_, other)| other.media.values()).filter(described);
+        theirs.filter(|theirs| filter(theirs)).any(|theirs| {
             let relayed = ours.relays.iter().any(|(relay, tag)| {
                 theirs.relays.get(relay) == Some(tag)
                     && !self.super_of(*relay).dead

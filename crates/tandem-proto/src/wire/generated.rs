@@ -421,6 +421,9 @@ pub struct Ringing {
     /// SupernodeDescriptors the callee can vouch for, at most 8
     #[prost(message, repeated, tag = "2")]
     pub relays: ::prost::alloc::vec::Vec<Signed>,
+    /// so that ICE and DTLS are done while it rings
+    #[prost(message, optional, tag = "3")]
+    pub media: ::core::option::Option<MediaDescription>,
 }
 /// Reveals the caller's nonce; then both know the same relays (spec/signalling.md "Drawing relays").
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -461,6 +464,7 @@ pub struct Candidate {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Answer {
+    /// as in Ringing, or absent; needed when Ringing had none
     #[prost(message, optional, tag = "1")]
     pub media: ::core::option::Option<MediaDescription>,
 }

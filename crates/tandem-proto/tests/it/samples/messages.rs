@@ -191,7 +191,7 @@ fn signal_bodies() -> Vec<Sample> {
         frame("ringing", Body::Ringing(ringing())),
         frame("draw", Body::Draw(draw_message())),
         frame("candidates", Body::Candidates(candidates())),
-        frame("answer", Body::Answer(wire::Answer { media: Some(media()) })),
+        frame("answer", Body::Answer(wire::Answer { media: None })),
         frame("confirm", Body::Confirm(wire::Confirm {})),
         frame("hang up", Body::HangUp(hang_up())),
         frame("path report", Body::PathReport(path_report())),
@@ -209,7 +209,8 @@ fn signal_parts() -> Vec<Sample> {
         sample("Draw", "one relay, one fallback", draw_message()),
         sample("Candidate", "relayed", candidates().candidates[1].clone()),
         sample("Candidates", "host and relayed", candidates()),
-        sample("Answer", "picked up", wire::Answer { media: Some(media()) }),
+        sample("Answer", "picked up", wire::Answer { media: None }),
+        sample("Answer", "of a device that rang without media", wire::Answer { media: Some(media()) }),
         sample("Confirm", "empty", wire::Confirm {}),
         sample("HangUp", "answered elsewhere", hang_up()),
         sample("Decline", "busy", decline()),
@@ -253,7 +254,17 @@ fn offer() -> wire::Offer {
 }
 
 fn ringing() -> wire::Ringing {
-    wire::Ringing { draw_nonce: counting(0x20).to_vec(), relays: vec![descriptor(1).signed().clone()] }
+    wire::Ringing {
+        draw_nonce: counting(0x20).to_vec(),
+        relays: vec![descriptor(1).signed().clone()],
+        media: Some(wire::MediaDescription {
+            ice_ufrag: "c3d4".into(),
+            ice_pwd: "mnopqrstuvwxyz012345+/".into(),
+            dtls_fingerprint: counting(0xa0).to_vec(),
+            ssrc: 0x9abc_def0,
+            opus_features: Vec::new(),
+        }),
+    }
 }
 
 fn draw_message() -> wire::Draw {
