@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tandem_media::session::{SocketId, SocketKind, Transmit};
@@ -43,7 +42,8 @@ pub(super) enum SocketInput {
 
 #[derive(Debug)]
 enum Socket {
-    Udp { socket: Arc<UdpSocket>, reader: JoinHandle<()> },
+    /// Sending goes past the runtime: it would refuse a first datagram until it has seen the socket ready once.
+    Udp { sender: std::net::UdpSocket, reader: JoinHandle<()> },
     Tcp { queue: mpsc::Sender<Vec<u8>>, task: JoinHandle<()> },
 }
 
@@ -83,8 +83,8 @@ impl Sockets {
     /// Sends without waiting. What the system or a slow relay does not take is lost, as on any network.
     pub(super) fn send(&self, transmit: Transmit) {
         match self.open.get(&transmit.socket) {
-            Some(Socket::Udp { socket, .. }) => {
-                if let Err(error) = socket.try_send_to(&transmit.data, transmit.to) {
+            Some(Socket::Udp { sender, .. }) => {
+                if let Err(error) = sender.send_to(&transmit.data, transmit.to) {
                     tracing::trace!(%error, "a datagram was not sent");
                 }
             }
@@ -110,15 +110,17 @@ impl Sockets {
         } else {
             Ipv4Addr::UNSPECIFIED.into()
         });
-        let socket = Arc::new(UdpSocket::bind(SocketAddr::new(ip, 0)).await?);
+        let sender = std::net::UdpSocket::bind(SocketAddr::new(ip, 0))?;
+        sender.set_nonblocking(true)?;
+        let socket = UdpSocket::from_std(sender.try_clone()?)?;
         let mut local = socket.local_addr()?;
         if local.ip().is_unspecified()
             && let Some(toward) = toward
         {
             local.set_ip(source_address(toward).await?);
         }
-        let reader = tokio::spawn(read_udp(id, Arc::clone(&socket), self.input.clone()));
-        self.open.insert(id, Socket::Udp { socket, reader });
+        let reader = tokio::spawn(read_udp(id, socket, self.input.clone()));
+        self.open.insert(id, Socket::Udp { sender, reader });
         Ok(local)
     }
 
@@ -148,7 +150,7 @@ impl Drop for Sockets {
 }
 
 /// Which of this machine's addresses the system would use toward there. Nothing is sent.
-async fn source_address(toward: SocketAddr) -> io::Result<IpAddr> {
+pub(super) async fn source_address(toward: SocketAddr) -> io::Result<IpAddr> {
     let any: IpAddr =
         if toward.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let probe = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
@@ -156,7 +158,7 @@ async fn source_address(toward: SocketAddr) -> io::Result<IpAddr> {
     Ok(probe.local_addr()?.ip())
 }
 
-async fn read_udp(id: SocketId, socket: Arc<UdpSocket>, input: mpsc::Sender<SocketInput>) {
+async fn read_udp(id: SocketId, socket: UdpSocket, input: mpsc::Sender<SocketInput>) {
     let mut buffer = [0; READ_BYTES];
     loop {
         match socket.recv_from(&mut buffer).await {

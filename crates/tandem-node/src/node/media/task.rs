@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use tandem_media::audio::Incoming;
 use tandem_media::audio::endpoint::{Endpoint, EndpointEvent};
-use tandem_media::session::{Event, Session, SocketCommand};
+use tandem_media::session::{AddRelayError, Event, RelayAccess, Session, SocketCommand};
 use tokio::sync::{mpsc, oneshot};
 
 use super::report::MediaReport;
-use super::sockets::{SocketInput, Sockets};
+use super::sockets::{self, SocketInput, Sockets};
 use super::{EndpointPlan, MediaCommand, MediaNews, MediaNewsKind, MediaPlan, MediaSnapshot};
 use crate::node::clock::unix_ms;
 
@@ -59,6 +59,15 @@ impl Leg {
             let wake = tokio::time::Instant::from_std(self.wake());
             tokio::select! {
                 biased;
+                // First: the node says little, and a flood of datagrams must not keep a call from ending.
+                command = commands.recv() => match command {
+                    Some(MediaCommand::Stop(reply)) => {
+                        self.stop(reply).await;
+                        return;
+                    }
+                    Some(command) => self.take_command(command).await,
+                    None => return,
+                },
                 input = self.input.recv() => {
                     self.take_input(input);
                     for _ in 1..INPUTS_A_TURN {
@@ -66,14 +75,6 @@ impl Leg {
                         self.take_input(Some(input));
                     }
                 }
-                command = commands.recv() => match command {
-                    Some(MediaCommand::Stop(reply)) => {
-                        self.stop(reply).await;
-                        return;
-                    }
-                    Some(command) => self.take_command(command),
-                    None => return,
-                },
                 () = tokio::time::sleep_until(wake) => {}
             }
             self.run_timers(Instant::now());
@@ -101,7 +102,7 @@ impl Leg {
         }
     }
 
-    fn take_command(&mut self, command: MediaCommand) {
+    async fn take_command(&mut self, command: MediaCommand) {
         let now = Instant::now();
         match command {
             MediaCommand::RemoteDescription(description) => {
@@ -110,12 +111,15 @@ impl Leg {
                 }
             }
             MediaCommand::AddRelay(access) => {
+                self.offer_host(&access).await;
                 let relay = access.service;
-                if let Err(error) = self.session.add_relay(access, now) {
-                    self.tell(MediaNewsKind::Session(Event::RelayFailed {
+                match self.session.add_relay(access, now) {
+                    // It is in use still, and was asked for again after a silence.
+                    Ok(()) | Err(AddRelayError::Duplicate) => {}
+                    Err(error) => self.tell(MediaNewsKind::Session(Event::RelayFailed {
                         relay,
                         reason: error.to_string(),
-                    }));
+                    })),
                 }
             }
             MediaCommand::RemoteCandidate(candidate) => self.session.handle_remote_candidate(&candidate, now),
@@ -127,6 +131,22 @@ impl Leg {
                 drop(reply.send(MediaSnapshot { stats, session_unix_ms: self.session_unix_ms }));
             }
             MediaCommand::Stop(_) => unreachable!("handled by the caller"),
+        }
+    }
+
+    /// Offers this machine's address for a direct path, once, where the call allows it: the one that reaches relays.
+    async fn offer_host(&mut self, access: &RelayAccess) {
+        if !self.plan.direct {
+            return;
+        }
+        let ip = match (self.plan.bind, access.udp.or(access.tcp)) {
+            (Some(ip), _) => Some(ip),
+            (None, Some(relay)) => sockets::source_address(relay).await.ok(),
+            (None, None) => None,
+        };
+        if let Some(ip) = ip {
+            self.plan.direct = false;
+            self.session.add_host(ip, Instant::now());
         }
     }
 
@@ -163,14 +183,15 @@ impl Leg {
             self.take_event(event);
         }
         self.send_sound(now);
+        // A farewell goes out before its socket is closed.
+        while let Some(transmit) = self.session.poll_transmit() {
+            self.sockets.send(transmit);
+        }
         while let Some(command) = self.session.poll_command() {
             match command {
                 SocketCommand::Open { id, kind } => self.sockets.open(id, kind).await,
                 SocketCommand::Close { id } => self.sockets.close(id),
             }
-        }
-        while let Some(transmit) = self.session.poll_transmit() {
-            self.sockets.send(transmit);
         }
     }
 
