@@ -288,8 +288,8 @@ pub(crate) enum ConfigAction {
 #[command(after_help = "Example:
   tandem relay --listen 192.0.2.1:3478 --rest-secret S
 
-A client's username is EXPIRY:NAME or EXPIRY:NAME:TAG (unix seconds), its password base64(HMAC-SHA1(S, username)). Two
-clients reach each other when their tags are equal; see spec/relay.md.")]
+A client's username is EXPIRY:TAG (EXPIRY in unix seconds, TAG any text), its password is
+base64(HMAC-SHA1(S, username)). Two clients reach each other when their tags are equal; see spec/relay.md.")]
 pub(crate) struct RelayArgs {
     /// Serve STUN and TURN here, over UDP and TCP
     #[arg(long, value_name = "IP:PORT")]
