@@ -1,5 +1,6 @@
 //! What a driver gives a session and gets from it.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -19,7 +20,7 @@ pub enum Redundancy {
 }
 
 /// What a session is made with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SessionConfig {
     /// The caller controls: it opens DTLS, and the other side follows its choice of path.
     pub controlling: bool,
@@ -28,6 +29,15 @@ pub struct SessionConfig {
     pub ssrc: u32,
     /// Random, secret, a fresh one for each session: keys the table of packets seen.
     pub seed: u64,
+}
+
+impl fmt::Debug for SessionConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionConfig")
+            .field("controlling", &self.controlling)
+            .field("redundancy", &self.redundancy)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One socket a session asked for; never used again within the session.
@@ -70,7 +80,7 @@ pub struct Transmit {
 }
 
 /// A grant on one relay, as the node got it from that supernode.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RelayAccess {
     pub service: ServiceKey,
     /// Where it speaks TURN over UDP.
@@ -79,6 +89,16 @@ pub struct RelayAccess {
     pub tcp: Option<SocketAddr>,
     pub username: String,
     pub password: String,
+}
+
+impl fmt::Debug for RelayAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayAccess")
+            .field("service", &self.service)
+            .field("udp", &self.udp)
+            .field("tcp", &self.tcp)
+            .finish_non_exhaustive()
+    }
 }
 
 /// ICE's kind of a candidate (RFC 8445 §5.1.1), numbered as on the wire.
@@ -252,4 +272,28 @@ pub enum AddRelayError {
     NoAddress,
     #[error("a call uses at most {0} relays")]
     TooMany(usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let config = SessionConfig {
+            controlling: true,
+            redundancy: Redundancy::Auto,
+            ssrc: 1,
+            seed: 987_654_321,
+        };
+        let access = RelayAccess {
+            service: ServiceKey([1; 32]),
+            udp: None,
+            tcp: None,
+            username: "1.relay.device.tag".to_owned(),
+            password: "hunter2".to_owned(),
+        };
+        let printed = format!("{config:?} {access:?}");
+        assert!(!printed.contains("987654321") && !printed.contains("hunter2"), "{printed}");
+    }
 }
