@@ -18,6 +18,7 @@ mod paths;
 mod probe;
 mod relay_leg;
 mod rtc;
+mod stream;
 #[cfg(test)]
 mod testing;
 mod types;

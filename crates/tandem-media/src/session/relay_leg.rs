@@ -14,6 +14,7 @@ use turn_client_proto::tcp::TurnClientTcp;
 use turn_client_proto::types::{Instant as TurnInstant, TransportType, TurnCredentials};
 use turn_client_proto::udp::TurnClientUdp;
 
+use super::stream::{self, Stream};
 use super::types::{RelayAccess, SocketId, SocketKind, SocketPurpose, Transmit};
 
 /// UDP gets this long before TCP is raced.
@@ -25,8 +26,6 @@ const BIND_AGAIN: Duration = Duration::from_millis(250);
 const BINDS_MAX: u8 = 8;
 /// Datagrams larger than this are no part of a call.
 const DATAGRAM_MAX: usize = 2048;
-/// Messages taken out of one piece of a TCP stream.
-const STREAM_MESSAGES_MAX: usize = 256;
 
 turn_client_proto::impl_client!(pub(super) TurnClient, (Udp, TurnClientUdp), (Tcp, TurnClientTcp));
 
@@ -68,6 +67,8 @@ struct Attempt {
     server: SocketAddr,
     local: Option<SocketAddr>,
     client: Option<TurnClient>,
+    /// What came over TCP and is no whole message yet.
+    stream: Stream,
     closed: bool,
 }
 
@@ -153,16 +154,16 @@ impl RelayLeg {
         let clock = self.clock(now);
         let remote = self.remote;
         let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.socket == socket) else { return };
-        let (Some(local), Some(client)) = (attempt.local, attempt.client.as_mut()) else { return };
-        match client.recv(TurnTransmit::new(data, attempt.transport, from, local), clock) {
-            TurnRecvRet::PeerData(peer) if Some(peer.peer) == remote => deliver(peer.data()),
-            _ => {}
+        if attempt.transport == TransportType::Udp {
+            return attempt.take_message(data, from, remote, clock, deliver);
         }
-        for _ in 0..STREAM_MESSAGES_MAX {
-            let Some(peer) = client.poll_recv(clock) else { break };
-            if Some(peer.peer) == remote {
-                deliver(peer.data());
+        match attempt.stream.take(data) {
+            Ok(messages) => {
+                for message in &messages {
+                    attempt.take_message(message, from, remote, clock, deliver);
+                }
             }
+            Err(stream::Foreign) => attempt.closed = true,
         }
     }
 
@@ -179,7 +180,7 @@ impl RelayLeg {
             return None;
         }
         let written = build.write_into(&mut out);
-        Some(Transmit { socket: attempt.socket, to: written.to, data: written.data.to_vec() })
+        Some(Attempt::transmit(attempt.socket, attempt.transport, written.to, written.data))
     }
 
     /// Lets the TURN clients work: requests, refreshes, answers. Datagrams go to `out`.
@@ -252,7 +253,15 @@ impl RelayLeg {
             TransportType::Tcp => SocketKind::Tcp { connect: server, relay: self.access.service },
         };
         self.events.push(LegEvent::Open(socket, kind));
-        self.attempts.push(Attempt { socket, transport, server, local: None, client: None, closed: false });
+        self.attempts.push(Attempt {
+            socket,
+            transport,
+            server,
+            local: None,
+            client: None,
+            stream: Stream::default(),
+            closed: false,
+        });
     }
 
     fn try_tcp(&mut self, next_socket: &mut u32) {
@@ -353,6 +362,31 @@ impl RelayLeg {
 }
 
 impl Attempt {
+    /// One whole message of the relay.
+    fn take_message(
+        &mut self,
+        data: &[u8],
+        from: SocketAddr,
+        remote: Option<SocketAddr>,
+        clock: TurnInstant,
+        deliver: &mut dyn FnMut(&[u8]),
+    ) {
+        let (Some(local), Some(client)) = (self.local, self.client.as_mut()) else { return };
+        match client.recv(TurnTransmit::new(data, self.transport, from, local), clock) {
+            TurnRecvRet::PeerData(peer) if Some(peer.peer) == remote => deliver(peer.data()),
+            _ => {}
+        }
+    }
+
+    /// A message of ours as its transport wants it.
+    fn transmit(socket: SocketId, transport: TransportType, to: SocketAddr, message: &[u8]) -> Transmit {
+        let mut data = message.to_vec();
+        if transport == TransportType::Tcp {
+            stream::pad(&mut data);
+        }
+        Transmit { socket, to, data }
+    }
+
     fn drive(
         &mut self,
         clock: TurnInstant,
@@ -362,7 +396,7 @@ impl Attempt {
         let Some(client) = self.client.as_mut() else { return };
         self.closed |= matches!(client.poll(clock), TurnPollRet::Closed);
         while let Some(transmit) = client.poll_transmit(clock) {
-            out(Transmit { socket: self.socket, to: transmit.to, data: transmit.data.to_vec() });
+            out(Self::transmit(self.socket, self.transport, transmit.to, &transmit.data));
         }
         while let Some(event) = client.poll_event() {
             happened.push((self.socket, event));

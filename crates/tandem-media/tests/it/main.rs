@@ -2,4 +2,5 @@
 
 mod audio;
 mod session;
+mod session_tcp;
 mod session_world;
