@@ -81,6 +81,8 @@ struct Put {
     request: u64,
     key: RecordKey,
     record: ReachRecord,
+    /// This node is one of those that keep it.
+    kept_here: bool,
 }
 
 struct Get {
@@ -114,7 +116,7 @@ impl Directory {
             Ok(record) if self.operations.len() < OPERATIONS_MAX => {
                 self.seen.note(&record);
                 let query = kad.get_closest_peers(key.to_vec());
-                self.operations.push((query, Operation::Find(Put { request, key, record })));
+                self.operations.push((query, Operation::Find(Put { request, key, record, kept_here: false })));
             }
             Ok(_) => out.push_back(ServiceEvent::Stored { request, copies: 0 }),
             Err(refused) => {
@@ -137,13 +139,13 @@ impl Directory {
         stored.into_iter().chain(seen).try_fold(record, |record, known| join(&known, &record))
     }
 
-    fn send(&mut self, kad: &mut Kad, put: Put, near: &[kad::PeerInfo], unix_ms: u64) {
+    fn send(&mut self, kad: &mut Kad, mut put: Put, near: &[kad::PeerInfo], unix_ms: u64) {
         let targets = replicas(near);
         let value = put.record.encode();
         let record = Record { key: put.key.clone(), value, publisher: None, expires: None };
         if self.is_replica(&put.key, near) {
-            // Its own check cannot fail: the record was verified and joined with what is stored.
-            kad.store_mut().offer(record.clone(), unix_ms).ok();
+            // Its own check cannot fail (the record was verified and joined with what is stored); its room can run out.
+            put.kept_here = kad.store_mut().offer(record.clone(), unix_ms).is_ok();
         }
         let query = kad.put_record_to(record, targets.into_iter(), Quorum::All);
         self.operations.push((query, Operation::Send(put)));
@@ -279,7 +281,7 @@ impl Directory {
         }
     }
 
-    /// Counts a supernode that has what was put, or something newer.
+    /// Counts a supernode that has what was put, or something newer; this one too, if it is among those that keep it.
     fn read_back(
         &self,
         put: &Put,
@@ -288,7 +290,7 @@ impl Directory {
         unix_ms: u64,
         out: &mut Outbox,
     ) {
-        let Some(peer) = answer.peer else { return };
+        let Some(peer) = answer.peer.or(put.kept_here.then_some(self.local)) else { return };
         let checked = verify(&self.network, &put.key, &answer.record.value, unix_ms);
         match checked
             .and_then(|theirs| Ok((theirs.merge(&put.record).map_err(|_| Refused::WrongKey)?, theirs)))

@@ -107,6 +107,15 @@ async fn every_supernode_of_thirty_finds_a_record_that_five_keep() {
     assert_eq!(found, None);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_supernode_alone_keeps_a_record_itself() {
+    let mut alone = Service::start(163);
+    let wanted = record(1, 1, 3600).encode();
+    assert_eq!(put(&mut alone, wanted.clone()).await, 1);
+    let (found, refused, _) = get(&mut alone, account().public()).await;
+    assert_eq!((found, refused), (Some(wanted), vec![]));
+}
+
 /// A supernode without scruples: kad with nothing checked.
 async fn hostile(n: u8, victim: &Service) -> (Swarm<kad::Behaviour<MemoryStore>>, Multiaddr) {
     let key = libp2p::identity::Keypair::ed25519_from_bytes([n; 32]).unwrap();
