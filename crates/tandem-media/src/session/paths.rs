@@ -15,7 +15,7 @@ use super::types::{PathId, Redundancy, Route};
 pub(super) const SOUND_SUSPECT: Duration = Duration::from_millis(60);
 /// The same judged by the other end; a little less, since its clock ran while the word was on its way.
 const SOUND_SUSPECT_TOLD: Duration = Duration::from_millis(55);
-/// `auto` mirrors this long from the start (DESIGN §7).
+/// `auto` mirrors this long from the first sound (DESIGN §7); the connection itself is made while it rings.
 const MIRROR_FIRST: Duration = Duration::from_secs(10);
 /// How long a silent path keeps the mirror on.
 const HOLD_SILENT: Duration = Duration::from_secs(2);
@@ -76,7 +76,9 @@ pub(super) struct PathSet {
     primary: Option<PathId>,
     second: Option<PathId>,
     mirroring: bool,
-    connected_at: Option<Instant>,
+    connected: bool,
+    /// When the first sound went either way: before that it only rings.
+    sound_began: Option<Instant>,
     trouble: Option<(Instant, &'static str)>,
     sound_in: SoundFlow,
     sound_out: SoundFlow,
@@ -121,7 +123,8 @@ impl PathSet {
             primary: None,
             second: None,
             mirroring: false,
-            connected_at: None,
+            connected: false,
+            sound_began: None,
             trouble: None,
             sound_in: SoundFlow::default(),
             sound_out: SoundFlow::default(),
@@ -170,7 +173,7 @@ impl PathSet {
     }
 
     pub(super) fn connected(&mut self, now: Instant) {
-        self.connected_at.get_or_insert(now);
+        self.connected = true;
         self.reconsider(now);
     }
 
@@ -211,6 +214,7 @@ impl PathSet {
             path.credit_sound(sequence, now);
         }
         if new {
+            self.sound_began.get_or_insert(now);
             self.sound_in.packet(now);
         }
         self.reconsider(now);
@@ -227,6 +231,7 @@ impl PathSet {
     }
 
     pub(super) fn sound_sent(&mut self, now: Instant) {
+        self.sound_began.get_or_insert(now);
         self.sound_out.packet(now);
     }
 
@@ -340,11 +345,11 @@ impl PathSet {
         let silences =
             open().filter(|path| path.told_heard).filter_map(|path| path.last_heard.map(|at| at + SILENT));
         let mirror_end =
-            [self.trouble.map(|(until, _)| until), self.connected_at.map(|at| at + MIRROR_FIRST)];
+            [self.trouble.map(|(until, _)| until), self.sound_began.map(|at| at + MIRROR_FIRST)];
         let mirror_end = mirror_end
             .into_iter()
             .flatten()
-            .filter(|_| self.mirroring && self.redundancy == Redundancy::Auto)
+            .filter(|_| self.mirroring && self.redundancy == Redundancy::Auto && self.sound_began.is_some())
             .max();
         let sound = self.sound_deadline().filter(|_| self.sound_in.flowing());
         let all = self.silent.map(|silence| silence.tell_at);
@@ -488,7 +493,8 @@ impl PathSet {
         }
         self.second = self.choose_second(now);
         let trouble = self.trouble.filter(|(until, _)| now < *until);
-        let first = self.connected_at.is_some_and(|at| now.saturating_duration_since(at) < MIRROR_FIRST);
+        let began = |at: Instant| now.saturating_duration_since(at) < MIRROR_FIRST;
+        let first = self.connected && self.sound_began.is_none_or(began);
         let (wanted, why) = match (self.redundancy, trouble) {
             (Redundancy::Always, _) => (true, "asked for"),
             (Redundancy::Off, _) => (false, "not wanted"),
@@ -556,6 +562,8 @@ mod tests {
         sequence: u32,
         silent: Vec<u32>,
         sound: u64,
+        /// No sound flows yet.
+        rings: bool,
     }
 
     impl Bench {
@@ -567,9 +575,10 @@ mod tests {
                 let service = ServiceKey([u8::try_from(n).unwrap() + 1; 32]);
                 assert!(set.opened(PathId(n), Route::Relay { service, tcp: false }, now));
             }
-            let mut bench = Self { set, now, sequence: 0, silent: Vec::new(), sound: 0 };
+            let mut bench = Self { set, now, sequence: 0, silent: Vec::new(), sound: 0, rings: true };
             bench.run(1);
             bench.set.connected(bench.now);
+            bench.rings = false;
             bench
         }
 
@@ -589,7 +598,8 @@ mod tests {
                         Probe { echo: ours.sequence, echo_delay_ms: 0, primary: false, entries, ..ours };
                     self.set.probe_heard(id, &theirs, self.now);
                 }
-                if let Some(id) = self.set.primary().filter(|id| !self.silent.contains(&id.0)) {
+                let heard = |id: &PathId| !self.rings && !self.silent.contains(&id.0);
+                if let Some(id) = self.set.primary().filter(heard) {
                     self.sound += 1;
                     self.set.sound_heard(id, self.sound, true, self.now);
                     self.set.sound_sent(self.now);
@@ -612,6 +622,21 @@ mod tests {
         assert!(bench.set.decisions().iter().any(|decision| matches!(decision, Decision::Resend { .. })));
         bench.run(22);
         assert_eq!(bench.set.primary(), Some(PathId(1)), "left after 450 ms");
+    }
+
+    #[test]
+    fn the_mirrored_seconds_begin_with_the_sound_however_long_it_rang() {
+        let mut bench = Bench::new(Redundancy::Auto, 2);
+        bench.rings = true;
+        bench.run(1_500);
+        assert_eq!(bench.set.mirror(), Some(PathId(1)));
+        let wake = bench.set.poll_timeout().expect("the next probe");
+        assert!(wake >= bench.now, "nothing overdue while it rings: it would spin");
+        bench.rings = false;
+        bench.run(490);
+        assert_eq!(bench.set.route(), [PathId(0), PathId(1)]);
+        bench.run(20);
+        assert_eq!(bench.set.route(), [PathId(0)]);
     }
 
     #[test]

@@ -291,6 +291,39 @@ fn a_description_may_come_after_the_candidates() {
 }
 
 #[test]
+fn after_ringing_sound_takes_one_way_and_a_frame() {
+    for delay in [2, 40, 100] {
+        let mut world = World::new(2, Redundancy::Auto);
+        for relay in 0..2 {
+            world.relays[relay].delay = ms(delay);
+            world.use_relay(relay);
+        }
+        world.describe();
+        world.sides.iter_mut().for_each(|side| side.muted = true);
+        world.run(ms(15_000));
+        for side in [A, B] {
+            let stats = world.stats(side);
+            assert_eq!((stats.packets_sent, stats.packets_received), (0, 0), "it only rings");
+            assert!(world.sides[side].session.is_connected() && stats.mirroring);
+            assert_eq!(world.count(side, Duration::ZERO, |event| *event == Event::AllPathsSilent), 0);
+            println!("one way {delay} ms: connected {:?} ms after ringing", stats.connected_ms);
+        }
+        let answer = world.elapsed();
+        world.sides.iter_mut().for_each(|side| side.muted = false);
+        world.run(ms(9_000));
+        for side in [A, B] {
+            let first = world.sides[side].heard[0].0 - answer;
+            println!("one way {delay} ms: first sound {first:?} after the microphone");
+            assert!(first <= ms(delay + 20), "{first:?}");
+            assert!(world.stats(side).mirroring, "ten seconds count from the first sound");
+            assert_eq!(world.stats(side).packets_lost, 0);
+        }
+        world.run(ms(3_000));
+        assert!(!world.stats(A).mirroring && !world.stats(B).mirroring);
+    }
+}
+
+#[test]
 fn a_relay_that_holds_packets_back_is_left() {
     let mut world = World::call(2, Redundancy::Auto, true);
     let primary = world.primary(A);
