@@ -35,9 +35,21 @@ pub struct Config {
     pub allocations_per_source_max: u32,
     /// Application bytes a second each allocation may send. `None`: as fast as it likes.
     pub allocation_rate: Option<Rate>,
+    /// Application bytes a second the relay forwards altogether, both directions of all calls. What goes beyond is
+    /// dropped. `None`: as fast as the machine can.
+    pub total_rate: Option<Rate>,
     /// Answers a second to requests that have not authenticated (Binding, 401, 438, …), for each /24 or /48. These are
     /// the only packets a forged source address can draw, so this bounds what the relay can be made to reflect.
     pub stranger_rate: Rate,
+}
+
+impl Rate {
+    /// Bytes at so many bits a second, with a second's worth as the burst, and never less than a few packets.
+    #[must_use]
+    pub fn of_bits(bits_per_second: u64) -> Self {
+        let per_second = u32::try_from(bits_per_second / 8).unwrap_or(u32::MAX);
+        Self { per_second, burst: per_second.max(4_000) }
+    }
 }
 
 /// 128 kbit/s: a voice call with a redundant copy of each packet, DTLS and feedback, and nothing that pays to steal.
@@ -57,6 +69,7 @@ impl Config {
             allocations_max: 1_000,
             allocations_per_source_max: 64,
             allocation_rate: Some(VOICE_RATE),
+            total_rate: None,
             stranger_rate: Rate { per_second: 50, burst: 200 },
         }
     }

@@ -30,7 +30,7 @@ pub use self::stats::{DropReason, Stats};
 pub use self::switch::{HEADROOM, TAILROOM};
 
 use self::allocation::{RELAYED_PORT, Table};
-use self::limits::StrangerLimit;
+use self::limits::{Bucket, StrangerLimit};
 use self::nonce::Nonces;
 use crate::client::ClientAddr;
 use crate::config::Config;
@@ -72,6 +72,8 @@ pub struct Server {
     realm: Realm,
     nonces: Nonces,
     strangers: StrangerLimit,
+    /// Of all that is forwarded.
+    total: Bucket,
     random: SplitMix,
     table: Table,
     draining: bool,
@@ -94,6 +96,7 @@ impl Server {
             realm: Realm::new(&config.realm).expect("a realm is at most 127 bytes"),
             nonces: Nonces::new(nonce_key, config.nonce_lifetime, now),
             strangers: StrangerLimit::new(random.next(), now),
+            total: Bucket::full(now),
             random,
             table: Table::default(),
             draining: false,

@@ -20,13 +20,15 @@ pub enum DropReason {
     Quota,
     /// The allocation sends faster than allowed.
     Rate,
+    /// All calls together are more than the owner gives.
+    TotalRate,
     /// An answer was due, but this source network has had its share of answers without authenticating.
     StrangerLimit,
 }
 
 impl DropReason {
     /// Every reason, in the order of [`Stats::dropped`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Malformed,
         Self::NotForUs,
         Self::NoAllocation,
@@ -35,6 +37,7 @@ impl DropReason {
         Self::NoPermission,
         Self::Quota,
         Self::Rate,
+        Self::TotalRate,
         Self::StrangerLimit,
     ];
 
@@ -50,6 +53,7 @@ impl DropReason {
             Self::NoPermission => "no_permission",
             Self::Quota => "quota",
             Self::Rate => "rate",
+            Self::TotalRate => "total_rate",
             Self::StrangerLimit => "stranger_limit",
         }
     }

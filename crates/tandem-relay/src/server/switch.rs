@@ -11,6 +11,7 @@ use turn_types::attribute::{Data, DontFragment, XorPeerAddress};
 use turn_types::message::{DATA, SEND};
 
 use super::allocation::{Allocation, RELAYED_PORT, Slot};
+use super::limits::Bucket;
 use super::{DropReason, Server, Verdict};
 use crate::client::ClientAddr;
 use crate::config::Rate;
@@ -121,7 +122,8 @@ impl Server {
             return Verdict::Drop(DropReason::NoPermission);
         }
         let bytes = payload.len();
-        if let Err(reason) = charge(sender, partner, bytes, self.config.allocation_rate, now) {
+        let total = self.config.total_rate.map(|rate| (&mut self.total, rate));
+        if let Err(reason) = charge(sender, partner, bytes, self.config.allocation_rate, total, now) {
             return Verdict::Drop(reason);
         }
         self.stats.bytes_forwarded += bytes as u64;
@@ -137,12 +139,14 @@ impl Server {
     }
 }
 
-/// Counts a packet against both quotas (a grant's bytes are both ways together) and the sender's rate, if all allow it.
+/// Counts a packet against both quotas (a grant's bytes are both ways together), the sender's rate and the relay's, if
+/// all allow it.
 fn charge(
     sender: &mut Allocation,
     partner: &mut Allocation,
     bytes: usize,
     rate: Option<Rate>,
+    total: Option<(&mut Bucket, Rate)>,
     now: Instant,
 ) -> Result<(), DropReason> {
     if bytes > PAYLOAD_BYTES_MAX {
@@ -153,6 +157,9 @@ fn charge(
     }
     if rate.is_some_and(|rate| !sender.bucket.take(bytes, rate, now)) {
         return Err(DropReason::Rate);
+    }
+    if total.is_some_and(|(bucket, rate)| !bucket.take(bytes, rate, now)) {
+        return Err(DropReason::TotalRate);
     }
     sender.bytes_spent += bytes as u64;
     sender.bytes_in += bytes as u64;

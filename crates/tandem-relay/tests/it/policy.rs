@@ -1,10 +1,12 @@
 //! The closed policy: a packet goes from one live allocation of a call to the other, and nowhere else.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tandem_proto::grant::GrantTerms;
 use tandem_proto::ids::CallTag;
 use tandem_relay::client::ClientAddr;
+use tandem_relay::config::Rate;
 use tandem_relay::server::DropReason;
 
 use crate::bench::{Bench, Client, Fate, channel_data, data_of, send_indication, terms};
@@ -223,6 +225,33 @@ fn draining_refuses_the_new_and_keeps_the_old() {
     assert!(matches!(caller.send(&mut bench, callee.relayed(), b"x"), Fate::Forwarded { .. }));
     bench.server.set_draining(false);
     Client::new(2, 1).allocate(&mut bench).unwrap();
+}
+
+#[test]
+fn all_calls_together_keep_to_the_owners_rate() {
+    let mut bench = Bench::with(|config| config.total_rate = Some(Rate::of_bits(80_000)));
+    let calls: Vec<_> = (1..=4).map(|call| bench.call(call)).collect();
+    let mut forwarded = 0;
+    let mut dropped = 0;
+    // Four calls, both ways, 100 bytes each 20 ms: 40,000 bytes a second where 10,000 are given.
+    for _ in 0..500 {
+        bench.pass(Duration::from_millis(20));
+        for (caller, callee) in &calls {
+            for (mut from, to) in [(caller.clone(), callee), (callee.clone(), caller)] {
+                match from.send(&mut bench, to.relayed(), &[0; 100]) {
+                    Fate::Forwarded { .. } => forwarded += 100,
+                    fate => {
+                        assert_eq!(fate, Fate::Dropped(DropReason::TotalRate));
+                        dropped += 1;
+                    }
+                }
+            }
+        }
+    }
+    // Ten seconds' worth and one second of burst.
+    assert!((105_000..=110_000).contains(&forwarded), "{forwarded}");
+    assert_eq!(bench.server.stats().bytes_forwarded, forwarded);
+    assert_eq!(bench.server.stats().dropped_for(DropReason::TotalRate), dropped);
 }
 
 #[test]
