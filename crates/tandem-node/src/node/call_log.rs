@@ -23,6 +23,7 @@ const PATH_CHANGES_MAX: usize = 200;
 /// One call while it lives.
 #[derive(Debug)]
 pub(crate) struct LiveCall {
+    /// The name the person knows the call by; the machine's may change when both call each other.
     pub(crate) id: CallId,
     pub(crate) account: AccountKey,
     name: Option<String>,
@@ -40,11 +41,13 @@ pub(crate) struct LiveCall {
     paths: BTreeMap<PathId, String>,
     relays: Vec<String>,
     path_changes: Vec<PathChange>,
+    /// The directory knew a device to call.
+    found: bool,
     ended: Option<Ended>,
     /// The person here hung up.
     hung_up_here: bool,
-    /// A leg's media is ending: its figures are on their way.
-    awaits_report: bool,
+    /// Legs whose media is ending: their figures are on their way.
+    awaited_reports: u32,
     report: Option<MediaReport>,
 }
 
@@ -89,9 +92,10 @@ impl LiveCall {
             paths: BTreeMap::new(),
             relays: Vec::new(),
             path_changes: Vec::new(),
+            found: false,
             ended: None,
             hung_up_here: false,
-            awaits_report: false,
+            awaited_reports: 0,
             report: None,
         }
     }
@@ -100,9 +104,17 @@ impl LiveCall {
         self.record = record;
     }
 
-    /// The same call under the id that won when both called each other.
-    pub(crate) fn renamed(self, id: CallId) -> Self {
-        Self { id, ..self }
+    /// It rings here: the person may answer it.
+    pub(crate) fn rings_here(&self) -> bool {
+        self.direction == CallDirection::Incoming && self.state == CallState::Ringing
+    }
+
+    pub(crate) fn note_found(&mut self, devices: u32) {
+        self.found |= devices > 0;
+    }
+
+    pub(crate) fn set_length(&mut self, for_ms: Option<u64>) {
+        self.for_ms = for_ms;
     }
 
     pub(crate) fn is_looking_up(&self) -> bool {
@@ -181,11 +193,11 @@ impl LiveCall {
     }
 
     pub(crate) fn media_ending(&mut self) {
-        self.awaits_report = true;
+        self.awaited_reports += 1;
     }
 
     pub(crate) fn take_report(&mut self, report: Option<MediaReport>) {
-        self.awaits_report = false;
+        self.awaited_reports = self.awaited_reports.saturating_sub(1);
         // Of several legs, the one that carried sound tells.
         let received = |report: &MediaReport| report.stats.packets_received;
         let better = match (&self.report, &report) {
@@ -200,7 +212,7 @@ impl LiveCall {
 
     /// All is known that will ever be.
     pub(crate) fn is_finished(&self) -> bool {
-        self.ended.is_some() && !self.awaits_report
+        self.ended.is_some() && self.awaited_reports == 0
     }
 
     pub(crate) fn event(&self, step: CallStep, now: Now) -> ApiCallEvent {
@@ -294,6 +306,7 @@ impl LiveCall {
     fn reason(&self, reason: EndReason) -> ApiEndReason {
         match api_reason(reason) {
             ApiEndReason::RemoteHungUp if self.hung_up_here => ApiEndReason::HungUp,
+            ApiEndReason::Unreachable if !self.found => ApiEndReason::NotFound,
             reason => reason,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tandem_api::{CallDirection, CallStep, NodeEvent, Ready, ServingState};
 use tandem_core::call::{CallEvent, CallId};
@@ -34,6 +34,8 @@ const SUPERNODE_READY_MS: u64 = 1_500;
 const INTRODUCE_MS: u64 = 1_000;
 /// An echo call is ended after this long.
 const ECHO_CALL_MS: u64 = 5 * 60_000;
+/// A task that ends gets this long to take its last commands.
+const FAREWELL: Duration = Duration::from_millis(100);
 /// Calls whose reports and recordings stay in the data folder.
 const REPORTS_KEPT: usize = 50;
 
@@ -89,19 +91,23 @@ impl Node {
     pub(crate) async fn run(mut self, mut inputs: Inputs) {
         self.settle(&inputs.side);
         loop {
-            let wake = tokio::time::Instant::from_std(self.wake());
+            let wake = self.wake();
+            let due = tokio::time::Instant::from_std(self.clock.instant(wake));
+            // In no fixed order: a flood from outside must not keep the person, or the clock, from their turn.
             let step = tokio::select! {
-                biased;
                 news = inputs.media.recv() => Step::Media(news),
                 event = inputs.person.recv() => Step::Person(event),
                 event = receive(&mut inputs.service) => Step::Service(event),
                 event = receive(&mut inputs.echo) => Step::Echo(event),
                 report = inputs.reports.recv() => Step::Report(report),
                 request = inputs.side.requests.recv() => Step::Request(request),
-                () = tokio::time::sleep_until(wake) => Step::Timer,
+                () = tokio::time::sleep_until(due) => Step::Timer,
             };
             if !self.take(step, &inputs.side) {
                 break;
+            }
+            if self.clock.now().mono_ms >= wake {
+                self.handle_timers();
             }
             self.settle(&inputs.side);
             if self.may_end() {
@@ -139,12 +145,13 @@ impl Node {
                 PhoneId::Echo => self.with_echo(|phone, around| phone.handle_media(news, around)),
             },
             Step::Report(Some(report)) => {
-                if let (PhoneId::Person, Some(call)) = (report.phone, self.calls.get_mut(&report.call)) {
+                if let (PhoneId::Person, Some(call)) = (report.phone, self.call_mut(report.call)) {
                     call.take_report(report.report);
                 }
             }
             Step::Media(None) | Step::Report(None) => {}
-            Step::Timer => self.handle_timers(),
+            // The loop sees to the timers after every step.
+            Step::Timer => {}
         }
         true
     }
@@ -163,7 +170,8 @@ impl Node {
             supernode.handle_timeout(now);
         }
         let due = |call: &LiveCall| call.hang_up_at().is_some_and(|at| at <= now.mono_ms);
-        let over: Vec<CallId> = self.calls.values().filter(|call| due(call)).map(|call| call.id).collect();
+        let over: Vec<CallId> =
+            self.calls.iter().filter(|(_, call)| due(call)).map(|(call, _)| *call).collect();
         for call in over {
             self.hang_up(call);
         }
@@ -179,7 +187,8 @@ impl Node {
         }
     }
 
-    fn wake(&self) -> Instant {
+    /// When something is due, in the clock's milliseconds.
+    fn wake(&self) -> u64 {
         let now_ms = self.clock.now().mono_ms;
         let introduce = self.supernode.as_ref().map(|_| self.introduced_ms + INTRODUCE_MS);
         let ready = self.ready.is_none().then_some(now_ms + 50);
@@ -193,7 +202,7 @@ impl Node {
             ready,
             self.stopping.map(|stopping| stopping.until_ms.min(now_ms + 100)),
         ];
-        self.clock.instant(next.into_iter().flatten().min().unwrap_or(now_ms + 60_000))
+        next.into_iter().flatten().min().unwrap_or(now_ms + 60_000)
     }
 
     /// Takes everybody's news until nobody has any.
@@ -212,6 +221,9 @@ impl Node {
                 quiet = false;
                 match news {
                     SupernodeNews::Listening(address) => tracing::info!(address, "serving others"),
+                    SupernodeNews::Traffic(text) => {
+                        memory::remember_traffic(&self.installation.store, &text);
+                    }
                     SupernodeNews::Drained => {
                         if let Some(stopping) = &mut self.stopping {
                             stopping.drained = true;
@@ -251,8 +263,10 @@ impl Node {
             PhoneNews::Ring { call, from, name } => self.take_ring(call, from, name, now, side),
             PhoneNews::Call { call, event } => self.take_call_event(call, event, now, side),
             PhoneNews::Found { call, devices } => {
+                let Some(live) = self.calls.get_mut(&call) else { return };
+                live.note_found(devices);
                 // Later ones keep the routes of a call in progress fresh; they are no news for a person.
-                if let Some(live) = self.calls.get(&call).filter(|live| live.is_looking_up()) {
+                if live.is_looking_up() {
                     let after_ms = live.since_ms(now);
                     announce(side, NodeEvent::Call(live.event(CallStep::Found { devices, after_ms }, now)));
                 }
@@ -265,7 +279,7 @@ impl Node {
             }
             PhoneNews::Trouble { call, why } => tracing::warn!(?call, why, "trouble with a call's sound"),
             PhoneNews::MediaEnding { call } => {
-                if let Some(live) = self.calls.get_mut(&call) {
+                if let Some(live) = self.call_mut(call) {
                     live.media_ending();
                 }
             }
@@ -274,9 +288,9 @@ impl Node {
 
     fn take_call_event(&mut self, call: CallId, event: CallEvent, now: Now, side: &NodeSide) {
         if let CallEvent::Merged { into } = event {
-            // Both called each other: the person goes on with the call that won.
+            // Both called each other: the call that won goes on, for the person under the name that it had.
             if let Some(live) = self.calls.remove(&call) {
-                self.calls.insert(into, live.renamed(into));
+                self.calls.insert(into, live);
             }
             return;
         }
@@ -287,7 +301,8 @@ impl Node {
 
     fn take_ring(&mut self, call: CallId, from: AccountKey, claimed: String, now: Now, side: &NodeSide) {
         let contact = self.installation.store.contact(from).ok().flatten();
-        if self.calls.len() >= CALLS_MAX || contact.as_ref().is_some_and(|contact| contact.blocked) {
+        let full = self.calls.len() >= CALLS_MAX || self.stopping.is_some();
+        if full || contact.as_ref().is_some_and(|contact| contact.blocked) {
             self.with_person(|phone, around| phone.refuse(call, around));
             return;
         }
@@ -376,7 +391,7 @@ impl Node {
     fn finish_calls(&mut self, side: &NodeSide) {
         let now = self.clock.now();
         let finished: Vec<CallId> =
-            self.calls.values().filter(|call| call.is_finished()).map(|call| call.id).collect();
+            self.calls.iter().filter(|(_, call)| call.is_finished()).map(|(call, _)| *call).collect();
         for id in finished {
             let Some(done) = self.calls.remove(&id).and_then(|mut call| call.finish(now)) else { continue };
             memory::remember_call(&self.installation.store, &done.stored);
@@ -410,11 +425,13 @@ impl Node {
 
     /// Takes nothing new; ends calls and serving within `drain`.
     pub(crate) fn begin_stop(&mut self, drain: Duration, side: &NodeSide) {
-        if self.stopping.is_some() {
-            return;
-        }
         let now = self.clock.now();
         let drain_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX).min(60_000);
+        if let Some(stopping) = &mut self.stopping {
+            // Asked again: only to be quicker.
+            stopping.until_ms = stopping.until_ms.min(now.mono_ms + drain_ms);
+            return;
+        }
         announce(side, NodeEvent::Stopping { within_ms: drain_ms });
         if self.supernode.is_some() {
             announce(side, NodeEvent::Serving { state: ServingState::Draining });
@@ -443,14 +460,29 @@ impl Node {
 
     async fn end(mut self) {
         for phone in [Some(&self.person), self.echo.as_ref()].into_iter().flatten() {
-            // A swarm that has ended already needs no telling.
-            drop(phone.overlay().send(DeviceCommand::Shutdown).await);
+            let tell = phone.overlay().send(DeviceCommand::Shutdown);
+            // A swarm that has ended already needs no telling; one that is stuck ends with its channel.
+            drop(tokio::time::timeout(FAREWELL, tell).await);
         }
+        let now = self.clock.now();
         if let Some(supernode) = &mut self.supernode {
-            supernode.shutdown();
+            supernode.shutdown(now);
+        }
+        let clock = self.clock;
+        let traffic = self.supernode.as_mut().and_then(|supernode| supernode.last_traffic(clock.now()));
+        if let Some(traffic) = traffic {
+            memory::remember_traffic(&self.installation.store, &traffic);
         }
         // What was queued (a hang-up, a farewell) gets a moment to leave.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(FAREWELL).await;
+    }
+
+    /// A call by the machine's id for it, or by one that it had before two calls became one.
+    fn call_mut(&mut self, call: CallId) -> Option<&mut LiveCall> {
+        if self.calls.contains_key(&call) {
+            return self.calls.get_mut(&call);
+        }
+        self.calls.values_mut().find(|live| live.id == call)
     }
 
     // ---- borrowing ----------------------------------------------------------------------------------------------

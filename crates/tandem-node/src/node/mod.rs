@@ -9,6 +9,7 @@ pub(crate) mod clock;
 mod event_loop;
 mod media;
 mod memory;
+mod outbox;
 mod peers;
 mod phone;
 mod requests;

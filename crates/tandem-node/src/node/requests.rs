@@ -157,6 +157,9 @@ impl Node {
         }
         let record = check_files(&endpoint)?;
         let now = self.clock.now();
+        if let Some(started) = self.take_up_theirs(account, &endpoint, for_ms) {
+            return Ok(started);
+        }
         let id = CallId(rand::random());
         let options = CallOptions { relay_only, redundancy: core_redundancy(redundancy) };
         let contact = self.installation.store.contact(account).ok().flatten();
@@ -179,6 +182,23 @@ impl Node {
         announce(side, NodeEvent::Call(live.event(step, now)));
         self.calls.insert(id, live);
         Ok(CallStarted { call: call_name(id) })
+    }
+
+    /// They ring just now: calling them answers that call.
+    fn take_up_theirs(
+        &mut self,
+        account: AccountKey,
+        endpoint: &EndpointPlan,
+        for_ms: Option<u64>,
+    ) -> Option<CallStarted> {
+        let theirs = |live: &LiveCall| live.account == account && live.rings_here();
+        let call = self.calls.iter().find(|(_, live)| theirs(live)).map(|(call, _)| *call)?;
+        if !self.answer(call, endpoint.clone()) {
+            return None;
+        }
+        let live = self.calls.get_mut(&call)?;
+        live.set_length(for_ms);
+        Some(CallStarted { call: call_name(live.id) })
     }
 
     fn answer_call(&mut self, name: &str, reply: Reply<CallSummary>) {
@@ -213,9 +233,9 @@ impl Node {
 
     /// The call that a text names; the only one where it names none.
     fn find_call(&self, name: &str) -> Result<CallId, Problem> {
-        let mut fitting = self.calls.keys().filter(|id| call_name(**id).starts_with(name));
+        let mut fitting = self.calls.iter().filter(|(_, live)| call_name(live.id).starts_with(name));
         match (fitting.next(), fitting.next()) {
-            (Some(call), None) => Ok(*call),
+            (Some((call, _)), None) => Ok(*call),
             (None, _) => Err(Code::NoSuchCall.problem()),
             (Some(_), Some(_)) => Err(Code::WhichCall.problem()),
         }
@@ -238,7 +258,7 @@ impl Node {
         };
         let past: Vec<CallSummary> =
             past.iter().map(|call| past_summary(&self.installation.store, call)).collect();
-        let talking = self.person.calls().status().map(|status| status.call);
+        let talking = self.person.calls().status().and_then(|status| Some(self.calls.get(&status.call)?.id));
         let mut live: Vec<CallSummary> = self.calls.keys().map(|id| self.summary_of(*id)).collect();
         live.sort_by_key(|call| std::cmp::Reverse(call.started_unix_ms));
         let stats = self.call_stats();
@@ -261,6 +281,12 @@ impl Node {
         let (device_tx, device) = oneshot::channel();
         let asked = self.person.overlay().try_send(DeviceCommand::Connections(device_tx)).is_ok();
         let device = Part::of(asked, device);
+        let (echo_tx, echo) = oneshot::channel();
+        let asked = self
+            .echo
+            .as_ref()
+            .is_some_and(|phone| phone.overlay().try_send(DeviceCommand::Connections(echo_tx)).is_ok());
+        let echo = Part::of(asked, echo);
         let (service_tx, service) = oneshot::channel();
         let asked = self
             .supernode
@@ -268,11 +294,15 @@ impl Node {
             .is_some_and(|node| node.overlay().try_send(ServiceCommand::Connections(service_tx)).is_ok());
         let service = Part::of(asked, service);
         let call = self.call_stats();
+        let (echo_tx, echo_call) = oneshot::channel();
+        let echo_call = Part::of(self.echo.as_ref().is_some_and(|phone| phone.snapshot(echo_tx)), echo_call);
         tokio::spawn(async move {
             let device: Vec<ConnectionInfo> = device.within().await.unwrap_or_default();
+            let echo: Vec<ConnectionInfo> = echo.within().await.unwrap_or_default();
             let service: Vec<ConnectionInfo> = service.within().await.unwrap_or_default();
-            let call = call.within().await;
-            answer(reply, Ok(names.views(&device, &service, call.as_ref())));
+            let mut views = names.views(&device, &service, call.within().await.as_ref());
+            views.extend(names.echo_views(&echo, echo_call.within().await.as_ref()));
+            answer(reply, Ok(views));
         });
     }
 

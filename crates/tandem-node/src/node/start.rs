@@ -166,6 +166,7 @@ fn start_serving(
         listen,
         volunteer: config.volunteer.clone(),
         relay,
+        traffic: memory::traffic(&installation.store),
         echo: Some(account),
         commands,
         seed: rand::random(),

@@ -6,13 +6,14 @@ use tandem_api::{
 };
 use tandem_media::session::{PathStats, Route};
 use tandem_proto::ids::ServiceKey;
-use tandem_proto::multiaddr::TransportAddress;
+use tandem_proto::multiaddr::{Transport, TransportAddress};
 use tandem_relay::driver::AllocationRow;
 
 use super::event_loop::Node;
 use super::media::{MediaSnapshot, route_name};
 use super::peers::PeerTable;
-use super::supernode::Supernode;
+use super::phone::Phone;
+use super::supernode::{Circuit, Supernode};
 use crate::messages::{TERMS, TERMS_TEXT, connection_texts};
 use crate::overlay::{ConnectionInfo, PeerKey};
 
@@ -94,6 +95,7 @@ pub(crate) fn volunteer(node: &Node) -> VolunteerView {
         circuits: u32::try_from(circuits).unwrap_or(u32::MAX),
         allocations: u32::try_from(relay.allocations).unwrap_or(u32::MAX),
         bytes_served: relay.bytes_forwarded,
+        bytes_this_month: node.supernode.as_ref().map_or(0, Supernode::bytes_this_month),
         calls_cap: caps.calls,
         bits_per_second_cap: caps.bits_per_second,
         bytes_per_month_cap: caps.bytes_per_month,
@@ -152,6 +154,12 @@ pub(crate) fn metrics(node: &Node) -> Metrics {
             "Allocations alive.",
             stats.server.allocations as f64,
         );
+        metrics.push(
+            MetricKind::Gauge,
+            "tandem_relay_month_bytes",
+            "Bytes forwarded this calendar month (UTC).",
+            supernode.bytes_this_month() as f64,
+        );
     }
     metrics
 }
@@ -160,10 +168,13 @@ pub(crate) fn metrics(node: &Node) -> Metrics {
 #[derive(Debug)]
 pub(crate) struct ConnectionNames {
     homes: Vec<ServiceKey>,
+    /// Homes of this node's echo service.
+    echo_homes: Vec<ServiceKey>,
     supernodes: Vec<ServiceKey>,
     /// Where the relays of calls are.
-    relays: Vec<(ServiceKey, String)>,
+    relays: Vec<(ServiceKey, TransportAddress)>,
     allocations: Vec<AllocationRow>,
+    circuits: Vec<Circuit>,
     now_unix_ms: u64,
 }
 
@@ -172,7 +183,8 @@ impl ConnectionNames {
         let unix_ms = node.clock.now().unix_ms;
         let supernodes = node.supernode.iter().flat_map(|supernode| supernode.supernodes());
         Self {
-            homes: node.person.homes().filter_map(|peer| Some(node.peers.get(peer)?.service)).collect(),
+            homes: home_keys(node, &node.person),
+            echo_homes: node.echo.as_ref().map(|echo| home_keys(node, echo)).unwrap_or_default(),
             supernodes: supernodes.map(tandem_proto::signed::SupernodeDescriptor::service).collect(),
             relays: relay_addresses(&node.peers, unix_ms),
             allocations: node
@@ -181,6 +193,7 @@ impl ConnectionNames {
                 .and_then(Supernode::relay)
                 .map(|r| r.allocations())
                 .unwrap_or_default(),
+            circuits: node.supernode.as_ref().map(|node| node.circuits().to_vec()).unwrap_or_default(),
             now_unix_ms: unix_ms,
         }
     }
@@ -192,23 +205,43 @@ impl ConnectionNames {
         service: &[ConnectionInfo],
         call: Option<&MediaSnapshot>,
     ) -> Vec<ConnectionView> {
-        let mut views: Vec<ConnectionView> = device.iter().map(|info| self.device_view(info)).collect();
-        if let Some(call) = call {
-            let since = |path: &PathStats| call.session_unix_ms + path.first_heard_ms.unwrap_or(0);
-            views.extend(call.stats.paths.iter().map(|path| self.path_view(path, since(path))));
-        }
+        let mut views = self.phone_views(&self.homes, device, call);
         views.extend(service.iter().map(|info| self.service_view(info)));
+        views.extend(self.circuits.iter().map(circuit_view));
         views.extend(self.allocations.iter().map(|row| self.allocation_view(row)));
         views
     }
 
-    fn device_view(&self, info: &ConnectionInfo) -> ConnectionView {
-        let role = match info.peer {
+    /// The same for the echo service, which is a device of its own.
+    pub(crate) fn echo_views(
+        &self,
+        device: &[ConnectionInfo],
+        call: Option<&MediaSnapshot>,
+    ) -> Vec<ConnectionView> {
+        let mut views = self.phone_views(&self.echo_homes, device, call);
+        for view in &mut views {
+            view.purpose = format!("For the echo service that you run as a volunteer. {}", view.purpose);
+        }
+        views
+    }
+
+    fn phone_views(
+        &self,
+        homes: &[ServiceKey],
+        device: &[ConnectionInfo],
+        call: Option<&MediaSnapshot>,
+    ) -> Vec<ConnectionView> {
+        let role = |info: &ConnectionInfo| match info.peer {
             PeerKey::Device(_) => ConnectionRole::Signal,
-            PeerKey::Service(service) if self.homes.contains(&service) => ConnectionRole::Home,
+            PeerKey::Service(service) if homes.contains(&service) => ConnectionRole::Home,
             PeerKey::Service(_) => ConnectionRole::Candidate,
         };
-        view(role, info)
+        let mut views: Vec<ConnectionView> = device.iter().map(|info| view(role(info), info)).collect();
+        if let Some(call) = call {
+            let since = |path: &PathStats| call.session_unix_ms + path.first_heard_ms.unwrap_or(0);
+            views.extend(call.stats.paths.iter().map(|path| self.path_view(path, since(path))));
+        }
+        views
     }
 
     fn service_view(&self, info: &ConnectionInfo) -> ConnectionView {
@@ -225,8 +258,12 @@ impl ConnectionNames {
             Route::Relay { tcp: true, .. } => (ConnectionRole::Relay, "tcp"),
             Route::Relay { tcp: false, .. } => (ConnectionRole::Relay, "udp"),
         };
+        let at = |service, tcp| {
+            let kind = if tcp { Transport::Tcp } else { Transport::Udp };
+            self.relays.iter().find(|(key, address)| *key == service && address.transport == kind)
+        };
         let remote = match path.route {
-            Route::Relay { service, .. } => self.relays.iter().find(|(key, _)| *key == service),
+            Route::Relay { service, tcp } => at(service, tcp),
             Route::Direct => None,
         };
         let texts = connection_texts(role);
@@ -236,7 +273,7 @@ impl ConnectionNames {
             purpose: texts.purpose.to_owned(),
             since_unix_ms,
             transport: transport.to_owned(),
-            remote: remote.map(|(_, text)| text.clone()).unwrap_or_default(),
+            remote: remote.map(|(_, address)| address.socket().to_string()).unwrap_or_default(),
             outbound: true,
             bytes_in: path.bytes_received,
             bytes_out: path.bytes_sent,
@@ -264,6 +301,24 @@ impl ConnectionNames {
     }
 }
 
+/// A circuit has no connection of its own: it runs, and its bytes are counted, in those of its two ends.
+fn circuit_view(circuit: &Circuit) -> ConnectionView {
+    let texts = connection_texts(ConnectionRole::Forwarded);
+    ConnectionView {
+        peer: circuit.source.to_string(),
+        role: ConnectionRole::Forwarded,
+        purpose: texts.purpose.to_owned(),
+        since_unix_ms: circuit.since_unix_ms,
+        transport: "circuit".to_owned(),
+        remote: circuit.target.to_string(),
+        outbound: false,
+        bytes_in: 0,
+        bytes_out: 0,
+        sees: texts.sees.to_owned(),
+        does_not_see: texts.does_not_see.to_owned(),
+    }
+}
+
 fn view(role: ConnectionRole, info: &ConnectionInfo) -> ConnectionView {
     let texts = connection_texts(role);
     ConnectionView {
@@ -284,14 +339,13 @@ fn view(role: ConnectionRole, info: &ConnectionInfo) -> ConnectionView {
     }
 }
 
-fn relay_addresses(peers: &PeerTable, unix_ms: u64) -> Vec<(ServiceKey, String)> {
-    peers
-        .descriptors(unix_ms)
-        .filter_map(|descriptor| {
-            let address = descriptor.known_relay().next()?;
-            Some((descriptor.service(), address.socket().to_string()))
-        })
-        .collect()
+fn relay_addresses(peers: &PeerTable, unix_ms: u64) -> Vec<(ServiceKey, TransportAddress)> {
+    let relays = peers.descriptors(unix_ms);
+    relays.flat_map(|relay| relay.known_relay().map(move |address| (relay.service(), address))).collect()
+}
+
+fn home_keys(node: &Node, phone: &Phone) -> Vec<ServiceKey> {
+    phone.homes().filter_map(|peer| Some(node.peers.get(peer)?.service)).collect()
 }
 
 fn address_text(addresses: &[Vec<u8>]) -> String {

@@ -71,6 +71,8 @@ pub(crate) struct MediaPlan {
     pub(crate) session: SessionConfig,
     /// The address of this machine that sound leaves from; `None`: whichever the system takes.
     pub(crate) bind: Option<IpAddr>,
+    /// The other end may learn this machine's addresses: a direct path is tried.
+    pub(crate) direct: bool,
 }
 
 /// The loop's end of a leg's thread. Dropping it ends the thread.

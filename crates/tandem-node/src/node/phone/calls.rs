@@ -10,7 +10,7 @@ use tandem_core::time::Now;
 use tandem_media::session::{self, Candidate, Event, SessionConfig};
 use tandem_proto::ids::{AccountKey, ServiceKey};
 use tandem_proto::multiaddr::{Transport, TransportAddress};
-use tandem_proto::wire::{Grant, PathReport};
+use tandem_proto::wire::{Grant, PathReport, PathState};
 use tokio::sync::oneshot;
 
 use super::{FinalReport, LegMedia, Phone, PhoneNews, Surroundings};
@@ -93,18 +93,16 @@ impl Phone {
                     .into_iter()
                     .map(|home| SupernodeAddress { service: home.service, addresses: home.addresses })
                     .collect();
-                self.send_overlay(DeviceCommand::OpenSignal {
-                    request,
-                    device,
-                    routes,
-                    race_after_ms: RACE_AFTER_MS,
-                });
+                let open =
+                    DeviceCommand::OpenSignal { request, device, routes, race_after_ms: RACE_AFTER_MS };
+                self.send_overlay(open, around.now);
             }
             Command::SendSignal { signal, frame } => {
-                self.send_overlay(DeviceCommand::SendSignal { signal: overlay::SignalId(signal.0), frame });
+                let send = DeviceCommand::SendSignal { signal: overlay::SignalId(signal.0), frame };
+                self.send_overlay(send, around.now);
             }
             Command::CloseSignal(signal) => {
-                self.send_overlay(DeviceCommand::CloseSignal(overlay::SignalId(signal.0)))
+                self.send_overlay(DeviceCommand::CloseSignal(overlay::SignalId(signal.0)), around.now);
             }
             Command::Ring { call, from, name, .. } => {
                 self.news.push_back(PhoneNews::Ring { call, from, name })
@@ -118,8 +116,15 @@ impl Phone {
                 self.news.push_back(PhoneNews::DeviceSet { account, device_set });
             }
             Command::Report { call, event } => {
-                if let CallEvent::Ended(_) = &event {
-                    self.endpoints.remove(&call);
+                match &event {
+                    CallEvent::Ended(_) => drop(self.endpoints.remove(&call)),
+                    // Both called each other: microphone and speaker go on with the call that won.
+                    CallEvent::Merged { into } => {
+                        if let Some(endpoint) = self.endpoints.remove(&call) {
+                            self.endpoints.insert(*into, endpoint);
+                        }
+                    }
+                    _ => {}
                 }
                 self.news.push_back(PhoneNews::Call { call, event });
             }
@@ -129,8 +134,8 @@ impl Phone {
 
     fn do_for_media(&mut self, command: Command, now: Now) {
         match command {
-            Command::PrepareMedia { call, leg, role, redundancy, .. } => {
-                self.prepare_media(call, leg, role, redundancy, now);
+            Command::PrepareMedia { call, leg, role, direct_allowed, redundancy } => {
+                self.prepare_media((call, leg), role, direct_allowed, redundancy, now);
             }
             Command::RemoteMedia { leg, media } => {
                 self.tell_media(leg, MediaCommand::RemoteDescription(media))
@@ -186,7 +191,14 @@ impl Phone {
         self.calls.handle_grant(leg, service, access, now);
     }
 
-    fn prepare_media(&mut self, call: CallId, leg: LegId, role: Role, redundancy: Redundancy, now: Now) {
+    fn prepare_media(
+        &mut self,
+        (call, leg): (CallId, LegId),
+        role: Role,
+        direct: bool,
+        redundancy: Redundancy,
+        now: Now,
+    ) {
         let session = SessionConfig {
             controlling: role == Role::Caller,
             redundancy: match redundancy {
@@ -197,10 +209,10 @@ impl Phone {
             ssrc: rand::random(),
             seed: rand::random(),
         };
-        let plan = MediaPlan { phone: self.id, leg, session, bind: self.bind };
-        match MediaHandle::spawn(plan, self.channels.media_news.clone()) {
+        let plan = MediaPlan { phone: self.id, leg, session, bind: self.bind, direct };
+        match MediaHandle::spawn(plan, self.media_news.clone()) {
             Ok(handle) => {
-                self.media.insert(leg, LegMedia { call, handle });
+                self.media.insert(leg, LegMedia { call, heard: Vec::new(), handle });
                 self.homes.set_in_call(true, now);
             }
             Err(error) => self.calls.handle_media_failed(leg, &error.to_string()),
@@ -223,7 +235,7 @@ impl Phone {
         self.news.push_back(PhoneNews::MediaEnding { call });
         let (reply, report) = oneshot::channel();
         let told = media.handle.tell(MediaCommand::Stop(reply));
-        let (phone, reports) = (self.id, self.channels.reports.clone());
+        let (phone, reports) = (self.id, self.reports.clone());
         tokio::spawn(async move {
             // The handle must live until the thread has answered: its end would stop the thread at once.
             let report: Option<MediaReport> = if told { report.await.ok() } else { None };
@@ -239,7 +251,7 @@ impl Phone {
             DeviceEvent::SignalOpened { request, signal, device, via } => match self.opening.remove(&request)
             {
                 Some(leg) => self.calls.handle_signal_opened(leg, SignalId(signal.0), device, via, now),
-                None => self.send_overlay(DeviceCommand::CloseSignal(signal)),
+                None => self.send_overlay(DeviceCommand::CloseSignal(signal), now),
             },
             DeviceEvent::SignalFailed { request, reason } => {
                 if let Some(leg) = self.opening.remove(&request) {
@@ -283,7 +295,10 @@ impl Phone {
             }
             Event::FirstMedia => self.calls.handle_first_media(leg, now),
             Event::PathChanged { why, .. } => self.calls.note(leg, why),
-            Event::PathReport(report) => self.calls.send_path_report(leg, report.paths.clone()),
+            Event::PathReport(report) => {
+                self.note_heard(leg, &report.paths, now);
+                self.calls.send_path_report(leg, report.paths.clone());
+            }
             Event::RelayFailed { relay, .. } => self.calls.handle_relay_dead(leg, *relay, now),
             Event::AllPathsSilent => self.calls.handle_all_paths_silent(leg, now),
             Event::PathsRecovered => self.calls.handle_sound_again(leg, now),
@@ -291,6 +306,21 @@ impl Phone {
             Event::Connected | Event::Mirroring { .. } | Event::Opus { .. } => {}
         }
         self.news.push_back(PhoneNews::Media { call, event });
+    }
+
+    /// Tells the call machine which relays fell silent and which are heard (again): it replaces the one and keeps the
+    /// other. A relay on which nothing was heard yet has not fallen silent.
+    fn note_heard(&mut self, leg: LegId, paths: &[PathState], now: Now) {
+        let Some(media) = self.media.get_mut(&leg) else { return };
+        let before = std::mem::take(&mut media.heard);
+        let heard = paths.iter().filter(|path| path.hears);
+        media.heard = heard.filter_map(|path| ServiceKey::try_from(path.relay.as_slice()).ok()).collect();
+        for relay in media.heard.iter().filter(|relay| !before.contains(relay)) {
+            self.calls.handle_relay_alive(leg, *relay, now);
+        }
+        for relay in before.iter().filter(|relay| !media.heard.contains(relay)) {
+            self.calls.handle_relay_dead(leg, *relay, now);
+        }
     }
 }
 

@@ -138,7 +138,10 @@ impl Links {
             }
             return;
         }
-        self.open(at, true, now);
+        if !self.open(at, true, now) {
+            let reason = "too many connections at once".to_owned();
+            self.news.push_back(LinkNews::Closed { service: at.service, incompatible: false, reason });
+        }
     }
 
     pub(crate) fn reserve(&mut self, service: ServiceKey, in_call: bool, now: Now) {

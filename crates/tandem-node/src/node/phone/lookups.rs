@@ -19,7 +19,15 @@ const LOOK_UPS_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct LookUps {
     active: BTreeMap<u64, Active>,
-    commands: VecDeque<(u64, Command)>,
+    steps: VecDeque<(u64, Step)>,
+}
+
+/// What is to be done for a look-up.
+#[derive(Debug)]
+pub(super) enum Step {
+    Do(Command),
+    /// Nothing more will come of it. A machine may end without a last command.
+    Forget,
 }
 
 #[derive(Debug)]
@@ -55,14 +63,17 @@ impl LookUps {
         self.active.values().filter_map(|active| active.machine.poll_timeout()).min()
     }
 
-    pub(super) fn poll_command(&mut self) -> Option<(u64, Command)> {
-        self.commands.pop_front()
+    pub(super) fn poll_command(&mut self) -> Option<(u64, Step)> {
+        self.steps.pop_front()
     }
 
     fn gather(&mut self, number: u64) {
         let Some(active) = self.active.get_mut(&number) else { return };
         while let Some(command) = active.machine.poll_command() {
-            self.commands.push_back((number, command));
+            self.steps.push_back((number, Step::Do(command)));
+        }
+        if active.machine.is_finished() {
+            self.steps.push_back((number, Step::Forget));
         }
     }
 
@@ -84,12 +95,12 @@ impl Phone {
         }
     }
 
-    pub(super) fn do_for_look_up(
-        &mut self,
-        (number, command): (u64, Command),
-        around: &mut Surroundings<'_>,
-    ) {
+    pub(super) fn do_for_look_up(&mut self, (number, step): (u64, Step), around: &mut Surroundings<'_>) {
         let Some(active) = self.look_ups.active.get(&number) else { return };
+        let command = match step {
+            Step::Do(command) => command,
+            Step::Forget => return self.forget_look_up(number, around.now),
+        };
         match command {
             Command::Ask(home) => {
                 let account = active.account;
@@ -111,7 +122,6 @@ impl Phone {
                 self.homes.handle_distrust(home, reason, around.now);
             }
         }
-        self.forget_finished(number, around.now);
     }
 
     /// One frame of a home's answer.
@@ -163,13 +173,10 @@ impl Phone {
         self.calls.handle_found(call, &record, around.now);
     }
 
-    fn forget_finished(&mut self, number: u64, now: Now) {
-        let queued = self.look_ups.commands.iter().any(|(of, _)| *of == number);
-        if !queued && self.look_ups.active.get(&number).is_some_and(|active| active.machine.is_finished()) {
-            let active = self.look_ups.active.remove(&number);
-            if let Some(active) = active.filter(|active| active.record.is_some()) {
-                self.calls.handle_lookup_done(active.call, now);
-            }
+    fn forget_look_up(&mut self, number: u64, now: Now) {
+        let active = self.look_ups.active.remove(&number);
+        if let Some(active) = active.filter(|active| active.record.is_some()) {
+            self.calls.handle_lookup_done(active.call, now);
         }
     }
 }
@@ -178,4 +185,31 @@ fn seen_of(record: &ReachRecord) -> Seen {
     let mut seen = Seen::default();
     seen.note(record);
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both homes answered well, so the machine ends without a last command; it must not be kept for ever.
+    #[test]
+    fn a_look_up_that_found_everything_is_forgotten() {
+        let now = Now { mono_ms: 1_000, unix_ms: 1_000_000 };
+        let (a, b) = (PeerRef(1), PeerRef(2));
+        let mut look_ups = LookUps::default();
+        for number in 0..3 * LOOK_UPS_MAX as u64 {
+            let machine = LookUp::new(&[a, b], None, now);
+            assert!(look_ups.begin(number, CallId([1; 16]), AccountKey([7; 32]), machine), "number {number}");
+            for home in [a, b] {
+                look_ups.answer(number, home, Answer::Valid(Seen::default()), true, now);
+            }
+            let mut forgotten = false;
+            while let Some((of, step)) = look_ups.poll_command() {
+                if matches!(step, Step::Forget) {
+                    forgotten = look_ups.active.remove(&of).is_some() || forgotten;
+                }
+            }
+            assert!(forgotten, "number {number}");
+        }
+    }
 }

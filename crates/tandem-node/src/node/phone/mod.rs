@@ -26,6 +26,7 @@ use tandem_proto::wire::Signed;
 use tokio::sync::mpsc;
 
 use super::media::{EndpointPlan, MediaHandle, MediaNews, MediaReport};
+use super::outbox::Outbox;
 use super::peers::PeerTable;
 use crate::overlay::{DeviceCommand, DeviceEvent};
 use crate::software;
@@ -124,13 +125,17 @@ pub(crate) struct PhoneChannels {
 #[derive(Debug)]
 struct LegMedia {
     call: CallId,
+    /// Relays that this end hears the other on, as last reported.
+    heard: Vec<ServiceKey>,
     handle: MediaHandle,
 }
 
 pub(crate) struct Phone {
     id: PhoneId,
     identity: PhoneIdentity,
-    channels: PhoneChannels,
+    overlay: Outbox<DeviceCommand>,
+    media_news: mpsc::Sender<MediaNews>,
+    reports: mpsc::Sender<FinalReport>,
     /// The address of this machine that sound leaves from.
     bind: Option<IpAddr>,
     /// This node's own supernode is never a home or relay of the person's device: that would link the two.
@@ -183,7 +188,9 @@ impl Phone {
         Self {
             id: plan.id,
             identity: plan.identity,
-            channels: plan.channels,
+            overlay: Outbox::new(plan.channels.overlay),
+            media_news: plan.channels.media_news,
+            reports: plan.channels.reports,
             bind: plan.bind,
             excluded: plan.excluded,
             homes: Homes::new(homes_seed, now),
@@ -241,6 +248,7 @@ impl Phone {
         self.links.handle_timeout(now);
         self.look_ups.handle_timeout(now);
         self.calls.handle_timeout(now);
+        self.overlay.flush(now.mono_ms);
         self.drive(around);
     }
 
@@ -251,6 +259,7 @@ impl Phone {
             self.links.poll_timeout(),
             self.look_ups.poll_timeout(),
             self.calls.poll_timeout(),
+            self.overlay.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -290,7 +299,7 @@ impl Phone {
     }
 
     pub(crate) fn overlay(&self) -> &mpsc::Sender<DeviceCommand> {
-        &self.channels.overlay
+        self.overlay.queue()
     }
 
     // ---- inside -------------------------------------------------------------------------------------------------
@@ -320,7 +329,7 @@ impl Phone {
             }
         }
         while let Some(command) = self.links.poll_command() {
-            self.send_overlay(command);
+            self.send_overlay(command, around.now);
         }
         self.note_reachability();
     }
@@ -333,10 +342,10 @@ impl Phone {
         }
     }
 
-    fn send_overlay(&self, command: DeviceCommand) {
-        if let Err(error) = self.channels.overlay.try_send(command) {
+    fn send_overlay(&mut self, command: DeviceCommand, now: Now) {
+        if !self.overlay.send(command, now.mono_ms) {
             // The swarm's task is stuck or gone; the time-outs of every request tell their owners.
-            tracing::warn!(%error, "the device swarm does not take commands");
+            tracing::warn!("the device swarm does not take commands");
         }
     }
 

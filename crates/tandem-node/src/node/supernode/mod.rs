@@ -2,6 +2,7 @@
 //!
 //! Policy is `tandem_core::service`; this executes it. Nothing here knows the person's account or device.
 
+mod month;
 mod relay;
 
 use std::collections::VecDeque;
@@ -18,8 +19,10 @@ use tandem_proto::signed::{NewDescriptor, Roles, SupernodeDescriptor};
 use tokio::sync::mpsc;
 
 use crate::config::Volunteer;
+use crate::node::outbox::Outbox;
 use crate::overlay::{ClientId, ServiceCommand, ServiceEvent, SupernodeAddress};
 use crate::software;
+use month::Month;
 pub(crate) use relay::{Relay, relay_address};
 
 /// How long a descriptor holds without being renewed, in seconds.
@@ -32,6 +35,8 @@ const CIRCUITS_LISTED_MAX: usize = 4096;
 pub(crate) enum SupernodeNews {
     /// It listens: full multiaddr text others may bootstrap from.
     Listening(String),
+    /// What the relay forwarded this month, to be kept for the next run.
+    Traffic(String),
     /// All that is to be kept was moved, or the time is up.
     Drained,
 }
@@ -42,6 +47,8 @@ pub(crate) struct SupernodePlan {
     pub(crate) listen: SocketAddr,
     pub(crate) volunteer: Volunteer,
     pub(crate) relay: Option<(Relay, RelaySecret)>,
+    /// The last [`SupernodeNews::Traffic`] of earlier runs.
+    pub(crate) traffic: Option<String>,
     pub(crate) echo: Option<AccountKey>,
     pub(crate) commands: mpsc::Sender<ServiceCommand>,
     pub(crate) seed: u64,
@@ -52,6 +59,7 @@ pub(crate) struct SupernodePlan {
 pub(crate) struct Circuit {
     pub(crate) source: DeviceKey,
     pub(crate) target: DeviceKey,
+    pub(crate) since_unix_ms: u64,
 }
 
 pub(crate) struct Supernode {
@@ -61,7 +69,11 @@ pub(crate) struct Supernode {
     echo: Option<AccountKey>,
     service: Service,
     relay: Option<Relay>,
-    commands: mpsc::Sender<ServiceCommand>,
+    month: Month,
+    /// When the month's traffic is counted next.
+    count_ms: u64,
+    draining: bool,
+    commands: Outbox<ServiceCommand>,
     circuits: Vec<Circuit>,
     sequence: Option<u64>,
     listening: Vec<String>,
@@ -82,7 +94,8 @@ impl Supernode {
         let mut config = Config::new(plan.secret.public(), software());
         config.roles = roles;
         config.relay_secret = relay_secret;
-        config.reservations_max = usize::try_from(plan.volunteer.caps.devices).unwrap_or(usize::MAX);
+        let caps = plan.volunteer.caps;
+        config.reservations_max = usize::try_from(caps.devices).unwrap_or(usize::MAX);
         let mut supernode = Self {
             service: Service::new(config, plan.seed, now),
             secret: plan.secret,
@@ -90,13 +103,17 @@ impl Supernode {
             roles,
             echo: plan.echo,
             relay,
-            commands: plan.commands,
+            month: Month::new(caps.bytes_per_month, plan.traffic.as_deref(), now.unix_ms),
+            count_ms: now.mono_ms,
+            draining: false,
+            commands: Outbox::new(plan.commands),
             circuits: Vec::new(),
             sequence: None,
             listening: Vec::new(),
             news: VecDeque::new(),
             records_refused: 0,
         };
+        supernode.count_traffic(now);
         supernode.drive(now);
         supernode
     }
@@ -116,7 +133,9 @@ impl Supernode {
     pub(crate) fn handle_overlay(&mut self, event: ServiceEvent, now: Now) {
         match event {
             ServiceEvent::Listening { address } => {
-                self.listening.push(address.clone());
+                if !self.listening.contains(&address) {
+                    self.listening.push(address.clone());
+                }
                 self.news.push_back(SupernodeNews::Listening(address));
             }
             ServiceEvent::ClientOpened { client, peer, remote, outbound } => {
@@ -139,7 +158,7 @@ impl Supernode {
             ServiceEvent::RecordRefused { reason, .. } => self.note_refused(&reason),
             ServiceEvent::CircuitOpened { source, target } => {
                 if self.circuits.len() < CIRCUITS_LISTED_MAX {
-                    self.circuits.push(Circuit { source, target });
+                    self.circuits.push(Circuit { source, target, since_unix_ms: now.unix_ms });
                 }
             }
             ServiceEvent::CircuitClosed { source, target } => {
@@ -164,11 +183,13 @@ impl Supernode {
 
     pub(crate) fn handle_timeout(&mut self, now: Now) {
         self.service.handle_timeout(now);
+        self.count_traffic(now);
+        self.commands.flush(now.mono_ms);
         self.drive(now);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
-        self.service.poll_timeout()
+        [self.service.poll_timeout(), self.commands.poll_timeout()].into_iter().flatten().min()
     }
 
     pub(crate) fn poll_news(&mut self) -> Option<SupernodeNews> {
@@ -177,8 +198,9 @@ impl Supernode {
 
     /// Tells the clients to leave, refuses what is new, keeps what there is for `within_ms`.
     pub(crate) fn drain(&mut self, within_ms: u32, now: Now) {
+        self.draining = true;
         self.service.drain(within_ms, now);
-        self.send(ServiceCommand::Drain);
+        self.send(ServiceCommand::Drain, now);
         if let Some(relay) = &self.relay {
             relay.drain();
         }
@@ -186,11 +208,35 @@ impl Supernode {
     }
 
     /// Ends it all. The relay's thread has ended when this returns.
-    pub(crate) fn shutdown(&mut self) {
-        self.send(ServiceCommand::Shutdown);
+    pub(crate) fn shutdown(&mut self, now: Now) {
+        self.send(ServiceCommand::Shutdown, now);
         if let Some(relay) = &self.relay {
             relay.shutdown();
         }
+    }
+
+    /// Counts what the relay forwarded; with the month's traffic used up it takes no new calls until the next month.
+    fn count_traffic(&mut self, now: Now) {
+        let Some(relay) = self.relay.as_ref().filter(|_| now.mono_ms >= self.count_ms) else { return };
+        self.count_ms = now.mono_ms + month::COUNT_MS;
+        let was_reached = self.month.is_reached();
+        let reached = self.month.count(relay.stats().server.bytes_forwarded, now.unix_ms);
+        if reached {
+            relay.drain();
+        } else if was_reached && !self.draining {
+            relay.resume();
+        }
+        if reached != was_reached {
+            tracing::info!(reached, "the cap on this month's relayed traffic");
+        }
+        self.news.extend(self.month.poll_keep(now.mono_ms).map(SupernodeNews::Traffic));
+    }
+
+    /// The last count of this run, to be kept.
+    pub(crate) fn last_traffic(&mut self, now: Now) -> Option<String> {
+        let relay = self.relay.as_ref()?;
+        self.month.count(relay.stats().server.bytes_forwarded, now.unix_ms);
+        Some(self.month.kept_text())
     }
 
     // ---- how it stands ------------------------------------------------------------------------------------------
@@ -216,6 +262,11 @@ impl Supernode {
         Figures { records_refused: figures.records_refused + self.records_refused, ..figures }
     }
 
+    /// Application bytes relayed in this calendar month (UTC).
+    pub(crate) fn bytes_this_month(&self) -> u64 {
+        self.month.bytes()
+    }
+
     pub(crate) fn relay(&self) -> Option<&Relay> {
         self.relay.as_ref()
     }
@@ -230,7 +281,7 @@ impl Supernode {
     }
 
     pub(crate) fn overlay(&self) -> &mpsc::Sender<ServiceCommand> {
-        &self.commands
+        self.commands.queue()
     }
 
     // ---- inside -------------------------------------------------------------------------------------------------
@@ -239,17 +290,21 @@ impl Supernode {
         while let Some(command) = self.service.poll_command() {
             match command {
                 Command::Send { client, frame } => {
-                    self.send(ServiceCommand::SendHome { client: ClientId(client.0), frame });
+                    self.send(ServiceCommand::SendHome { client: ClientId(client.0), frame }, now);
                 }
                 Command::Close(client) => {
-                    self.send(ServiceCommand::CloseClient(ClientId(client.0)));
+                    self.send(ServiceCommand::CloseClient(ClientId(client.0)), now);
                 }
-                Command::Connect(endpoint) => self.send(ServiceCommand::Connect(address(endpoint))),
-                Command::AddToRouting(endpoint) => self.send(ServiceCommand::AddToRouting(address(endpoint))),
+                Command::Connect(endpoint) => self.send(ServiceCommand::Connect(address(endpoint)), now),
+                Command::AddToRouting(endpoint) => {
+                    self.send(ServiceCommand::AddToRouting(address(endpoint)), now);
+                }
                 Command::DhtPut { request, account, value } => {
-                    self.send(ServiceCommand::Put { request, account, value });
+                    self.send(ServiceCommand::Put { request, account, value }, now);
                 }
-                Command::DhtGet { request, account } => self.send(ServiceCommand::Get { request, account }),
+                Command::DhtGet { request, account } => {
+                    self.send(ServiceCommand::Get { request, account }, now);
+                }
                 Command::SignDescriptor { load_percent } => self.sign_descriptor(load_percent, now),
                 Command::RecordRefused { reason, .. } => tracing::warn!(reason, "a record was refused"),
                 Command::Drained => self.news.push_back(SupernodeNews::Drained),
@@ -293,9 +348,9 @@ impl Supernode {
         tracing::warn!(reason, "a record was refused");
     }
 
-    fn send(&self, command: ServiceCommand) {
-        if let Err(error) = self.commands.try_send(command) {
-            tracing::warn!(%error, "the service swarm does not take commands");
+    fn send(&mut self, command: ServiceCommand, now: Now) {
+        if !self.commands.send(command, now.mono_ms) {
+            tracing::warn!("the service swarm does not take commands");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tandem_proto::grant::RelaySecret;
 use tandem_proto::ids::ServiceKey;
-use tandem_relay::config::Config;
+use tandem_relay::config::{Config, Rate};
 use tandem_relay::credentials::Credentials;
 use tandem_relay::driver::{AllocationRow, DriverConfig, Handle, StartError, start};
 use tokio::net::TcpStream;
@@ -31,6 +31,7 @@ impl Relay {
         let udp = relay_address(listen);
         let mut config = Config::new(Credentials::Grants { relay: service, secret });
         config.allocations_max = usize::try_from(caps.calls).unwrap_or(usize::MAX).saturating_mul(2);
+        config.total_rate = Some(Rate::of_bits(caps.bits_per_second));
         let driver = DriverConfig { udp: vec![udp], ..DriverConfig::default() };
         let handle = start(&driver, config, seed)?;
         Ok(Self { handle, udp })
@@ -57,6 +58,11 @@ impl Relay {
     /// Refuses new allocations; those there are live on.
     pub(crate) fn drain(&self) {
         self.handle.drain();
+    }
+
+    /// Takes new allocations again.
+    pub(crate) fn resume(&self) {
+        self.handle.resume();
     }
 
     pub(crate) fn shutdown(&self) {
