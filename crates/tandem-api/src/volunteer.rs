@@ -44,6 +44,8 @@ pub struct VolunteerView {
     pub allocations: u32,
     /// Since the node started.
     pub bytes_served: u64,
+    /// Relayed in this calendar month (UTC), over all runs of the node.
+    pub bytes_this_month: u64,
     /// The owner's cap on concurrent relayed calls.
     pub calls_cap: u32,
     /// The owner's cap on relayed traffic, bits per second.

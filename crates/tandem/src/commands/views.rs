@@ -107,12 +107,13 @@ pub(super) fn volunteer(place: &Place, terms: bool) -> Result<Exit, Problem> {
             return "This node serves nobody: it is a leaf.\nWhat volunteering means: tandem volunteer --terms".to_owned();
         }
         format!(
-            "Serving {} devices, {} circuits, {} relay allocations; {} so far.\nCaps: {} calls at once, {} bit/s, {} a month.\n\
+            "Serving {} devices, {} circuits, {} relay allocations; {} so far, {} this month.\nCaps: {} calls at once, {} bit/s, {} a month.\n\
              To stop at once: tandem stop, and take `volunteer` out of your settings.",
             view.devices_served,
             view.circuits,
             view.allocations,
             output::bytes(view.bytes_served),
+            output::bytes(view.bytes_this_month),
             view.calls_cap,
             view.bits_per_second_cap,
             output::bytes(view.bytes_per_month_cap),
