@@ -124,6 +124,15 @@ mod tests {
     }
 
     #[test]
+    fn names_are_those_of_the_specification() {
+        let names = PathNames::new("mnopqrstuvwxyz012345+/", "0123456789abcdefghijkl");
+        let hex: String =
+            names.of_relay(&ServiceKey([5; 32])).0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let vectors = include_str!("../../../../spec/vectors/probe.json");
+        assert!(vectors.contains(&format!("\"name\": \"{hex}\"")), "not in spec/vectors/probe.json: {hex}");
+    }
+
+    #[test]
     fn nonsense_candidates_are_refused() {
         let good = Candidate::new(
             CandidateKind::Relayed,

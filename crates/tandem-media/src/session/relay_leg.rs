@@ -24,6 +24,11 @@ const GIVE_UP: Duration = Duration::from_secs(8);
 /// A refused channel is asked for again after this, this many times.
 const BIND_AGAIN: Duration = Duration::from_millis(250);
 const BINDS_MAX: u8 = 8;
+/// The TURN client leaves this long between two requests, which is ICE's pacing (RFC 8445 §14.2). With one relay each
+/// request waits for the answer to the one before, so nothing is paced by it: it would only delay the call.
+const CLIENT_PACING: Duration = Duration::from_millis(50);
+/// How often the client's clock is moved on by that, at most, whatever a relay sends.
+const HURRIES_MAX: u8 = 8;
 /// Datagrams larger than this are no part of a call.
 const DATAGRAM_MAX: usize = 2048;
 
@@ -46,6 +51,8 @@ pub(super) enum LegEvent {
 pub(super) struct RelayLeg {
     pub(super) access: RelayAccess,
     epoch: Instant,
+    /// How often the client's clock was moved on before the channel was bound.
+    hurries: u8,
     started: Instant,
     attempts: Vec<Attempt>,
     tcp_tried: bool,
@@ -78,6 +85,7 @@ impl RelayLeg {
         let mut leg = Self {
             access,
             epoch,
+            hurries: 0,
             started: now,
             attempts: Vec::new(),
             tcp_tried: false,
@@ -154,6 +162,10 @@ impl RelayLeg {
         let clock = self.clock(now);
         let remote = self.remote;
         let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.socket == socket) else { return };
+        // An answer: what it makes possible need not wait.
+        if !self.bound {
+            self.hurries = (self.hurries + 1).min(HURRIES_MAX);
+        }
         if attempt.transport == TransportType::Udp {
             return attempt.take_message(data, from, remote, clock, deliver);
         }
@@ -206,10 +218,10 @@ impl RelayLeg {
             return None;
         }
         let clock = self.clock(now);
-        let epoch = self.epoch;
+        let (epoch, ahead) = (self.epoch, self.ahead());
         let clients = self.attempts.iter_mut().filter_map(|attempt| attempt.client.as_mut());
         let clients = clients.filter_map(|client| match client.poll(clock) {
-            TurnPollRet::WaitUntil(at) => Some(std_instant(epoch, at)),
+            TurnPollRet::WaitUntil(at) => Some(std_instant(epoch, at, ahead)),
             _ => None,
         });
         let next = clients.min();
@@ -237,8 +249,13 @@ impl RelayLeg {
     // ---- inside ----------------------------------------------------------------------------------------------
 
     fn clock(&self, now: Instant) -> TurnInstant {
-        let nanos = now.saturating_duration_since(self.epoch).as_nanos();
+        let nanos = (now.saturating_duration_since(self.epoch) + self.ahead()).as_nanos();
         TurnInstant::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+    }
+
+    /// How far the client's clock is ahead. What it times afterwards are minutes.
+    fn ahead(&self) -> Duration {
+        CLIENT_PACING * u32::from(self.hurries)
     }
 
     fn attempt(&mut self, transport: TransportType, server: SocketAddr, next_socket: &mut u32) {
@@ -404,7 +421,7 @@ impl Attempt {
     }
 }
 
-fn std_instant(epoch: Instant, at: TurnInstant) -> Instant {
-    let nanos = u64::try_from(at.as_nanos()).unwrap_or(0);
-    epoch.checked_add(Duration::from_nanos(nanos)).unwrap_or(epoch)
+fn std_instant(epoch: Instant, at: TurnInstant, ahead: Duration) -> Instant {
+    let clock = Duration::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(0));
+    epoch.checked_add(clock.saturating_sub(ahead)).unwrap_or(epoch)
 }

@@ -136,6 +136,14 @@ fn frames_are_read_or_refused() {
         ids.push(frame.id);
     }
     assert_eq!(ids, [0, 7, 300]);
+    let signals = file["signal_frames"].as_array().unwrap();
+    let mut decoder = Decoder::<wire::SignalFrame>::new();
+    for frame in signals {
+        decoder.push(&bytes(frame, "hex")).unwrap();
+    }
+    assert_eq!(decoder.next_message().unwrap(), Some(wire::SignalFrame::default()), "an empty frame is no end");
+    let confirm = Some(wire::signal_frame::Body::Confirm(wire::Confirm {}));
+    assert_eq!(decoder.next_message().unwrap().map(|frame| frame.body), Some(confirm));
     for refused in file["refused"].as_array().unwrap() {
         let mut decoder = Decoder::<wire::HomeFrame>::new();
         decoder.push(&bytes(refused, "hex")).unwrap();

@@ -3,6 +3,7 @@
 //! example that includes this folder; the tests compare.
 
 mod messages;
+mod probe;
 mod values;
 
 use data_encoding::HEXLOWER;
@@ -31,6 +32,7 @@ pub(crate) fn files() -> Vec<(&'static str, Value)> {
         ("frame.json", values::frame()),
         ("address.json", values::addresses()),
         ("names.json", values::names()),
+        ("probe.json", probe::probe()),
     ]
 }
 

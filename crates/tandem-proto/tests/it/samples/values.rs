@@ -11,6 +11,7 @@ use tandem_proto::network::network_group;
 use tandem_proto::record::{ReachRecord, directory_key};
 use tandem_proto::signed::{DeviceEntry, DeviceSet, SignedMessage};
 use tandem_proto::wire;
+use tandem_proto::wire::signal_frame::Body;
 
 use super::{
     NOW_MS, NOW_S, account, certificate, counting, descriptor, device, device_set, entropy, hex, homes,
@@ -180,9 +181,14 @@ pub(crate) fn frame() -> Value {
         id: 300,
         body: Some(wire::home_frame::Body::Publish(wire::Publish { record: Some(record.to_wire()) })),
     };
+    let signal = |body| frame::encode(&wire::SignalFrame { body }).expect("a short frame");
     let framed = |message: &wire::HomeFrame| hex(&frame::encode(message).expect("a short frame"));
     json!({
         "home_frames": [framed(&empty), framed(&busy), framed(&publish)],
+        "signal_frames": [
+            { "name": "still here", "hex": hex(&signal(None)) },
+            { "name": "confirm", "hex": hex(&signal(Some(Body::Confirm(wire::Confirm {})))) },
+        ],
         "refused": [
             { "hex": "818001", "why": "a length of 16385" },
             { "hex": "ffffff", "why": "a length of more than three bytes" },
