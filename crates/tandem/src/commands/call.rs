@@ -4,6 +4,7 @@ use std::time::Duration;
 use tandem_api::{CallEndpoint, CallRequest, CallResult, CallSummary, EchoRequest, Problem};
 use tandem_node::messages::Code;
 use tandem_node::platform::{files, paths};
+use tandem_proto::identity::Address;
 
 use super::{Place, log, runtime};
 use crate::cli::{CallArgs, CallSettings, EchoArgs};
@@ -16,6 +17,7 @@ const PASSAGE: &[u8] = include_bytes!("../../../../assets/speech/alice.wav");
 const ECHO_DEFAULT: Duration = Duration::from_secs(5);
 
 pub(super) fn run(place: &Place, args: &CallArgs) -> Result<Exit, Problem> {
+    check_address(&args.address)?;
     let request = CallRequest {
         address: args.address.clone(),
         play: args.play.as_deref().map(path_text),
@@ -26,6 +28,16 @@ pub(super) fn run(place: &Place, args: &CallArgs) -> Result<Exit, Problem> {
         endpoint: if args.echo { CallEndpoint::Echo } else { CallEndpoint::File },
     };
     follow(place, Order::Call(request), &args.settings)
+}
+
+/// A mistyped address is found out before a node is asked, or started.
+fn check_address(text: &str) -> Result<(), Problem> {
+    if !text.trim_start().to_lowercase().starts_with("tandem:") {
+        return Ok(());
+    }
+    let checked: Result<Address, _> = text.parse();
+    let problem = |detail: String| Code::AddressWrong.with(&[("address", text), ("detail", &detail)]);
+    checked.map(drop).map_err(|error| problem(error.to_string()))
 }
 
 pub(super) fn echo(place: &Place, args: &EchoArgs) -> Result<Exit, Problem> {
