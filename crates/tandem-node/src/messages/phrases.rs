@@ -8,6 +8,10 @@ pub struct ConnectionTexts {
     pub does_not_see: &'static str,
 }
 
+/// The person's device and the service are two strangers on the wire, but they live at one internet address.
+const SERVICE_ALONE: &str = "Which account is yours: nothing sent to it says so. Only by comparing addresses could it \
+    guess: your own device connects to its homes from the same internet address.";
+
 /// Purpose, what the other end sees and what it does not, for `tandem connections`.
 #[must_use]
 pub fn connection_texts(role: ConnectionRole) -> ConnectionTexts {
@@ -41,22 +45,22 @@ pub fn connection_texts(role: ConnectionRole) -> ConnectionTexts {
         ConnectionRole::Directory => (
             "Keeps the directory together with this supernode, because you volunteered.",
             "The address on the internet of your service, and the directory's records it asks for.",
-            "Which account is yours.",
+            SERVICE_ALONE,
         ),
         ConnectionRole::Served => (
             "You are a home to this device, because you volunteered: calls for it arrive through you.",
             "The address on the internet of your service.",
-            "Which account is yours.",
+            SERVICE_ALONE,
         ),
         ConnectionRole::Forwarded => (
             "You forward the set-up of a call between two devices, because you volunteered.",
             "The address on the internet of your service.",
-            "Which account is yours.",
+            SERVICE_ALONE,
         ),
         ConnectionRole::Relayed => (
             "You forward the sound of a call between two devices, because you volunteered.",
             "The address on the internet of your service.",
-            "Which account is yours.",
+            SERVICE_ALONE,
         ),
     };
     ConnectionTexts { purpose, sees, does_not_see }
