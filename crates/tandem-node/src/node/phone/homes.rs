@@ -86,6 +86,7 @@ impl Phone {
                     self.homes.handle_busy(peer, retry_after_ms, now);
                 }
             }
+            LinkNews::AskRefused { retry_after_ms } => self.homes.handle_ask_refused(retry_after_ms, now),
             LinkNews::HeartbeatAnswered { service } => {
                 if let Some(peer) = peer_of(&service) {
                     self.homes.handle_heartbeat_answer(peer, now);
@@ -125,6 +126,7 @@ impl Phone {
         let referrer = around.peers.by_key(&from).map(|(peer, _)| peer);
         let descriptors = verified(signed, around.now.unix_ms);
         let mut known = Vec::new();
+        let mut loads = Vec::new();
         for descriptor in &descriptors {
             let service = descriptor.service();
             if Some(service) == self.excluded {
@@ -135,8 +137,14 @@ impl Phone {
                 let referrer = referrer.filter(|_| service != from);
                 known.extend(peer.and_then(|peer| around.peers.known(peer, referrer)));
             }
+            // What the newest descriptor says, which may be another than this one.
+            let newest = peer.and_then(|peer| Some((peer, around.peers.get(peer)?.descriptor.as_ref()?)));
+            loads.extend(newest.map(|(peer, newest)| (peer, newest.load_percent())));
         }
         self.homes.handle_known(&known, around.now);
+        for (peer, load_percent) in loads {
+            self.homes.set_load(peer, load_percent);
+        }
         self.refresh_relays(around);
         if !descriptors.is_empty() {
             self.news.push_back(PhoneNews::Descriptors(descriptors));

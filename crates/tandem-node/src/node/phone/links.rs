@@ -48,6 +48,10 @@ pub(crate) enum LinkNews {
         service: ServiceKey,
         retry_after_ms: u32,
     },
+    /// A supernode was too busy to name others.
+    AskRefused {
+        retry_after_ms: u32,
+    },
     HeartbeatAnswered {
         service: ServiceKey,
     },
@@ -433,6 +437,9 @@ impl Links {
             Waiting::LookUp { errand } | Waiting::Grant { errand } => {
                 self.news.push_back(LinkNews::ErrandFailed { errand, service, reason: reason.to_owned() });
             }
+            Waiting::Supernodes if retry_after_ms > 0 => {
+                self.news.push_back(LinkNews::AskRefused { retry_after_ms });
+            }
             // The policy of homes has its own patience for heartbeats, and asks others for supernodes.
             Waiting::Heartbeat | Waiting::Supernodes => {}
         }
@@ -459,5 +466,48 @@ impl Links {
 
     fn send(&mut self, service: ServiceKey, frame: HomeFrame) {
         self.commands.push_back(DeviceCommand::SendHome { service, frame });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_proto::wire::Busy;
+
+    use super::*;
+
+    const SERVICE: ServiceKey = ServiceKey([1; 32]);
+
+    fn now(mono_ms: u64) -> Now {
+        Now { mono_ms, unix_ms: 1_800_000_000_000 + mono_ms }
+    }
+
+    /// A link on which hellos were exchanged; the other end's clock differs by so many seconds.
+    fn open(ahead_s: i64) -> Links {
+        let mut links = Links::default();
+        links.connect(&SupernodeAddress { service: SERVICE, addresses: Vec::new() }, now(0));
+        links.handle_opened(SERVICE, now(10));
+        let hello = HomeHello {
+            version_min: VERSIONS.min,
+            version_max: VERSIONS.max,
+            time_s: (now(20).unix_ms / 1000).saturating_add_signed(ahead_s),
+            ..HomeHello::default()
+        };
+        links.handle_frame(SERVICE, HomeFrame { id: 0, body: Some(Body::Hello(hello)) }, now(20));
+        links
+    }
+
+    fn news(links: &mut Links) -> Vec<LinkNews> {
+        std::iter::from_fn(|| links.poll_news()).collect()
+    }
+
+    #[test]
+    fn a_supernode_too_busy_to_name_others_says_when_to_ask_again() {
+        let mut links = open(0);
+        links.ask_supernodes(SERVICE, SupernodesRequest::default(), now(30));
+        let busy = Busy { retry_after_ms: 7_000, ..Busy::default() };
+        links.handle_frame(SERVICE, HomeFrame { id: 1, body: Some(Body::Busy(busy)) }, now(40));
+        let heard = news(&mut links);
+        let asked = |news: &LinkNews| matches!(news, LinkNews::AskRefused { retry_after_ms: 7_000 });
+        assert_eq!(heard.iter().filter(|news| asked(news)).count(), 1, "{heard:?}");
     }
 }
