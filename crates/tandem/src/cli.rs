@@ -98,6 +98,9 @@ pub(crate) struct SettingFlags {
     /// Listen here (UDP and TCP), for a fixed place in the network
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Where others reach a supernode, if not at --listen: behind a NAT, or with --listen 0.0.0.0:PORT
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) external: Vec<SocketAddr>,
     /// Supernodes to begin with, as printed under "listen" by another node
     #[arg(long, value_name = "MULTIADDR", num_args = 1..)]
     pub(crate) bootstrap: Vec<String>,

@@ -17,6 +17,7 @@ use crate::messages::Code;
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 const NETWORK_LEN_MAX: usize = 32;
 const BOOTSTRAP_MAX: usize = 64;
+const EXTERNAL_MAX: usize = 2;
 
 /// Values given as flags: the key of each setting and its texts (several for a list).
 pub type Flags = BTreeMap<&'static str, Vec<String>>;
@@ -202,6 +203,7 @@ fn build(values: &Values) -> Result<Config, ConfigError> {
         network: text(values, "network", network)?.unwrap_or(defaults.network),
         bootstrap,
         listen: text(values, "listen", socket)?,
+        external: external(values)?,
         api: text(values, "api", socket)?.unwrap_or(defaults.api),
         volunteer: volunteer(values)?,
         answer: text(values, "answer", answer)?.unwrap_or(defaults.answer),
@@ -277,6 +279,22 @@ fn socket(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("\"{text}\" is no address and port; one looks like 127.0.0.1:7710"))
 }
 
+/// Addresses that go into the descriptor, which has room for four of each kind.
+fn external(values: &Values) -> Result<Vec<SocketAddr>, ConfigError> {
+    let reachable = |text: &str| match socket(text)? {
+        address if address.ip().is_unspecified() || address.port() == 0 => {
+            Err(format!("\"{text}\" is no address and port that others could reach"))
+        }
+        address => Ok(address),
+    };
+    let external = list(values, "external", reachable)?.unwrap_or_default();
+    if external.len() > EXTERNAL_MAX {
+        let origin = values.get("external").map_or(Origin::Default, |(_, origin)| *origin);
+        return Err(wrong("external", origin, format!("there may be at most {EXTERNAL_MAX} addresses")));
+    }
+    Ok(external)
+}
+
 fn answer(text: &str) -> Result<Answer, String> {
     match text {
         "ring" => Ok(Answer::Ring),
@@ -320,6 +338,7 @@ fn value_of(config: &Config, key: &str) -> serde_json::Value {
         "network" => json!(config.network),
         "bootstrap" => json!(config.bootstrap),
         "listen" => json!(config.listen),
+        "external" => json!(config.external),
         "api" => json!(config.api),
         "answer" => json!(match &config.answer {
             Answer::Ring => "ring".to_owned(),

@@ -29,6 +29,9 @@ pub struct Config {
     pub bootstrap: Vec<String>,
     /// Where to listen: UDP and TCP for the overlay, the port above it for the relay. `None`: a leaf.
     pub listen: Option<SocketAddr>,
+    /// Where others reach this supernode, if that is not `listen` itself: behind a NAT that passes the port on, and the
+    /// one above it, unchanged (also a cloud's one-to-one NAT), or with `listen` on all addresses of the machine.
+    pub external: Vec<SocketAddr>,
     /// The local API, always on loopback.
     pub api: SocketAddr,
     pub volunteer: Volunteer,
@@ -83,6 +86,7 @@ impl Default for Config {
             network: NetworkId::default().to_string(),
             bootstrap: Vec::new(),
             listen: None,
+            external: Vec::new(),
             api: SocketAddr::from((Ipv4Addr::LOCALHOST, 7710)),
             volunteer: Volunteer {
                 directory: false,
@@ -117,7 +121,7 @@ impl Config {
     /// Whether a node may start with these settings: what no single value can tell.
     ///
     /// # Errors
-    /// The problem to show: consent missing, nowhere to listen, API not on loopback.
+    /// The problem to show: consent missing, nowhere to listen or to be reached, API not on loopback.
     pub fn check(&self) -> Result<(), Problem> {
         if !self.api.ip().is_loopback() {
             return Err(Code::ApiNotLoopback.with(&[("address", &self.api.to_string())]));
@@ -128,10 +132,19 @@ impl Config {
         if self.volunteer.accept_terms != Some(TERMS) {
             return Err(Code::TermsNotAccepted.with(&[("terms", &TERMS.to_string())]));
         }
-        if self.listen.is_none() {
+        let Some(listen) = self.listen else {
             return Err(Code::VolunteerListen.problem());
+        };
+        if listen.ip().is_unspecified() && self.external.is_empty() {
+            return Err(Code::VolunteerExternal.with(&[("address", &listen.to_string())]));
         }
         Ok(())
+    }
+
+    /// Where others reach this supernode; none on a leaf.
+    #[must_use]
+    pub fn reached_at(&self) -> Vec<SocketAddr> {
+        if self.external.is_empty() { self.listen.into_iter().collect() } else { self.external.clone() }
     }
 
     /// `bootstrap`, parsed.
@@ -141,14 +154,15 @@ impl Config {
     }
 
     /// All ranges that count as public besides the global ones: those configured, and the whole block of loopback or
-    /// private addresses in which `listen`, a `bootstrap` address or one of `known` lies. Somebody who builds a
+    /// private addresses in which `listen`, `external`, a `bootstrap` address or one of `known` lies. Somebody who builds a
     /// network there by hand means it to work there.
     #[must_use]
     pub fn effective_public_ranges(&self, known: &[IpAddr]) -> Vec<Cidr> {
         let mut ranges = self.public_ranges.clone();
         let own = self.listen.map(|listen| listen.ip()).filter(|ip| !ip.is_unspecified());
         let bootstrap = self.bootstrap_addresses().into_iter().map(|peer| peer.address.ip);
-        for ip in own.into_iter().chain(bootstrap).chain(known.iter().copied()) {
+        let external = self.external.iter().map(SocketAddr::ip);
+        for ip in own.into_iter().chain(external).chain(bootstrap).chain(known.iter().copied()) {
             if let Some(block) = cidr::special_block(ip)
                 && !ranges.contains(&block)
             {
@@ -183,7 +197,10 @@ mod tests {
         config.volunteer.accept_terms = Some(TERMS);
         assert_eq!(config.check().unwrap_err().code, "T1205");
         config.listen = Some("0.0.0.0:4000".parse().unwrap());
+        assert_eq!(config.check().unwrap_err().code, "T1206");
+        config.external = vec!["198.51.100.7:4000".parse().unwrap()];
         assert_eq!(config.check(), Ok(()));
+        assert_eq!(config.reached_at(), config.external);
         config.api = "0.0.0.0:7710".parse().unwrap();
         assert_eq!(config.check().unwrap_err().code, "T1306");
     }

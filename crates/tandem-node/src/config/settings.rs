@@ -29,6 +29,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("network", "TANDEM_NETWORK", SettingKind::Text),
     setting("bootstrap", "TANDEM_BOOTSTRAP", SettingKind::List),
     setting("listen", "TANDEM_LISTEN", SettingKind::Text),
+    setting("external", "TANDEM_EXTERNAL", SettingKind::List),
     setting("api", "TANDEM_API", SettingKind::Text),
     setting("answer", "TANDEM_ANSWER", SettingKind::Text),
     setting("redundancy", "TANDEM_REDUNDANCY", SettingKind::Text),

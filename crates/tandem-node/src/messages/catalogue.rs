@@ -97,6 +97,9 @@ catalogue! {
     VolunteerListen = "T1205", "A volunteer needs a fixed place to listen on.",
         "Others could not find this machine.",
         "Add --listen IP:PORT (or listen = \"IP:PORT\").";
+    VolunteerExternal = "T1206", "A volunteer that listens on {address} must say where others reach it.",
+        "It would tell others that address, which is none.",
+        "Add --external IP:PORT with its address on the internet, or listen on that address itself.";
 
     // ---- T13: the local API and the CLI
     NotRunning = "T1301", "No Tandem node is running on the data folder {path}.",

@@ -157,13 +157,15 @@ fn start_serving(
     let ranges: Vec<String> = config.effective_public_ranges(&[]).iter().map(ToString::to_string).collect();
     let public =
         PublicAddresses::with_ranges(&ranges).map_err(|error| StartError::Overlay(error.to_string()))?;
-    let (commands, events) = spawn_service(ServiceConfig::new(secret(), makings.network()?, listen, public))
+    let mut overlay = ServiceConfig::new(secret(), makings.network()?, listen, public);
+    overlay.external = config.external.clone();
+    let (commands, events) = spawn_service(overlay)
         .map_err(|error| StartError::Listen { address: listen.to_string(), detail: error.to_string() })?;
     let (account, identity) = echo_identity(now)?;
     let (echo, echo_events) = makings.phone(PhoneId::Echo, identity, None, now)?;
     let plan = SupernodePlan {
         secret: secret(),
-        listen,
+        reached_at: config.reached_at(),
         volunteer: config.volunteer.clone(),
         relay,
         traffic: memory::traffic(&installation.store),

@@ -154,6 +154,7 @@ impl SettingFlags {
             }
         };
         add("listen", self.listen.iter().map(ToString::to_string).collect());
+        add("external", self.external.iter().map(ToString::to_string).collect());
         add("bootstrap", self.bootstrap.clone());
         add("api", self.api.iter().map(ToString::to_string).collect());
         add("volunteer.roles", self.volunteer.clone());

@@ -44,7 +44,8 @@ pub(crate) enum SupernodeNews {
 /// What a supernode is made with.
 pub(crate) struct SupernodePlan {
     pub(crate) secret: ServiceSecret,
-    pub(crate) listen: SocketAddr,
+    /// Where others reach it: at least one address. The relay's own UDP port is the one above.
+    pub(crate) reached_at: Vec<SocketAddr>,
     pub(crate) volunteer: Volunteer,
     pub(crate) relay: Option<(Relay, RelaySecret)>,
     /// The last [`SupernodeNews::Traffic`] of earlier runs.
@@ -64,7 +65,7 @@ pub(crate) struct Circuit {
 
 pub(crate) struct Supernode {
     secret: ServiceSecret,
-    listen: SocketAddr,
+    reached_at: Vec<SocketAddr>,
     roles: Roles,
     echo: Option<AccountKey>,
     service: Service,
@@ -99,7 +100,7 @@ impl Supernode {
         let mut supernode = Self {
             service: Service::new(config, plan.seed, now),
             secret: plan.secret,
-            listen: plan.listen,
+            reached_at: plan.reached_at,
             roles,
             echo: plan.echo,
             relay,
@@ -247,10 +248,8 @@ impl Supernode {
 
     /// Where its swarm is: binary multiaddrs without `/p2p`.
     pub(crate) fn addresses(&self) -> Vec<Vec<u8>> {
-        let at = |transport| {
-            TransportAddress { ip: self.listen.ip(), port: self.listen.port(), transport }.to_bytes()
-        };
-        vec![at(Transport::Quic), at(Transport::Tcp)]
+        let both = |at: &SocketAddr| [bytes(Transport::Quic, *at), bytes(Transport::Tcp, *at)];
+        self.reached_at.iter().flat_map(both).collect()
     }
 
     pub(crate) fn listening(&self) -> &[String] {
@@ -314,13 +313,9 @@ impl Supernode {
 
     fn sign_descriptor(&mut self, load_percent: u32, now: Now) {
         let sequence = next_sequence(self.sequence, now.unix_ms);
-        let at = |transport, socket: SocketAddr| {
-            TransportAddress { ip: socket.ip(), port: socket.port(), transport }.to_bytes()
-        };
-        let relay = self
-            .relay
-            .as_ref()
-            .map(|relay| vec![at(Transport::Udp, relay.udp), at(Transport::Tcp, self.listen)]);
+        let both = |at: &SocketAddr| [bytes(Transport::Udp, relay_address(*at)), bytes(Transport::Tcp, *at)];
+        let relay: Option<Vec<_>> =
+            self.relay.as_ref().map(|_| self.reached_at.iter().flat_map(both).collect());
         let descriptor = SupernodeDescriptor::issue(
             &self.secret,
             NewDescriptor {
@@ -353,6 +348,10 @@ impl Supernode {
             tracing::warn!("the service swarm does not take commands");
         }
     }
+}
+
+fn bytes(transport: Transport, at: SocketAddr) -> Vec<u8> {
+    TransportAddress { ip: at.ip(), port: at.port(), transport }.to_bytes()
 }
 
 fn address(endpoint: Endpoint) -> SupernodeAddress {

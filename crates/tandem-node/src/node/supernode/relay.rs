@@ -15,8 +15,6 @@ use crate::config::Caps;
 #[derive(Debug, Clone)]
 pub(crate) struct Relay {
     handle: Handle,
-    /// Where it speaks STUN and TURN over UDP.
-    pub(crate) udp: SocketAddr,
 }
 
 impl Relay {
@@ -34,7 +32,7 @@ impl Relay {
         config.total_rate = Some(Rate::of_bits(caps.bits_per_second));
         let driver = DriverConfig { udp: vec![udp], ..DriverConfig::default() };
         let handle = start(&driver, config, seed)?;
-        Ok(Self { handle, udp })
+        Ok(Self { handle })
     }
 
     /// Takes a TCP connection whose first byte said STUN.
