@@ -344,8 +344,7 @@ impl PathSet {
         let probes = open().map(|path| path.next_probe);
         let silences =
             open().filter(|path| path.told_heard).filter_map(|path| path.last_heard.map(|at| at + SILENT));
-        let mirror_end =
-            [self.trouble.map(|(until, _)| until), self.sound_began.map(|at| at + MIRROR_FIRST)];
+        let mirror_end = [self.trouble.map(|(until, _)| until), self.sound_began.map(|at| at + MIRROR_FIRST)];
         let mirror_end = mirror_end
             .into_iter()
             .flatten()

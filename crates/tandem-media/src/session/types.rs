@@ -280,12 +280,8 @@ mod tests {
 
     #[test]
     fn nothing_secret_is_printed() {
-        let config = SessionConfig {
-            controlling: true,
-            redundancy: Redundancy::Auto,
-            ssrc: 1,
-            seed: 987_654_321,
-        };
+        let config =
+            SessionConfig { controlling: true, redundancy: Redundancy::Auto, ssrc: 1, seed: 987_654_321 };
         let access = RelayAccess {
             service: ServiceKey([1; 32]),
             udp: None,

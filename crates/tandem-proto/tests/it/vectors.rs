@@ -141,7 +141,11 @@ fn frames_are_read_or_refused() {
     for frame in signals {
         decoder.push(&bytes(frame, "hex")).unwrap();
     }
-    assert_eq!(decoder.next_message().unwrap(), Some(wire::SignalFrame::default()), "an empty frame is no end");
+    assert_eq!(
+        decoder.next_message().unwrap(),
+        Some(wire::SignalFrame::default()),
+        "an empty frame is no end"
+    );
     let confirm = Some(wire::signal_frame::Body::Confirm(wire::Confirm {}));
     assert_eq!(decoder.next_message().unwrap().map(|frame| frame.body), Some(confirm));
     for refused in file["refused"].as_array().unwrap() {
