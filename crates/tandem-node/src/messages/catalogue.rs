@@ -164,6 +164,9 @@ catalogue! {
     OverlayFailed = "T1406", "The overlay could not be started: {detail}.",
         "The node cannot reach anybody, so it does not start.",
         "Look at the detail; the log says more.";
+    AloneSupernode = "T1407", "No other supernode is known yet.",
+        "Yours serves others, and they can call each other. Your own account cannot be called: its homes are always supernodes of other people.",
+        "Nothing, if this is the first of a new network: it changes when another one joins. Else add --bootstrap /ip4/…/udp/…/quic-v1/p2p/….";
 
     // ---- T15: calls
     NoSuchCall = "T1501", "There is no such call.",

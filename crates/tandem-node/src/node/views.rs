@@ -1,7 +1,7 @@
 //! What the person sees of the node: ready, status, volunteering, connections, figures.
 
 use tandem_api::{
-    API_VERSION, ConnectionRole, ConnectionView, HomeView, Identity, MetricKind, Metrics, Ready,
+    API_VERSION, ConnectionRole, ConnectionView, HomeView, Identity, MetricKind, Metrics, Problem, Ready,
     ServingState, Status, VolunteerRole, VolunteerView,
 };
 use tandem_media::session::{PathStats, Route};
@@ -14,8 +14,11 @@ use super::media::{MediaSnapshot, route_name};
 use super::peers::PeerTable;
 use super::phone::Phone;
 use super::supernode::{Circuit, Supernode};
-use crate::messages::{TERMS, TERMS_TEXT, connection_texts};
+use crate::messages::{Code, TERMS, TERMS_TEXT, connection_texts};
 use crate::overlay::{ConnectionInfo, PeerKey};
+
+/// A device that has no home by then has a problem.
+const HOMES_WITHIN_MS: u64 = 10_000;
 
 /// Peer ids of the reserved homes.
 pub(crate) fn home_names(node: &Node) -> Vec<String> {
@@ -50,7 +53,8 @@ pub(crate) fn status(node: &Node) -> Status {
     let known =
         node.supernode.as_ref().map_or(node.peers.len(), |supernode| supernode.figures().supernodes_known);
     Status {
-        reach: ready(node),
+        // The line a front end waits for says that the node works; this says whether a call would arrive.
+        reach: Ready { ready: node.person.is_reachable(), ..ready(node) },
         api_version: API_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         network: node.config.network.clone(),
@@ -60,7 +64,43 @@ pub(crate) fn status(node: &Node) -> Status {
         calls: u32::try_from(node.calls.len()).unwrap_or(u32::MAX),
         volunteer_roles: roles(node),
         serving: serving(node),
-        problems: Vec::new(),
+        problems: problems(node),
+    }
+}
+
+/// What the person should know about now.
+fn problems(node: &Node) -> Vec<Problem> {
+    let skew = node.person.clock_skew_minutes();
+    let skew = skew.map(|minutes| Code::ClockSkew.with(&[("minutes", &minutes.to_string())]));
+    let supernode = node.supernode.as_ref();
+    let others = supernode.map_or(node.peers.len(), |supernode| supernode.figures().supernodes_known);
+    let standing = Standing {
+        homes: node.person.homes().count(),
+        serves: supernode.is_some(),
+        knows_others: others > 0 || !node.config.bootstrap.is_empty(),
+        up_ms: node.clock.now().mono_ms - node.started.mono_ms,
+    };
+    skew.into_iter().chain(standing.problem().map(Code::problem)).collect()
+}
+
+/// What decides whether a device without homes has a problem.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    homes: usize,
+    /// It is a supernode itself.
+    serves: bool,
+    knows_others: bool,
+    up_ms: u64,
+}
+
+impl Standing {
+    fn problem(self) -> Option<Code> {
+        match self {
+            Self { homes: 1.., .. } => None,
+            Self { knows_others: false, serves: true, .. } => Some(Code::AloneSupernode),
+            Self { knows_others: false, serves: false, .. } => Some(Code::NoBootstrap),
+            Self { up_ms, .. } => (up_ms >= HOMES_WITHIN_MS).then_some(Code::NoSupernode),
+        }
     }
 }
 
@@ -351,4 +391,21 @@ fn home_keys(node: &Node, phone: &Phone) -> Vec<ServiceKey> {
 fn address_text(addresses: &[Vec<u8>]) -> String {
     let known = addresses.iter().find_map(|bytes| TransportAddress::from_bytes(bytes).ok());
     known.map(|address| address.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_without_homes_learns_why() {
+        let fine = Standing { homes: 1, serves: false, knows_others: true, up_ms: 60_000 };
+        assert_eq!(fine.problem(), None);
+        let alone = Standing { homes: 0, knows_others: false, ..fine };
+        assert_eq!(alone.problem(), Some(Code::NoBootstrap));
+        assert_eq!(Standing { serves: true, ..alone }.problem(), Some(Code::AloneSupernode));
+        let lost = Standing { homes: 0, ..fine };
+        assert_eq!(lost.problem(), Some(Code::NoSupernode));
+        assert_eq!(Standing { up_ms: 9_999, ..lost }.problem(), None, "it has only begun");
+    }
 }

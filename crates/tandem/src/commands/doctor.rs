@@ -23,6 +23,8 @@ const CLOCK_EARLIEST_MS: u64 = 1_735_689_600_000;
 /// 2100-01-01.
 const CLOCK_LATEST_MS: u64 = 4_102_444_800_000;
 const HOMES_WANTED: usize = 3;
+/// What a running node may say of its homes.
+const HOMES_PROBLEMS: [Code; 3] = [Code::NoSupernode, Code::NoBootstrap, Code::AloneSupernode];
 
 pub(super) fn run(place: &Place) -> Result<Exit, Problem> {
     let client = Client::find(&place.data);
@@ -225,22 +227,38 @@ fn node(client: Result<Option<Client>, Problem>) -> Vec<DoctorCheck> {
         Ok(status) => status,
         Err(problem) => return vec![failed("node", &problem)],
     };
+    let (about_homes, others): (Vec<&Problem>, Vec<&Problem>) =
+        status.problems.iter().partition(|problem| HOMES_PROBLEMS.iter().any(|code| is(problem, *code)));
+    let mut checks = vec![fine("node", format!("running, version {}", status.version))];
+    checks.push(homes(&status, about_homes.first().copied()));
+    let notice = |problem: &&Problem| {
+        check("notice", CheckState::Warn, problem.to_string(), Some(&problem.action))
+    };
+    checks.extend(others.iter().map(notice));
+    checks
+}
+
+/// What the node itself says of its homes, and how many there are.
+fn homes(status: &Status, problem: Option<&Problem>) -> DoctorCheck {
     let homes = status.home_details.iter().filter(|home| home.reserved).count();
     let found = format!("{homes} of {HOMES_WANTED}");
-    let homes = match homes {
-        0 => failed("homes", &Code::NoSupernode.problem()),
-        1..HOMES_WANTED => {
+    match (problem, homes) {
+        (Some(problem), _) if is(problem, Code::AloneSupernode) => {
+            check("homes", CheckState::Warn, problem.to_string(), Some(&problem.action))
+        }
+        (Some(problem), _) => failed("homes", problem),
+        (None, 0) => {
+            let action = "It has only begun, or lost them this moment. Look again in a few seconds.";
+            check("homes", CheckState::Warn, found, Some(action))
+        }
+        (None, 1..HOMES_WANTED) => {
             let action = "Calls get through. More homes come as supernodes are found.";
             check("homes", CheckState::Warn, found, Some(action))
         }
-        _ => fine("homes", found),
-    };
-    let mut checks = vec![fine("node", format!("running, version {}", status.version)), homes];
-    checks.extend(
-        status
-            .problems
-            .iter()
-            .map(|problem| check("notice", CheckState::Warn, problem.to_string(), Some(&problem.action))),
-    );
-    checks
+        (None, _) => fine("homes", found),
+    }
+}
+
+fn is(problem: &Problem, code: Code) -> bool {
+    problem.code == code.entry().code
 }

@@ -78,8 +78,13 @@ async fn ready(handle: &tandem_node::handle::NodeHandle, json: bool) -> Option<R
 }
 
 fn text(ready: &Ready, api: std::net::SocketAddr) -> String {
-    let mut text =
-        format!("Others can reach you now.\nYour address  {}\nLocal API     http://{api}\n", ready.address);
+    // A supernode works without homes; its owner's own account does not.
+    let state = if ready.homes.is_empty() {
+        "This node serves others now. Calls for yourself arrive once another supernode is your home."
+    } else {
+        "Others can reach you now."
+    };
+    let mut text = format!("{state}\nYour address  {}\nLocal API     http://{api}\n", ready.address);
     for home in &ready.homes {
         text.push_str(&format!("Home          {home}\n"));
     }

@@ -64,6 +64,7 @@ impl Phone {
                     self.homes.handle_opened(peer, Some(rtt_ms), now);
                 }
             }
+            LinkNews::Clock { service, ahead_s } => self.clocks.note(service, ahead_s),
             LinkNews::Reserved { service, heartbeat_ms } => {
                 if let Some(peer) = peer_of(&service) {
                     self.home_since.insert(peer, now.unix_ms);

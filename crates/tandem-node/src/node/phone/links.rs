@@ -32,6 +32,11 @@ pub(crate) enum LinkNews {
         service: ServiceKey,
         rtt_ms: u32,
     },
+    /// What time it is there: so much later than here, or earlier.
+    Clock {
+        service: ServiceKey,
+        ahead_s: i64,
+    },
     /// Home and circuit reservation are both made.
     Reserved {
         service: ServiceKey,
@@ -352,6 +357,8 @@ impl Links {
         if link.open {
             return;
         }
+        let ahead_s = i64::try_from(hello.time_s).unwrap_or(i64::MAX).saturating_sub_unsigned(now.unix_ms / 1000);
+        self.news.push_back(LinkNews::Clock { service, ahead_s });
         let theirs = VersionRange { min: hello.version_min, max: hello.version_max };
         if let Err(error) = negotiate(VERSIONS, theirs) {
             self.commands.push_back(DeviceCommand::CloseHome(service));
@@ -498,6 +505,15 @@ mod tests {
 
     fn news(links: &mut Links) -> Vec<LinkNews> {
         std::iter::from_fn(|| links.poll_news()).collect()
+    }
+
+    #[test]
+    fn a_hello_tells_the_time_there() {
+        for difference in [0, 3_600, -86_400] {
+            let heard = news(&mut open(difference));
+            let told = |news: &LinkNews| matches!(news, LinkNews::Clock { ahead_s, .. } if *ahead_s == difference);
+            assert_eq!(heard.iter().filter(|news| told(news)).count(), 1, "{heard:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! of this folder execute: `homes` and `links` towards supernodes, `lookups` in the directory, `calls` and their media.
 
 mod calls;
+mod clocks;
 mod homes;
 mod links;
 mod lookups;
@@ -31,6 +32,7 @@ use super::peers::PeerTable;
 use crate::overlay::{DeviceCommand, DeviceEvent};
 use crate::software;
 pub(crate) use calls::{call_name, recording_path};
+use clocks::Clocks;
 use links::Links;
 use lookups::LookUps;
 
@@ -144,6 +146,7 @@ pub(crate) struct Phone {
     /// Since when each home has been reserved, in unix milliseconds.
     home_since: BTreeMap<PeerRef, u64>,
     links: Links,
+    clocks: Clocks,
     look_ups: LookUps,
     calls: Calls,
     media: BTreeMap<LegId, LegMedia>,
@@ -196,6 +199,7 @@ impl Phone {
             homes: Homes::new(homes_seed, now),
             home_since: BTreeMap::new(),
             links: Links::default(),
+            clocks: Clocks::default(),
             look_ups: LookUps::default(),
             calls: Calls::new(config, plan.seed),
             media: BTreeMap::new(),
@@ -287,6 +291,11 @@ impl Phone {
     /// Supernodes where this device is reserved now.
     pub(crate) fn homes(&self) -> impl Iterator<Item = PeerRef> {
         self.homes.reserved()
+    }
+
+    /// By how many minutes this machine's clock differs from most others', if that does harm.
+    pub(crate) fn clock_skew_minutes(&self) -> Option<u64> {
+        self.clocks.skew_minutes()
     }
 
     /// Since when a home has been reserved, in unix milliseconds.
