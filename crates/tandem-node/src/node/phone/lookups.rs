@@ -67,6 +67,10 @@ impl LookUps {
         self.steps.pop_front()
     }
 
+    pub(super) fn is_active(&self, call: CallId) -> bool {
+        self.active.values().any(|active| active.call == call)
+    }
+
     fn gather(&mut self, number: u64) {
         let Some(active) = self.active.get_mut(&number) else { return };
         while let Some(command) = active.machine.poll_command() {
