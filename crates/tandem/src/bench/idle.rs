@@ -49,7 +49,8 @@ struct World {
     leaf: Node,
     _supernodes: Vec<Node>,
     namespace: Namespace,
-    binary: PathBuf,
+    /// A copy of this program for the leaf alone: code shared with the supernodes would count only in part (PSS).
+    own_binary: PathBuf,
 }
 
 impl World {
@@ -72,15 +73,17 @@ impl World {
             )?);
         }
         bench.say("the supernodes are up");
-        let mut command = up(namespace.command(&binary), "leaf", bench)?;
+        let own_binary = bench.folder.join("tandem-leaf");
+        std::fs::copy(&binary, &own_binary).with_context(|| format!("cannot copy {}", binary.display()))?;
+        let mut command = up(namespace.command(&own_binary), "leaf", bench)?;
         add_bootstrap(&mut command, supernodes.iter().take(2));
         let leaf = spawn("leaf", &bench.folder("leaf")?, &bench.folder.join("leaf.log"), command)?;
-        Ok(Self { leaf, _supernodes: supernodes, namespace, binary })
+        Ok(Self { leaf, _supernodes: supernodes, namespace, own_binary })
     }
 
     /// The leaf's own view, asked inside its namespace.
     fn leaf_status(&self) -> Result<Status> {
-        let mut command = self.namespace.command(&self.binary);
+        let mut command = self.namespace.command(&self.own_binary);
         let output = command.args(["status", "--json", "--data"]).arg(&self.leaf.data).output()?;
         ensure!(output.status.success(), "the leaf does not say how it is; its log is in its folder");
         Ok(serde_json::from_slice(&output.stdout)?)

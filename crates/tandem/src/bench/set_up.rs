@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tandem_api::{CallEvent, CallResult, CallStep, Redundancy, Status};
+use tandem_api::{CallEvent, CallResult, CallStep, Redundancy, SetupTimes, Status};
 
 use super::figures::{Report, Row, Spread, Target};
 use super::{ALICE, BOB, Bench};
@@ -25,6 +25,8 @@ const CALL_WITHIN: Duration = Duration::from_secs(40);
 const REPLACED_WITHIN: Duration = Duration::from_secs(70);
 /// Calls before the home dies, to know what is usual.
 const USUAL_CALLS: u32 = 3;
+/// From one try to the next, at least: homes answer a device's look-ups faster than that only for a while.
+const TRY_EVERY: Duration = Duration::from_secs(4);
 /// For how long calls are tried after a home died: until it is replaced, and a little longer.
 const TRY_AFTER_RESET: Duration = Duration::from_secs(8);
 const TRY_AFTER_STOP: Duration = Duration::from_secs(45);
@@ -106,40 +108,56 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A home that Alice and Bob share, and that is none of `but`, as its process and its peer id.
-    fn shared_home(&self, but: &[String]) -> Result<(&Node, String)> {
-        let alice = homes(&self.alice)?;
-        let shared = homes(&self.bob)?.into_iter().find(|home| alice.contains(home) && !but.contains(home));
-        let home = shared.context("Alice and Bob share no home that does not carry the call")?;
+    /// The home to kill: one that Alice and Bob share and that does not carry the call, if there is one.
+    fn dying_home(&self, relays: &[String]) -> Result<Dying<'_>> {
+        let homes = [homes(&self.alice)?, homes(&self.bob)?];
+        let of_whom = |home: &String| homes.each_ref().map(|own| own.contains(home));
+        let home =
+            homes.iter().flatten().min_by_key(|home| (relays.contains(home), of_whom(home) != [true; 2]));
+        let home = home.context("neither Alice nor Bob has a home")?.clone();
         let node = self.supernodes.iter().find(|node| service_id(node) == home);
-        Ok((node.context("a home is no supernode of this network")?, home))
+        let node = node.context("a home is no supernode of this network")?;
+        Ok(Dying { node, of_whom: of_whom(&home), home })
     }
 
-    /// Waits until Alice and Bob have three homes without this one; for each the seconds since the kill.
-    fn replaced(&self, dead: &str, killed: Instant) -> Result<[f64; 2]> {
-        let clients = [Client::require(&self.alice.data)?, Client::require(&self.bob.data)?];
-        let mut seconds = [None; 2];
+    /// Waits until those who had this home have three others; for each the seconds since the kill.
+    fn replaced(&self, dying: &Dying<'_>, killed: Instant) -> Result<Vec<f64>> {
+        let mut waiting = Vec::new();
+        for (node, had) in [&self.alice, &self.bob].into_iter().zip(dying.of_whom) {
+            if had {
+                waiting.push(Client::require(&node.data)?);
+            }
+        }
+        let mut seconds = Vec::new();
         while killed.elapsed() < REPLACED_WITHIN {
-            for (client, seconds) in clients.iter().zip(&mut seconds) {
-                if seconds.is_some() {
-                    continue;
-                }
+            let mut still = Vec::new();
+            for client in waiting {
                 let status: Status = client.get("/api/status")?;
                 let homes = &status.reach.homes;
-                if homes.len() >= HOMES && !homes.iter().any(|home| home == dead) {
-                    *seconds = Some(killed.elapsed().as_secs_f64());
+                if homes.len() >= HOMES && !homes.contains(&dying.home) {
+                    seconds.push(killed.elapsed().as_secs_f64());
+                } else {
+                    still.push(client);
                 }
             }
-            if let [Some(alice), Some(bob)] = seconds {
-                return Ok([alice, bob]);
+            if still.is_empty() {
+                return Ok(seconds);
             }
+            waiting = still;
             std::thread::sleep(Duration::from_millis(50));
         }
-        bail!(
-            "the dead home was not replaced within {} s (Alice, Bob: {seconds:?})",
-            REPLACED_WITHIN.as_secs()
-        )
+        bail!("the dead home was not replaced within {} s", REPLACED_WITHIN.as_secs())
     }
+}
+
+/// A home about to die.
+#[derive(Debug)]
+struct Dying<'a> {
+    node: &'a Node,
+    /// Peer id.
+    home: String,
+    /// Of Alice, of Bob.
+    of_whom: [bool; 2],
 }
 
 /// Reads events until `enough` says so, or until the result.
@@ -259,10 +277,7 @@ fn killed_homes(bench: &Bench, sounds: &Sounds, report: &mut Report) {
             bench.say(format!("round {round} of {}: {}", bench.rounds, death.name()));
             match replacement(bench, sounds, death) {
                 Ok(values) => {
-                    bench.say(format!(
-                        "    replaced after {:.1} s (Alice) and {:.1} s (Bob)",
-                        values[0], values[1]
-                    ));
+                    bench.say(format!("    replaced after {values:.1?} s"));
                     report.runs.push(json!({"case": death.name(), "round": round, "replaced_s": values}));
                     seconds.extend(values);
                 }
@@ -294,7 +309,7 @@ fn calls_name(death: Death) -> &'static str {
     if death == Death::Reset { "home reset" } else { "home stopped" }
 }
 
-fn replacement(bench: &Bench, sounds: &Sounds, death: Death) -> Result<[f64; 2]> {
+fn replacement(bench: &Bench, sounds: &Sounds, death: Death) -> Result<Vec<f64>> {
     let world = World::start(bench, sounds)?;
     let mut relays = Vec::new();
     let mut call = None;
@@ -306,10 +321,10 @@ fn replacement(bench: &Bench, sounds: &Sounds, death: Death) -> Result<[f64; 2]>
         relays = current_call(&world.alice.data)?.relays_in_use;
         call = Some(lines);
     }
-    let (node, home) = world.shared_home(&relays)?;
+    let dying = world.dying_home(&relays)?;
     let killed = Instant::now();
-    node.signal(death.signal())?;
-    let seconds = world.replaced(&home, killed);
+    dying.node.signal(death.signal())?;
+    let seconds = world.replaced(&dying, killed);
     drop(call);
     seconds
 }
@@ -326,6 +341,24 @@ struct Attempts {
 impl Attempts {
     const fn new() -> Self {
         Self { usual_ms: Vec::new(), later_ms: Vec::new(), through: 0, failed: Vec::new() }
+    }
+
+    /// One call, begun so many seconds after the death.
+    fn add(&mut self, bench: &Bench, after: f64, result: Result<CallResult>, usual_ms: f64) {
+        let why = match result {
+            Ok(CallResult {
+                connected: true, setup_ms: SetupTimes { ringing: Some(ringing), .. }, ..
+            }) => {
+                bench.say(format!("    {after:4.1} s after: ringing {ringing} ms (usual {usual_ms:.0})"));
+                self.through += 1;
+                self.later_ms.push(ringing as f64 - usual_ms);
+                return;
+            }
+            Ok(result) => result.why,
+            Err(error) => format!("{error:#}"),
+        };
+        bench.say(format!("    {after:4.1} s after: {why}"));
+        self.failed.push(format!("{after:.1} s after: {why}"));
     }
 
     fn add_rows(self, case: &str, report: &mut Report) {
@@ -358,22 +391,14 @@ fn tried_calls(bench: &Bench, sounds: &Sounds, death: Death, attempts: &mut Atte
     }
     let usual_ms = Spread::of(&usual).map_or(0.0, |spread| spread.median);
     attempts.usual_ms.append(&mut usual);
-    let (node, _) = world.shared_home(&[])?;
+    let dying = world.dying_home(&[])?;
     let killed = Instant::now();
-    node.signal(death.signal())?;
+    dying.node.signal(death.signal())?;
     let window = if death == Death::Reset { TRY_AFTER_RESET } else { TRY_AFTER_STOP };
     while killed.elapsed() < window {
-        let after = killed.elapsed().as_secs_f64();
-        match world.call(LENGTH) {
-            Ok(CallResult { connected: true, setup_ms, .. }) => {
-                let ringing = setup_ms.ringing.context("a call connected that never rang")? as f64;
-                bench.say(format!("    {after:4.1} s after: ringing {ringing:.0} ms (usual {usual_ms:.0})"));
-                attempts.through += 1;
-                attempts.later_ms.push(ringing - usual_ms);
-            }
-            Ok(result) => attempts.failed.push(format!("{after:.1} s after: {}", result.why)),
-            Err(error) => attempts.failed.push(format!("{after:.1} s after: {error:#}")),
-        }
+        let begun = Instant::now();
+        attempts.add(bench, killed.elapsed().as_secs_f64(), world.call(LENGTH), usual_ms);
+        std::thread::sleep(TRY_EVERY.saturating_sub(begun.elapsed()));
     }
     Ok(())
 }
