@@ -109,8 +109,11 @@ impl LiveCall {
         self.direction == CallDirection::Incoming && self.state == CallState::Ringing
     }
 
-    pub(crate) fn note_found(&mut self, devices: u32) {
-        self.found |= devices > 0;
+    /// The directory answered; true the first time that it knows a device.
+    pub(crate) fn note_found(&mut self, devices: u32) -> bool {
+        let first = !self.found && devices > 0;
+        self.found |= first;
+        first
     }
 
     pub(crate) fn set_length(&mut self, for_ms: Option<u64>) {

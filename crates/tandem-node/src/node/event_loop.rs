@@ -264,9 +264,9 @@ impl Node {
             PhoneNews::Call { call, event } => self.take_call_event(call, event, now, side),
             PhoneNews::Found { call, devices } => {
                 let Some(live) = self.calls.get_mut(&call) else { return };
-                live.note_found(devices);
+                let first = live.note_found(devices);
                 // Later ones keep the routes of a call in progress fresh; they are no news for a person.
-                if live.is_looking_up() {
+                if first && live.is_looking_up() {
                     let after_ms = live.since_ms(now);
                     announce(side, NodeEvent::Call(live.event(CallStep::Found { devices, after_ms }, now)));
                 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use tandem_core::call::{
-    AnswerError, CallEvent, CallId, CallOptions, Command, EndReason, LegId, PlaceError, Redundancy,
-    RelayAccess, RelayWanted, Role, SignalId,
+    AnswerError, CallEvent, CallId, CallOptions, CallStatus, Command, EndReason, LegId, PlaceError, Redundancy,
+    RelayAccess, RelayWanted, Role, SignalId, Stage,
 };
 use tandem_core::time::Now;
 use tandem_media::session::{self, Candidate, Event, SessionConfig};
@@ -253,11 +253,6 @@ impl Phone {
                 Some(leg) => self.calls.handle_signal_opened(leg, SignalId(signal.0), device, via, now),
                 None => self.send_overlay(DeviceCommand::CloseSignal(signal), now),
             },
-            DeviceEvent::SignalFailed { request, reason } => {
-                if let Some(leg) = self.opening.remove(&request) {
-                    self.calls.handle_signal_failed(leg, &reason, now);
-                }
-            }
             DeviceEvent::SignalIncoming { signal, device, via } => {
                 self.calls.handle_incoming(SignalId(signal.0), device, via, now);
             }
@@ -271,7 +266,21 @@ impl Phone {
             | DeviceEvent::HomeFrame { .. }
             | DeviceEvent::HomeClosed { .. }
             | DeviceEvent::Reserved { .. }
-            | DeviceEvent::ReservationLost { .. } => {}
+            | DeviceEvent::ReservationLost { .. }
+            | DeviceEvent::SignalFailed { .. } => {}
+        }
+    }
+
+    /// A device was not reached. While the call is being set up the directory is asked again: the device may have
+    /// moved to other homes since.
+    pub(super) fn fail_signal(&mut self, request: u64, reason: &str, around: &mut Surroundings<'_>) {
+        let Some(leg) = self.opening.remove(&request) else { return };
+        self.calls.handle_signal_failed(leg, reason, around.now);
+        let reaching = |status: &CallStatus| status.role == Role::Caller && status.stage == Stage::Reaching;
+        if let Some(status) = self.calls.status().filter(reaching)
+            && !self.look_ups.is_active(status.call)
+        {
+            self.begin_look_up(status.call, status.peer, around);
         }
     }
 

@@ -224,6 +224,7 @@ impl Phone {
             DeviceEvent::ReservationLost { service, reason } => {
                 self.links.handle_circuit(service, false, &reason)
             }
+            DeviceEvent::SignalFailed { request, reason } => self.fail_signal(request, &reason, around),
             event => self.handle_signalling(event, now),
         }
         self.drive(around);
