@@ -17,9 +17,8 @@ use crate::demo::{
     start_supernodes,
 };
 
-/// First of the networks in which fresh nodes start, one at a time, and how many there are.
-const FRESH_NETWORK: u8 = 13;
-const FRESH_NETWORKS: u32 = 8;
+/// Networks in which fresh nodes start, one at a time.
+const FRESH_NETWORKS: std::ops::RangeInclusive<u8> = 13..=20;
 const HOMES: usize = 3;
 const CALL_WITHIN: Duration = Duration::from_secs(40);
 const REPLACED_WITHIN: Duration = Duration::from_secs(70);
@@ -189,11 +188,10 @@ fn starts_and_calls(bench: &Bench, sounds: &Sounds, report: &mut Report) -> Resu
     let bootstrap: Vec<String> =
         world.supernodes.iter().take(2).flat_map(|node| node.ready.listen.clone()).collect();
     let (mut start, mut lookup, mut ringing, mut media) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=bench.rounds {
-        let offset = u8::try_from(round % FRESH_NETWORKS).expect("invariant: a remainder of 8");
+    for (round, network) in (1..=bench.rounds).zip(FRESH_NETWORKS.cycle()) {
         let fresh = world.ground.start(&NodePlan {
             name: "Fresh",
-            network: FRESH_NETWORK + offset,
+            network,
             bootstrap: &bootstrap,
             volunteer: false,
             answer: None,
