@@ -116,7 +116,8 @@ impl Directory {
             Ok(record) if self.operations.len() < OPERATIONS_MAX => {
                 self.seen.note(&record);
                 let query = kad.get_closest_peers(key.to_vec());
-                self.operations.push((query, Operation::Find(Put { request, key, record, kept_here: false })));
+                self.operations
+                    .push((query, Operation::Find(Put { request, key, record, kept_here: false })));
             }
             Ok(_) => out.push_back(ServiceEvent::Stored { request, copies: 0 }),
             Err(refused) => {

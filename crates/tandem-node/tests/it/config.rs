@@ -61,6 +61,20 @@ fn lists_and_tables_come_from_every_layer() {
 }
 
 #[test]
+fn a_supernode_behind_a_nat_says_where_it_is_reached() {
+    let behind = "listen = \"10.0.0.5:4001\"\nexternal = [\"198.51.100.7:4001\", \"[2001:db8::7]:4001\"]\n";
+    let loaded = load_with(behind, &[], &[]).unwrap();
+    assert_eq!(loaded.config.reached_at(), loaded.config.external);
+    assert_eq!(loaded.config.external.len(), 2);
+    let flags = [("listen", "10.0.0.5:4001")];
+    assert_eq!(load_with("", &flags, &[]).unwrap().config.reached_at(), ["10.0.0.5:4001".parse().unwrap()]);
+    for nowhere in ["0.0.0.0:4001", "[::]:4001", "198.51.100.7:0", "198.51.100.7"] {
+        let error = load_with("", &[("external", nowhere)], &[]).unwrap_err();
+        assert!(matches!(error, ConfigError::Value { key: "external", .. }), "{nowhere}: {error}");
+    }
+}
+
+#[test]
 fn an_unknown_setting_is_refused_with_the_one_that_was_meant() {
     let error = load_with("bootstraps = []", &[], &[]).unwrap_err();
     let problem = error.problem();

@@ -231,9 +231,8 @@ fn node(client: Result<Option<Client>, Problem>) -> Vec<DoctorCheck> {
         status.problems.iter().partition(|problem| HOMES_PROBLEMS.iter().any(|code| is(problem, *code)));
     let mut checks = vec![fine("node", format!("running, version {}", status.version))];
     checks.push(homes(&status, about_homes.first().copied()));
-    let notice = |problem: &&Problem| {
-        check("notice", CheckState::Warn, problem.to_string(), Some(&problem.action))
-    };
+    let notice =
+        |problem: &&Problem| check("notice", CheckState::Warn, problem.to_string(), Some(&problem.action));
     checks.extend(others.iter().map(notice));
     checks
 }

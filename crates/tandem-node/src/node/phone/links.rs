@@ -357,7 +357,8 @@ impl Links {
         if link.open {
             return;
         }
-        let ahead_s = i64::try_from(hello.time_s).unwrap_or(i64::MAX).saturating_sub_unsigned(now.unix_ms / 1000);
+        let ahead_s =
+            i64::try_from(hello.time_s).unwrap_or(i64::MAX).saturating_sub_unsigned(now.unix_ms / 1000);
         self.news.push_back(LinkNews::Clock { service, ahead_s });
         let theirs = VersionRange { min: hello.version_min, max: hello.version_max };
         if let Err(error) = negotiate(VERSIONS, theirs) {
@@ -511,7 +512,8 @@ mod tests {
     fn a_hello_tells_the_time_there() {
         for difference in [0, 3_600, -86_400] {
             let heard = news(&mut open(difference));
-            let told = |news: &LinkNews| matches!(news, LinkNews::Clock { ahead_s, .. } if *ahead_s == difference);
+            let told =
+                |news: &LinkNews| matches!(news, LinkNews::Clock { ahead_s, .. } if *ahead_s == difference);
             assert_eq!(heard.iter().filter(|news| told(news)).count(), 1, "{heard:?}");
         }
     }
