@@ -61,8 +61,6 @@ impl<T> Outbox<T> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test ends where something it needs is missing")]
-
     use super::*;
 
     #[test]

@@ -82,18 +82,17 @@ impl Sockets {
 
     /// Sends without waiting. What the system or a slow relay does not take is lost, as on any network.
     pub(super) fn send(&self, transmit: Transmit) {
-        match self.open.get(&transmit.socket) {
+        let sent = match self.open.get(&transmit.socket) {
             Some(Socket::Udp { sender, .. }) => {
-                if let Err(error) = sender.send_to(&transmit.data, transmit.to) {
-                    tracing::trace!(%error, "a datagram was not sent");
-                }
+                sender.send_to(&transmit.data, transmit.to).map(drop).map_err(|error| error.to_string())
             }
             Some(Socket::Tcp { queue, .. }) => {
-                if queue.try_send(transmit.data).is_err() {
-                    tracing::trace!("a relay's TCP connection is full");
-                }
+                queue.try_send(transmit.data).map_err(|_| "the relay's TCP connection is full".to_owned())
             }
-            None => {}
+            None => Ok(()),
+        };
+        if let Err(error) = sent {
+            tracing::trace!(error, "a packet was not sent");
         }
     }
 
