@@ -1,4 +1,6 @@
 //! The real binary, as a script uses it: the forms that scripts rely on, over real sockets on 127.N.0.1.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something it needs is missing")]
+
 mod forms;
 mod world;
