@@ -1,11 +1,18 @@
 //! Integration tests of the node, on real sockets of this machine.
 
+#![expect(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test ends where something it needs is missing")]
+
 mod api;
 mod config;
 mod keys;
 mod node;
+mod node_calls;
+mod node_privacy;
+mod node_trouble;
+mod node_views;
 mod overlay;
 mod overlay_identity;
 mod overlay_records;
 mod overlay_world;
+mod recorder;
 mod store;
