@@ -2,6 +2,7 @@
 //! its relay.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -133,13 +134,16 @@ async fn forward(ip: IpAddr, relay: SocketAddr, log: Arc<Mutex<Log>>) -> SocketA
         while let Ok((length, client)) = front.recv_from(&mut buffer).await {
             let data = buffer[..length].to_vec();
             log.lock().unwrap().datagrams.push(SeenDatagram { client, received: true, data });
-            if !behind.contains_key(&client) {
-                let socket = Arc::new(UdpSocket::bind((ip, 0)).await.unwrap());
-                socket.connect(relay).await.unwrap();
-                tokio::spawn(answer(Arc::clone(&socket), Arc::clone(&front), client, Arc::clone(&log)));
-                behind.insert(client, socket);
-            }
-            behind[&client].send(&buffer[..length]).await.ok();
+            let socket = match behind.entry(client) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let socket = Arc::new(UdpSocket::bind((ip, 0)).await.unwrap());
+                    socket.connect(relay).await.unwrap();
+                    tokio::spawn(answer(Arc::clone(&socket), Arc::clone(&front), client, Arc::clone(&log)));
+                    new.insert(socket)
+                }
+            };
+            socket.send(&buffer[..length]).await.ok();
         }
     });
     at

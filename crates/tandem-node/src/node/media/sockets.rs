@@ -43,8 +43,14 @@ pub(super) enum SocketInput {
 #[derive(Debug)]
 enum Socket {
     /// Sending goes past the runtime: it would refuse a first datagram until it has seen the socket ready once.
-    Udp { sender: std::net::UdpSocket, reader: JoinHandle<()> },
-    Tcp { queue: mpsc::Sender<Vec<u8>>, task: JoinHandle<()> },
+    Udp {
+        sender: std::net::UdpSocket,
+        reader: JoinHandle<()>,
+    },
+    Tcp {
+        queue: mpsc::Sender<Vec<u8>>,
+        task: JoinHandle<()>,
+    },
 }
 
 /// The open sockets. Dropping it closes them all.

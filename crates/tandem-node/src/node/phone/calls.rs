@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use tandem_core::call::{
-    AnswerError, CallEvent, CallId, CallOptions, CallStatus, Command, EndReason, LegId, PlaceError, Redundancy,
-    RelayAccess, RelayWanted, Role, SignalId, Stage,
+    AnswerError, CallEvent, CallId, CallOptions, CallStatus, Command, EndReason, LegId, PlaceError,
+    Redundancy, RelayAccess, RelayWanted, Role, SignalId, Stage,
 };
 use tandem_core::time::Now;
 use tandem_media::session::{self, Candidate, Event, SessionConfig};
