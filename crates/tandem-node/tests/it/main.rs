@@ -1,6 +1,10 @@
 //! Integration tests of the node, on real sockets of this machine.
 
-#![expect(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test ends where something it needs is missing")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    reason = "a test ends where something it needs is missing"
+)]
 
 mod api;
 mod config;
