@@ -11,7 +11,9 @@ use crate::world::{Node, free_port, json_lines, speech, tandem};
 fn two_people_call_through_volunteers_and_everybody_leaves_in_good_order() {
     let first = Node::supernode(61, &[]);
     let bootstrap = first.listen();
-    assert!(bootstrap.iter().all(|address| address.starts_with("/ip4/127.61.0.1/") && address.contains("/p2p/")));
+    assert!(
+        bootstrap.iter().all(|address| address.starts_with("/ip4/127.61.0.1/") && address.contains("/p2p/"))
+    );
     let others: Vec<Node> = (62..=64).map(|network| Node::supernode(network, &bootstrap)).collect();
     let with_bootstrap: Vec<&str> = bootstrap.iter().flat_map(|address| ["--bootstrap", address]).collect();
     let bob = Node::up(65, &[&with_bootstrap[..], &["--answer", "echo"]].concat());
@@ -82,7 +84,10 @@ fn connections_are_explained(alice: &Node) {
     assert!(output.status.success());
     let connections: Value = serde_json::from_slice(&output.stdout).unwrap();
     let connections = connections.as_array().unwrap();
-    assert!(connections.iter().filter(|connection| connection["role"] == "home").count() >= 2, "{connections:?}");
+    assert!(
+        connections.iter().filter(|connection| connection["role"] == "home").count() >= 2,
+        "{connections:?}"
+    );
     for connection in connections {
         assert!(connection["purpose"].as_str().unwrap().ends_with('.'), "{connection}");
         assert!(connection["since_unix_ms"].as_u64().unwrap() > 0);
