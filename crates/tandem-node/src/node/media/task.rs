@@ -1,5 +1,6 @@
 //! One leg's thread: sockets, session, endpoint, in short steps.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use tandem_media::audio::Incoming;
@@ -16,6 +17,8 @@ use crate::node::clock::unix_ms;
 const INPUT_QUEUE: usize = 256;
 /// Inputs handled before the timers get their turn.
 const INPUTS_A_TURN: usize = 32;
+/// Packets of sound kept for an endpoint that is about to open: 200 ms.
+const EARLY_MAX: usize = 10;
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Runs a leg until it is stopped or its handle is dropped.
@@ -32,11 +35,29 @@ pub(super) fn run(plan: MediaPlan, commands: mpsc::Receiver<MediaCommand>, news:
     }
 }
 
+/// One packet of sound that has come.
+struct Sound {
+    sequence: u64,
+    rtp_time: u32,
+    payload: Vec<u8>,
+    arrival: Instant,
+}
+
+impl Sound {
+    fn incoming(&self) -> Incoming<'_> {
+        Incoming { sequence: self.sequence, rtp_time: self.rtp_time, payload: &self.payload }
+    }
+}
+
 struct Leg {
     plan: MediaPlan,
     session: Session,
     session_unix_ms: u64,
     endpoint: Option<Endpoint>,
+    /// The call is agreed, the connection does not stand yet: what is played must not begin before.
+    agreed: Option<EndpointPlan>,
+    /// Sound that came before the endpoint was opened: the other end heard of the agreement first.
+    early: VecDeque<Sound>,
     begin_unix_ms: u64,
     sockets: Sockets,
     input: mpsc::Receiver<SocketInput>,
@@ -49,7 +70,18 @@ impl Leg {
         let session = Session::new(plan.session.clone(), Instant::now());
         let sockets = Sockets::new(plan.bind, input_tx);
         let session_unix_ms = unix_ms();
-        Self { plan, session, session_unix_ms, endpoint: None, begin_unix_ms: 0, sockets, input, news }
+        Self {
+            plan,
+            session,
+            session_unix_ms,
+            endpoint: None,
+            agreed: None,
+            early: VecDeque::new(),
+            begin_unix_ms: 0,
+            sockets,
+            input,
+            news,
+        }
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<MediaCommand>) {
@@ -124,7 +156,7 @@ impl Leg {
             }
             MediaCommand::RemoteCandidate(candidate) => self.session.handle_remote_candidate(&candidate, now),
             MediaCommand::RemotePathReport(report) => self.session.handle_path_report(&report, now),
-            MediaCommand::Start(plan) => self.start(&plan, now),
+            MediaCommand::Start(plan) => self.start(plan, now),
             MediaCommand::Snapshot(reply) => {
                 let stats = self.session.stats(now);
                 // Whoever asked may have stopped waiting.
@@ -150,13 +182,21 @@ impl Leg {
         }
     }
 
-    fn start(&mut self, plan: &EndpointPlan, now: Instant) {
+    /// Opens microphone and speaker, once the call is agreed and the connection stands.
+    fn start(&mut self, plan: EndpointPlan, now: Instant) {
         if self.endpoint.is_some() {
+            return;
+        }
+        if !self.session.is_connected() {
+            self.agreed = Some(plan);
             return;
         }
         let rtp_start: u32 = rand::random();
         match plan.open(rtp_start, now) {
-            Ok(endpoint) => {
+            Ok(mut endpoint) => {
+                for early in self.early.drain(..) {
+                    endpoint.handle_packet(&early.incoming(), early.arrival);
+                }
                 self.endpoint = Some(endpoint);
                 self.begin_unix_ms = unix_ms();
             }
@@ -220,9 +260,18 @@ impl Leg {
     fn take_event(&mut self, event: Event) {
         match event {
             Event::Opus { seq, rtp_time, payload, arrival } => {
-                if let Some(endpoint) = &mut self.endpoint {
-                    endpoint.handle_packet(&Incoming { sequence: seq, rtp_time, payload: &payload }, arrival);
+                let sound = Sound { sequence: seq, rtp_time, payload, arrival };
+                match &mut self.endpoint {
+                    Some(endpoint) => endpoint.handle_packet(&sound.incoming(), arrival),
+                    None if self.early.len() < EARLY_MAX => self.early.push_back(sound),
+                    None => {}
                 }
+            }
+            Event::Connected => {
+                if let Some(plan) = self.agreed.take() {
+                    self.start(plan, Instant::now());
+                }
+                self.tell(MediaNewsKind::Session(Event::Connected));
             }
             event => self.tell(MediaNewsKind::Session(event)),
         }
