@@ -197,6 +197,11 @@ fn call_and_kill(
             STEP_WITHIN.as_secs(),
             ground.folder.display()
         );
+        ensure!(
+            begun.elapsed() < script.call_for + STEP_WITHIN * 2,
+            "the call did not end in time; logs: {}",
+            ground.folder.display()
+        );
         let Some(line) = lines.next(Duration::from_millis(20))? else { continue };
         if let Ok(event) = serde_json::from_str::<CallEvent>(&line) {
             if matches!(event.step, CallStep::Connected { .. }) {
