@@ -7,6 +7,7 @@
 )]
 
 mod api;
+mod circuit_tap;
 mod config;
 mod keys;
 mod node;
