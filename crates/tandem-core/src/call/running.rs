@@ -190,8 +190,10 @@ impl Calls {
         if leg.role == Role::Caller {
             let avoid = [leg.plan.dead(), vias].concat();
             leg.open(out, &avoid, now);
-        } else if leg.reach.next_ms.is_none() {
-            leg.reach.next_ms = Some(now.mono_ms + CALLEE_OPENS_MS);
+        } else {
+            // A stream lost a moment ago may have set a later time: without sound there is none to lose.
+            let soon = now.mono_ms + CALLEE_OPENS_MS;
+            leg.reach.next_ms = Some(leg.reach.next_ms.map_or(soon, |at| at.min(soon)));
         }
     }
 
