@@ -28,20 +28,23 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
-    /// A sequence number that had not come before.
-    pub(super) fn arrived(&mut self, sequence: u64, now: Instant) {
+    /// A sequence number that had not come before. Gives the time since the one that came before it.
+    pub(super) fn arrived(&mut self, sequence: u64, now: Instant) -> Duration {
+        let mut since = Duration::ZERO;
         if let Some(last) = self.last_at {
             let gap = now.saturating_duration_since(last);
             if gap > self.longest_gap {
                 self.longest_gap = gap;
                 self.longest_gap_at = Some(now);
             }
+            since = gap;
         }
         self.last_at = Some(now);
         self.first_at.get_or_insert(now);
         self.first = Some(self.first.map_or(sequence, |first| first.min(sequence)));
         self.highest = self.highest.max(sequence);
         self.distinct += 1;
+        since
     }
 
     /// The whole number of a copy, from its low 16 bits: the one nearest to the highest that came.
@@ -86,6 +89,8 @@ pub(super) struct PathCounts {
     pub(super) credited: u64,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
+    pub(super) probes_sent: u64,
+    pub(super) probes_received: u64,
     pub(super) first_heard: Option<Instant>,
     pub(super) last_sent: Option<Instant>,
     series: Series,
@@ -99,6 +104,8 @@ impl PathCounts {
             credited: 0,
             bytes_sent: 0,
             bytes_received: 0,
+            probes_sent: 0,
+            probes_received: 0,
             first_heard: None,
             last_sent: None,
             series: Series { first: 0, buckets: VecDeque::new() },

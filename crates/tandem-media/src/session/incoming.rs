@@ -68,6 +68,7 @@ impl Session {
         let answer = self.paths.probe_heard(path, &probe, now);
         if let Some(counts) = self.counts.get_mut(&path) {
             counts.first_heard.get_or_insert(now);
+            counts.probes_received += 1;
         }
         if answer {
             self.send_probe(path, now);
@@ -122,7 +123,8 @@ impl Session {
         if self.arrivals.received() == 0 {
             self.push_event(Event::FirstMedia);
         }
-        self.arrivals.arrived(sequence, now);
+        let gap = self.arrivals.arrived(sequence, now);
+        self.history.arrived(gap, self.arrivals.lost(), now);
         self.push_event(Event::Opus { seq: sequence, rtp_time, payload, arrival: now });
     }
 }

@@ -11,6 +11,7 @@
 mod counts;
 mod credit;
 mod description;
+mod history;
 mod incoming;
 mod outgoing;
 mod path;
@@ -31,14 +32,16 @@ use tandem_proto::ids::ServiceKey;
 use tandem_proto::wire;
 
 pub use types::{
-    AddRelayError, Candidate, CandidateKind, DescriptionError, Event, PathId, PathSeries, PathState,
-    PathStats, Redundancy, RelayAccess, Route, SendError, SessionConfig, SessionStats, SocketCommand,
-    SocketId, SocketKind, SocketPurpose, Transmit,
+    AddRelayError, Candidate, CandidateKind, CandidateOrigin, CandidateStats, DescriptionError, Event,
+    PathEnd, PathId, PathSeries, PathState, PathStats, PathSwitch, Redundancy, RelayAccess, RelayStats,
+    Route, SendError, SessionConfig, SessionStats, SocketCommand, SocketId, SocketKind, SocketPurpose,
+    Transmit,
 };
 
 use counts::{Arrivals, PathCounts};
 use credit::SeenPackets;
 use description::{PathName, PathNames};
+use history::History;
 use outgoing::Recent;
 use paths::PathSet;
 use probe::Entry;
@@ -75,6 +78,7 @@ pub struct Session {
     seen_sound: SeenPackets,
     seen_control: SeenPackets,
     arrivals: Arrivals,
+    history: History,
     recent: VecDeque<Recent>,
     sound_sent: u64,
     last_sequence: u64,
@@ -107,6 +111,7 @@ struct Leg {
 #[derive(Debug)]
 struct Host {
     socket: SocketId,
+    bind: IpAddr,
     local: Option<SocketAddr>,
 }
 
@@ -128,6 +133,7 @@ impl Session {
             seen_sound: SeenPackets::new(config.seed),
             seen_control: SeenPackets::new(config.seed.rotate_left(17)),
             arrivals: Arrivals::default(),
+            history: History::new(now),
             recent: VecDeque::new(),
             sound_sent: 0,
             last_sequence: 0,
@@ -171,17 +177,18 @@ impl Session {
     }
 
     /// Uses a relay: allocates there and, once the other end's candidate on the same relay is known, makes a path.
-    /// At any time, also in mid-call.
+    /// At any time, also in mid-call. For a relay that is in use already, the new access replaces the old one.
     ///
     /// # Errors
-    /// If the relay is in use, has no address, or there are too many.
+    /// If the relay has no address, or there are too many.
     pub fn add_relay(&mut self, access: RelayAccess, now: Instant) -> Result<(), AddRelayError> {
         self.legs.retain(|leg| !leg.relay.has_failed());
-        if self.legs.iter().any(|leg| leg.relay.access.service == access.service) {
-            return Err(AddRelayError::Duplicate);
-        }
-        if access.udp.is_none() && access.tcp.is_none() {
+        if access.udp.is_empty() && access.tcp.is_empty() {
             return Err(AddRelayError::NoAddress);
+        }
+        if let Some(leg) = self.legs.iter_mut().find(|leg| leg.relay.access.service == access.service) {
+            leg.relay.access = access;
+            return Ok(());
         }
         if self.legs.len() >= RELAYS_MAX && !self.drop_silent_relay(now) {
             return Err(AddRelayError::TooMany(RELAYS_MAX));
@@ -198,12 +205,36 @@ impl Session {
 
     /// Asks for a UDP socket on this address for direct paths. Only between contacts: the other end learns it.
     pub fn add_host(&mut self, bind: IpAddr, now: Instant) {
-        if self.hosts.len() < HOSTS_MAX {
+        if self.hosts.len() < HOSTS_MAX && !self.hosts.iter().any(|host| host.bind == bind) {
             let id = SocketId(self.next_socket);
             self.next_socket += 1;
-            self.hosts.push(Host { socket: id, local: None });
+            self.hosts.push(Host { socket: id, bind, local: None });
             let kind = SocketKind::Udp { bind: Some(bind), toward: None, purpose: SocketPurpose::Host };
             self.commands.push_back(SocketCommand::Open { id, kind });
+        }
+        self.drain(now);
+    }
+
+    /// A router forwards `external` to the host socket at `local` (PCP, NAT-PMP, UPnP): one more candidate.
+    pub fn add_mapped(&mut self, local: SocketAddr, external: SocketAddr, now: Instant) {
+        if self.hosts.iter().any(|host| host.local == Some(local)) {
+            self.local_candidate(CandidateOrigin::Mapped, external, None, now);
+        }
+        self.drain(now);
+    }
+
+    /// The addresses of this machine have changed; `hosts` are those there are now, none if there is no network. Host
+    /// sockets follow, if [`Self::add_host`] was ever called; relays are reached anew.
+    pub fn handle_network_changed(&mut self, hosts: &[IpAddr], now: Instant) {
+        let gone: Vec<SocketId> =
+            self.hosts.iter().filter(|host| !hosts.contains(&host.bind)).map(|host| host.socket).collect();
+        let direct = !self.hosts.is_empty();
+        for id in gone {
+            self.commands.push_back(SocketCommand::Close { id });
+            self.handle_socket_closed(id, "the address is gone", now);
+        }
+        for host in hosts.iter().filter(|_| direct) {
+            self.add_host(*host, now);
         }
         self.drain(now);
     }
@@ -211,6 +242,12 @@ impl Session {
     /// Takes a candidate of the other end. A relayed one makes exactly one path, with ours on the same relay; it may
     /// come before our grant there does.
     pub fn handle_remote_candidate(&mut self, candidate: &Candidate, now: Instant) {
+        let origin = match candidate.kind {
+            CandidateKind::Host => CandidateOrigin::Host,
+            CandidateKind::ServerReflexive => CandidateOrigin::ServerReflexive,
+            CandidateKind::Relayed => CandidateOrigin::Relayed,
+        };
+        self.history.candidate(false, origin, candidate.addr, candidate.relay, now);
         match (candidate.kind, candidate.relay) {
             (CandidateKind::Relayed, Some(service)) => {
                 match self.legs.iter_mut().find(|leg| leg.relay.access.service == service) {
@@ -238,7 +275,8 @@ impl Session {
     pub fn handle_socket(&mut self, id: SocketId, local: SocketAddr, now: Instant) {
         if let Some(host) = self.hosts.iter_mut().find(|host| host.socket == id) {
             host.local = Some(local);
-            self.push_event(Event::LocalCandidate(Candidate::new(CandidateKind::Host, local, None)));
+            self.push_event(Event::HostSocket { id, local });
+            self.local_candidate(CandidateOrigin::Host, local, None, now);
             self.pair_hosts(now);
         }
         for leg in &mut self.legs {
@@ -252,7 +290,11 @@ impl Session {
         for leg in &mut self.legs {
             leg.relay.handle_socket_closed(id, reason, &mut self.next_socket);
         }
-        self.hosts.retain(|host| host.socket != id);
+        for host in self.hosts.extract_if(.., |host| host.socket == id).collect::<Vec<_>>() {
+            if let Some(local) = host.local {
+                self.push_event(Event::HostSocketClosed { id, local });
+            }
+        }
         let gone =
             self.ways.iter().filter(|(_, way)| matches!(way, Way::Direct { socket, .. } if *socket == id));
         for path in gone.map(|(path, _)| *path).collect::<Vec<_>>() {
@@ -413,6 +455,10 @@ impl Session {
             connected_ms: self.connected_at.map(ms),
             mirroring: self.paths.mirror().is_some(),
             paths: self.counts.keys().filter_map(|id| self.path_stats(*id, now)).collect(),
+            candidates: self.history.candidates(),
+            relays: Vec::new(),
+            switches: self.history.switches(),
+            mapping_varies: None,
         }
     }
 
@@ -439,6 +485,13 @@ impl Session {
             last_heard_ms: path.last_heard.map(ms),
             last_sent_ms: counts.last_sent.map(ms),
             round_trip_ms: path.round_trip.map(|time| time.as_secs_f64() * 1000.0),
+            local: None,
+            remote: None,
+            opened_ms: ms(path.opened_at),
+            validated_ms: path.validated_at.map(ms),
+            probes_sent: counts.probes_sent,
+            probes_received: counts.probes_received,
+            gave_up_at_ms: None,
             primary: self.paths.primary() == Some(id),
             mirroring: self.paths.mirror() == Some(id),
         })
@@ -474,8 +527,7 @@ impl Session {
                 LegEvent::Open(id, kind) => self.commands.push_back(SocketCommand::Open { id, kind }),
                 LegEvent::Close(id) => self.commands.push_back(SocketCommand::Close { id }),
                 LegEvent::Allocated(addr) => {
-                    let candidate = Candidate::new(CandidateKind::Relayed, addr, Some(service));
-                    self.push_event(Event::LocalCandidate(candidate));
+                    self.local_candidate(CandidateOrigin::Relayed, addr, Some(service), now);
                 }
                 LegEvent::Bound => {
                     let route = Route::Relay { service, tcp: self.legs[index].relay.over_tcp() };
@@ -538,6 +590,23 @@ impl Session {
         }
         let direct = self.ways.values().filter(|way| matches!(way, Way::Direct { .. })).count();
         if direct >= DIRECT_MAX { None } else { self.open_path(Route::Direct, way, now) }
+    }
+
+    /// A new address of this end: noted, and told to the other end.
+    fn local_candidate(
+        &mut self,
+        origin: CandidateOrigin,
+        addr: SocketAddr,
+        relay: Option<ServiceKey>,
+        now: Instant,
+    ) {
+        let kind = match origin {
+            CandidateOrigin::Host => CandidateKind::Host,
+            CandidateOrigin::Relayed => CandidateKind::Relayed,
+            _ => CandidateKind::ServerReflexive,
+        };
+        self.history.candidate(true, origin, addr, relay, now);
+        self.push_event(Event::LocalCandidate(Candidate::new(kind, addr, relay)));
     }
 
     fn push_event(&mut self, event: Event) {

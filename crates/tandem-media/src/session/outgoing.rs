@@ -113,7 +113,10 @@ impl Session {
         for decision in self.paths.decisions() {
             match decision {
                 Decision::PrimaryChanged { from, to, why } => {
-                    if let Some(route) = self.paths.get(to).map(|path| path.route) {
+                    let route_of = |id| self.paths.get(id).map(|path| path.route);
+                    if let Some(route) = route_of(to) {
+                        let before = (from, from.and_then(route_of));
+                        self.history.switched(before, (to, route), why, self.arrivals.lost(), now);
                         self.push_event(Event::PathChanged { from, to, route, why: why.to_owned() });
                     }
                 }
@@ -185,6 +188,9 @@ impl Session {
         let last = self.last_sequence as u32;
         probe.sound_sequence = last;
         let data = probe.encode(&password);
-        self.send_on(path, &data, now);
+        let sent = self.send_on(path, &data, now);
+        if let Some(counts) = self.counts.get_mut(&path).filter(|_| sent) {
+            counts.probes_sent += 1;
+        }
     }
 }

@@ -97,7 +97,7 @@ impl RelayLeg {
             failed: false,
             events: Vec::new(),
         };
-        match leg.access.udp {
+        match leg.access.udp.first().copied() {
             Some(server) => leg.attempt(TransportType::Udp, server, next_socket),
             None => leg.try_tcp(next_socket),
         }
@@ -225,7 +225,7 @@ impl RelayLeg {
             _ => None,
         });
         let next = clients.min();
-        let race = (!self.tcp_tried && !self.allocated && self.access.tcp.is_some())
+        let race = (!self.tcp_tried && !self.allocated && !self.access.tcp.is_empty())
             .then(|| self.started + RACE_TCP);
         let give_up = (!self.allocated).then(|| self.started + GIVE_UP);
         let bind = self.bind_at.filter(|_| self.allocated && self.remote.is_some());
@@ -282,7 +282,7 @@ impl RelayLeg {
     }
 
     fn try_tcp(&mut self, next_socket: &mut u32) {
-        if let Some(server) = self.access.tcp.filter(|_| !self.tcp_tried) {
+        if let Some(server) = self.access.tcp.first().copied().filter(|_| !self.tcp_tried) {
             self.tcp_tried = true;
             self.attempt(TransportType::Tcp, server, next_socket);
         }

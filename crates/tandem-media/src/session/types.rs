@@ -29,6 +29,8 @@ pub struct SessionConfig {
     pub ssrc: u32,
     /// Random, secret, a fresh one for each session: keys the table of packets seen.
     pub seed: u64,
+    /// UDP was found not to pass from this network: TCP is tried at once, beside UDP.
+    pub udp_blocked: bool,
 }
 
 impl fmt::Debug for SessionConfig {
@@ -83,12 +85,18 @@ pub struct Transmit {
 #[derive(Clone, PartialEq, Eq)]
 pub struct RelayAccess {
     pub service: ServiceKey,
-    /// Where it speaks TURN over UDP.
-    pub udp: Option<SocketAddr>,
-    /// Where it speaks TURN over TCP; raced when UDP has not answered within 500 ms.
-    pub tcp: Option<SocketAddr>,
+    /// Where it speaks STUN and TURN over UDP, IPv4 and IPv6, the preferred one first. At most
+    /// [`RelayAccess::ADDRESSES_MAX`] are used.
+    pub udp: Vec<SocketAddr>,
+    /// Where it speaks TURN over TCP (its own port, 443); raced when UDP has not answered within 250 ms.
+    pub tcp: Vec<SocketAddr>,
     pub username: String,
     pub password: String,
+}
+
+impl RelayAccess {
+    /// Addresses used of each transport: two families, two ports.
+    pub const ADDRESSES_MAX: usize = 4;
 }
 
 impl fmt::Debug for RelayAccess {
@@ -119,6 +127,21 @@ pub struct Candidate {
     pub priority: u32,
 }
 
+/// How an end came by an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CandidateOrigin {
+    /// An address of the machine.
+    Host,
+    /// What a relay sees of one of its sockets (RFC 8489 Binding).
+    ServerReflexive,
+    /// A port that the router forwards. The other end sees it as server-reflexive.
+    Mapped,
+    /// Learnt from a probe that came from there (RFC 8445 §7.3.1.3).
+    PeerReflexive,
+    /// An allocation on a relay.
+    Relayed,
+}
+
 /// What a path goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Route {
@@ -137,6 +160,14 @@ pub struct PathId(pub u32);
 pub enum Event {
     /// A new address of this end, to be sent to the other end.
     LocalCandidate(Candidate),
+    /// A socket for direct paths is open at this address: a router may be asked to forward a port to it, see
+    /// [`super::Session::add_mapped`].
+    HostSocket { id: SocketId, local: SocketAddr },
+    /// That socket is gone, and a forwarded port with it.
+    HostSocketClosed { id: SocketId, local: SocketAddr },
+    /// A relay answers over TCP and not over UDP. Told once; a hint for other sessions
+    /// ([`SessionConfig::udp_blocked`]).
+    UdpSeemsBlocked,
     /// DTLS is done: sound can be sent.
     Connected,
     /// The first packet of sound came.
@@ -149,8 +180,16 @@ pub enum Event {
     Mirroring { on: bool, second: Option<PathId>, why: String },
     /// Which paths are heard has changed; send it by signalling. It was sent in-band on all paths already.
     PathReport(wire::PathReport),
-    /// This relay cannot be used, or no longer. The session goes on with the others.
+    /// This relay cannot be used: it never gave an allocation. The session goes on with the others.
     RelayFailed { relay: ServiceKey, reason: String },
+    /// This relay, which was in use, has answered nothing for a second. It is tried on, for as long as the session
+    /// lasts; have another one ready. Told once for each silence.
+    RelaySilent { relay: ServiceKey },
+    /// It answers again, and its path can be used.
+    RelayBack { relay: ServiceKey },
+    /// The relay refused the grant when a new allocation was wanted there: get a new one and `add_relay` it, which
+    /// replaces the old. Told at most every 5 s.
+    GrantStale { relay: ServiceKey },
     /// Nothing passes on any path: get grants on other supernodes and `add_relay` them. Told again every 2 s while true.
     AllPathsSilent,
     /// Sound can pass again after `AllPathsSilent`.
@@ -184,6 +223,77 @@ pub struct SessionStats {
     /// Whether sound is sent on two paths now.
     pub mirroring: bool,
     pub paths: Vec<PathStats>,
+    /// Addresses of both ends, in the order in which they became known; at most 64.
+    pub candidates: Vec<CandidateStats>,
+    /// One a relay that is or was tried; at most 32, the oldest failed ones go first.
+    pub relays: Vec<RelayStats>,
+    /// Each change of the path that sound takes first; at most 256, the oldest go first.
+    pub switches: Vec<PathSwitch>,
+    /// Whether two relays see the same socket of ours at different addresses: a symmetric NAT (RFC 4787 §4.1,
+    /// "address-dependent mapping"). `None` while that is not known.
+    pub mapping_varies: Option<bool>,
+}
+
+/// One address of this end or of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CandidateStats {
+    /// Of this end.
+    pub local: bool,
+    pub kind: CandidateOrigin,
+    pub addr: SocketAddr,
+    /// Only for [`CandidateOrigin::Relayed`].
+    pub relay: Option<ServiceKey>,
+    pub at_ms: u64,
+}
+
+/// How one relay was reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayStats {
+    pub service: ServiceKey,
+    pub added_ms: u64,
+    /// What was tried.
+    pub udp_tried: bool,
+    pub tcp_tried: bool,
+    /// How long after the first packet over UDP, the first connection over TCP to its own port, and to port 443, the
+    /// first answer came; the shortest there was.
+    pub udp_answer_ms: Option<u64>,
+    pub tcp_answer_ms: Option<u64>,
+    pub tcp443_answer_ms: Option<u64>,
+    /// When it first gave an allocation.
+    pub allocated_ms: Option<u64>,
+    /// The allocation in use was made over TCP.
+    pub over_tcp: bool,
+    /// The server's address that is in use.
+    pub server: Option<SocketAddr>,
+    /// Allocations that took the place of an older one.
+    pub reallocations: u32,
+    /// It answers nothing at present.
+    pub silent: bool,
+    /// Why it cannot be used: a sentence for people.
+    pub failed: Option<String>,
+}
+
+/// One change of the path that sound takes first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PathSwitch {
+    pub at_ms: u64,
+    pub from: Option<PathId>,
+    pub to: PathId,
+    pub from_route: Option<Route>,
+    pub to_route: Route,
+    /// A sentence for people.
+    pub why: String,
+    /// Sequence numbers that were missed from then to 2 s later.
+    pub lost_packets: u64,
+    /// The longest time between two arrivals of sound from 1 s before to 2 s after; 0 if none was over 30 ms.
+    pub gap_ms: f64,
+}
+
+/// One end of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathEnd {
+    pub kind: CandidateOrigin,
+    pub addr: SocketAddr,
 }
 
 /// How a path is.
@@ -195,6 +305,8 @@ pub enum PathState {
     Good,
     /// Silent in one direction or in both.
     Silent,
+    /// It was checked for a while, nothing came back, and it is left alone until something changes.
+    GaveUp,
     /// Its socket or relay is gone.
     Closed,
 }
@@ -218,6 +330,17 @@ pub struct PathStats {
     pub last_heard_ms: Option<u64>,
     pub last_sent_ms: Option<u64>,
     pub round_trip_ms: Option<f64>,
+    /// This end's address and the other's: relayed ones through a relay.
+    pub local: Option<PathEnd>,
+    pub remote: Option<PathEnd>,
+    pub opened_ms: u64,
+    /// When the first authentic round trip was complete.
+    pub validated_ms: Option<u64>,
+    pub probes_sent: u64,
+    /// Authentic ones.
+    pub probes_received: u64,
+    /// When checking was given up.
+    pub gave_up_at_ms: Option<u64>,
     /// Sound is sent on it first.
     pub primary: bool,
     /// Sound is sent on it as a copy.
@@ -266,8 +389,6 @@ pub enum SendError {
 /// A relay could not be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddRelayError {
-    #[error("this relay is in use already")]
-    Duplicate,
     #[error("the relay has no address that can be used")]
     NoAddress,
     #[error("a call uses at most {0} relays")]
@@ -280,12 +401,17 @@ mod tests {
 
     #[test]
     fn nothing_secret_is_printed() {
-        let config =
-            SessionConfig { controlling: true, redundancy: Redundancy::Auto, ssrc: 1, seed: 987_654_321 };
+        let config = SessionConfig {
+            controlling: true,
+            redundancy: Redundancy::Auto,
+            ssrc: 1,
+            seed: 987_654_321,
+            udp_blocked: false,
+        };
         let access = RelayAccess {
             service: ServiceKey([1; 32]),
-            udp: None,
-            tcp: None,
+            udp: Vec::new(),
+            tcp: Vec::new(),
             username: "1.relay.device.tag".to_owned(),
             password: "hunter2".to_owned(),
         };

@@ -88,8 +88,8 @@ fn relay(number: u8) -> Relay {
     let username = format!("{}:call", unix_s + 600);
     let access = RelayAccess {
         service: ServiceKey([number; 32]),
-        udp: Some(swallows.local_addr().unwrap()),
-        tcp: handle.tcp_address(),
+        udp: vec![swallows.local_addr().unwrap()],
+        tcp: handle.tcp_address().into_iter().collect(),
         password: RestSecret::new("secret").password(&username),
         username,
     };
@@ -116,6 +116,7 @@ impl Side {
             redundancy: Redundancy::Always,
             ssrc: 7 + u32::from(controlling),
             seed: 42,
+            udp_blocked: false,
         };
         let now = Instant::now();
         let session = Session::new(config, now);

@@ -98,7 +98,13 @@ impl World {
         let start = Instant::now();
         let side = |controlling: bool| Side {
             session: Session::new(
-                SessionConfig { controlling, redundancy, ssrc: 7 + u32::from(controlling), seed: 42 },
+                SessionConfig {
+                    controlling,
+                    redundancy,
+                    ssrc: 7 + u32::from(controlling),
+                    seed: 42,
+                    udp_blocked: false,
+                },
                 start,
             ),
             events: Vec::new(),
@@ -156,8 +162,8 @@ impl World {
         let username = format!("{}:call", UNIX_S + 600);
         let access = RelayAccess {
             service: relay.service,
-            udp: Some(relay.udp),
-            tcp: Some(relay.tcp),
+            udp: vec![relay.udp],
+            tcp: vec![relay.tcp],
             password: RestSecret::new("secret").password(&username),
             username,
         };

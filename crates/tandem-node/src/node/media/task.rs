@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tandem_media::audio::Incoming;
 use tandem_media::audio::endpoint::{Endpoint, EndpointEvent};
-use tandem_media::session::{AddRelayError, Event, RelayAccess, Session, SocketCommand};
+use tandem_media::session::{Event, RelayAccess, Session, SocketCommand};
 use tokio::sync::{mpsc, oneshot};
 
 use super::report::MediaReport;
@@ -146,8 +146,7 @@ impl Leg {
                 self.offer_host(&access).await;
                 let relay = access.service;
                 match self.session.add_relay(access, now) {
-                    // It is in use still, and was asked for again after a silence.
-                    Ok(()) | Err(AddRelayError::Duplicate) => {}
+                    Ok(()) => {}
                     Err(error) => self.tell(MediaNewsKind::Session(Event::RelayFailed {
                         relay,
                         reason: error.to_string(),
@@ -171,9 +170,9 @@ impl Leg {
         if !self.plan.direct {
             return;
         }
-        let ip = match (self.plan.bind, access.udp.or(access.tcp)) {
+        let ip = match (self.plan.bind, access.udp.first().or(access.tcp.first())) {
             (Some(ip), _) => Some(ip),
-            (None, Some(relay)) => sockets::source_address(relay).await.ok(),
+            (None, Some(relay)) => sockets::source_address(*relay).await.ok(),
             (None, None) => None,
         };
         if let Some(ip) = ip {

@@ -208,6 +208,7 @@ impl Phone {
             },
             ssrc: rand::random(),
             seed: rand::random(),
+            udp_blocked: false,
         };
         let plan = MediaPlan { phone: self.id, leg, session, bind: self.bind, direct };
         match MediaHandle::spawn(plan, self.media_news.clone()) {
@@ -312,7 +313,15 @@ impl Phone {
             Event::AllPathsSilent => self.calls.handle_all_paths_silent(leg, now),
             Event::PathsRecovered => self.calls.handle_sound_again(leg, now),
             Event::Closed { reason } => self.calls.handle_media_failed(leg, reason),
-            Event::Connected | Event::Mirroring { .. } | Event::Opus { .. } => {}
+            Event::Connected
+            | Event::Mirroring { .. }
+            | Event::Opus { .. }
+            | Event::HostSocket { .. }
+            | Event::HostSocketClosed { .. }
+            | Event::UdpSeemsBlocked
+            | Event::RelaySilent { .. }
+            | Event::RelayBack { .. }
+            | Event::GrantStale { .. } => {}
         }
         self.news.push_back(PhoneNews::Media { call, event });
     }
@@ -344,12 +353,12 @@ pub(crate) fn call_name(call: CallId) -> String {
 }
 
 fn relay_access(service: ServiceKey, access: RelayAccess) -> session::RelayAccess {
-    let mut udp = None;
-    let mut tcp = None;
+    let mut udp = Vec::new();
+    let mut tcp = Vec::new();
     for address in access.addresses.iter().filter_map(|bytes| TransportAddress::from_bytes(bytes).ok()) {
         match address.transport {
-            Transport::Udp => udp = udp.or(Some(address.socket())),
-            Transport::Tcp => tcp = tcp.or(Some(address.socket())),
+            Transport::Udp => udp.push(address.socket()),
+            Transport::Tcp => tcp.push(address.socket()),
             Transport::Quic => {}
         }
     }
