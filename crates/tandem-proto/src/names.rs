@@ -140,9 +140,6 @@ pub mod feature {
     pub const RESUME: u64 = 1 << 2;
     /// Signal: sends and reads path reports.
     pub const PATH_REPORTS: u64 = 1 << 16;
-    /// Signal: can restart ICE on other relays during a call. This version does not offer it: its sessions take new
-    /// relays without a restart.
-    pub const RESTART: u64 = 1 << 17;
     /// Signal: accepts mirrored media packets (the same packet on several paths).
     pub const MIRRORING: u64 = 1 << 18;
     /// Signal: its decoder uses DRED.

@@ -49,10 +49,14 @@ impl Calls {
         match self.judge(call, &peer, now)? {
             Verdict::New => self.accept(signal, peer, call, offer, None, now),
             Verdict::Repeated(leg) => return self.resume(leg, &offer),
-            Verdict::Ended => self.dismiss(signal, Body::HangUp(HangUp { reason: EndReason::HungUp.code() })),
-            Verdict::Busy => self.dismiss(signal, Body::Decline(Decline { reason: EndReason::Busy.code() })),
+            Verdict::Ended => {
+                self.dismiss(signal, Body::HangUp(HangUp { reason: EndReason::HungUp.number() }))
+            }
+            Verdict::Busy => {
+                self.dismiss(signal, Body::Decline(Decline { reason: EndReason::Busy.number() }))
+            }
             Verdict::Refused => {
-                self.dismiss(signal, Body::Decline(Decline { reason: EndReason::Refused.code() }))
+                self.dismiss(signal, Body::Decline(Decline { reason: EndReason::Refused.number() }))
             }
             Verdict::OursWins => self.insist(signal, &peer, now),
             Verdict::TheirsWins => self.give_way(signal, peer, call, offer, now),
@@ -286,7 +290,7 @@ impl Calls {
     pub(super) fn decline_active(&mut self, reason: EndReason) {
         let Some(call) = &self.active else { return };
         for leg in &call.legs {
-            leg.send_all(&mut self.out, &Body::Decline(Decline { reason: reason.code() }));
+            leg.send_all(&mut self.out, &Body::Decline(Decline { reason: reason.number() }));
         }
         self.end(reason, None, false);
     }

@@ -8,6 +8,7 @@
 //!
 //! `outgoing` is the caller's side, `incoming` the callee's, `signal` the streams, `running` the established call.
 
+mod candidates;
 mod incoming;
 mod leg;
 mod notes;
@@ -259,6 +260,7 @@ impl Calls {
             setup: head.setup,
             relays: leg.map(|leg| leg.plan.joined()).unwrap_or_default(),
             signalling: leg.is_some_and(|leg| !leg.streams.is_empty()),
+            silent_since_ms: leg.and_then(|leg| leg.watch.silent_since),
             notes: head.notes.list().to_vec(),
         })
     }
@@ -339,7 +341,7 @@ impl Calls {
     /// Says why (if the other end is to hear), closes the streams, drops the media session.
     fn close_leg(&mut self, leg: &Leg, tell: Option<EndReason>) {
         if let Some(reason) = tell {
-            leg.send_all(&mut self.out, &Body::HangUp(HangUp { reason: reason.code() }));
+            leg.send_all(&mut self.out, &Body::HangUp(HangUp { reason: reason.number() }));
         }
         let closing: Vec<SignalId> =
             self.streams.iter().filter(|(_, stream)| stream.leg == Some(leg.id)).map(|(id, _)| *id).collect();

@@ -194,6 +194,10 @@ impl Calls {
         head.enter(Stage::Established, now);
         out.push(Command::StartMedia { call: head.id, leg: leg.id });
         out.report(head.id, CallEvent::Answered { leg: leg.id, device: leg.device });
+        if leg.role == Role::Callee {
+            // So that there is a way back to the caller when our network changes.
+            out.push(Command::LookUp { call: head.id, account: head.peer });
+        }
         if leg.watch.early_sound {
             self.handle_first_media(id, now);
         }

@@ -111,7 +111,11 @@ impl Calls {
         let Some(leg) = stream.leg else { return };
         let Some(parts) = self.parts(leg) else { return };
         parts.leg.streams.retain(|other| *other != signal);
-        if parts.leg.streams.is_empty() && !parts.leg.is_opening() {
+        if !parts.leg.streams.is_empty() {
+            return;
+        }
+        parts.leg.reach.lost_since = Some(now.mono_ms);
+        if !parts.leg.is_opening() {
             self.stream_lost(leg, &stream, reason, now);
         }
     }
@@ -143,7 +147,7 @@ impl Calls {
         }
         let Some(leg) = leg else {
             // It speaks of a call that has ended here.
-            self.out.send(signal, Body::HangUp(HangUp { reason: EndReason::HungUp.code() }));
+            self.out.send(signal, Body::HangUp(HangUp { reason: EndReason::HungUp.number() }));
             self.drop_stream(signal);
             return Ok(());
         };
@@ -155,12 +159,11 @@ impl Calls {
             Body::Answer(answer) => self.on_answer(leg, answer, now),
             Body::Confirm(_) => self.on_confirm(leg, now),
             Body::HangUp(hang_up) => {
-                self.on_hang_up(leg, EndReason::from_code(hang_up.reason));
+                self.on_hang_up(leg, reason_of(hang_up.reason));
                 Ok(())
             }
             Body::PathReport(report) => self.on_path_report(leg, report),
-            Body::Restart(restart) => self.on_restart(leg, restart, now),
-            Body::Decline(decline) => self.on_decline(leg, EndReason::from_code(decline.reason)),
+            Body::Decline(decline) => self.on_decline(leg, reason_of(decline.reason)),
         }
     }
 
@@ -270,7 +273,7 @@ impl Calls {
     /// The other end broke a rule: it hears why; its leg ends, nothing else.
     fn fault(&mut self, signal: SignalId, fault: Fault) {
         let leg = self.streams.get(&signal).and_then(|stream| stream.leg);
-        self.out.send(signal, Body::HangUp(HangUp { reason: fault.reason.code() }));
+        self.out.send(signal, Body::HangUp(HangUp { reason: fault.reason.number() }));
         self.drop_stream(signal);
         if let Some(leg) = leg {
             let role = self.active.as_ref().map_or(Role::Caller, |call| call.head.role);
@@ -316,7 +319,6 @@ impl Calls {
     /// The last stream of a leg is gone.
     fn stream_lost(&mut self, leg: LegId, stream: &Stream, reason: &str, now: Now) {
         let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
-        leg.reach.lost_since = Some(now.mono_ms);
         if leg.phase == Phase::Reaching {
             let id = leg.id;
             return self.attempt_failed(id, reason, now);
@@ -343,6 +345,14 @@ impl Calls {
     pub(super) fn jitter(&mut self) -> u64 {
         let bytes = self.random();
         u64::from(u16::from_le_bytes([bytes[0], bytes[1]]))
+    }
+}
+
+/// A number of a newer version means a plain hang-up.
+fn reason_of(number: u32) -> EndReason {
+    match EndReason::from(number) {
+        EndReason::Other(_) => EndReason::HungUp,
+        known => known,
     }
 }
 

@@ -76,9 +76,6 @@ fn body() -> impl Strategy<Value = Body> {
                 Body::PathReport(PathReport { sequence, paths: paths.into_iter().map(path).collect() })
             }
         ),
-        (0u32..3, some_media(), many(), any::<bool>()).prop_map(|(generation, media, relays, answer)| {
-            Body::Restart(Restart { generation, media, relays, answer })
-        }),
     ]
 }
 

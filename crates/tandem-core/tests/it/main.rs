@@ -4,6 +4,7 @@
 
 mod call;
 mod call_hostile;
+mod call_network;
 mod call_trouble;
 mod call_world;
 mod leaves;

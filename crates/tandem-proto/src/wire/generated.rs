@@ -316,7 +316,7 @@ pub struct Presence {
 /// One frame: an unsigned varint length, then this message; at most 16384 bytes.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SignalFrame {
-    #[prost(oneof = "signal_frame::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "signal_frame::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 11")]
     pub body: ::core::option::Option<signal_frame::Body>,
 }
 /// Nested message and enum types in `SignalFrame`.
@@ -350,9 +350,6 @@ pub mod signal_frame {
         /// both ways
         #[prost(message, tag = "9")]
         PathReport(super::PathReport),
-        /// both ways: new relays, ICE restart
-        #[prost(message, tag = "10")]
-        Restart(super::Restart),
         /// device → caller
         #[prost(message, tag = "11")]
         Decline(super::Decline),
@@ -439,7 +436,7 @@ pub struct Draw {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Candidates {
-    /// counts ICE restarts
+    /// counts the sender's changes of network
     #[prost(uint32, tag = "1")]
     pub generation: u32,
     /// at most 16
@@ -498,15 +495,4 @@ pub struct PathState {
     pub hears: bool,
     #[prost(uint32, tag = "3")]
     pub lost_permille: u32,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Restart {
-    #[prost(uint32, tag = "1")]
-    pub generation: u32,
-    #[prost(message, optional, tag = "2")]
-    pub media: ::core::option::Option<MediaDescription>,
-    #[prost(message, repeated, tag = "3")]
-    pub relays: ::prost::alloc::vec::Vec<Signed>,
-    #[prost(bool, tag = "4")]
-    pub answer: bool,
 }

@@ -28,7 +28,6 @@ fn feature_bits_are_as_in_the_spec() {
         ("PRESENCE", feature::PRESENCE),
         ("RESUME", feature::RESUME),
         ("PATH_REPORTS", feature::PATH_REPORTS),
-        ("RESTART", feature::RESTART),
         ("MIRRORING", feature::MIRRORING),
         ("DRED", feature::DRED),
     ];

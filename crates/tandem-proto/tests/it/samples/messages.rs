@@ -195,7 +195,6 @@ fn signal_bodies() -> Vec<Sample> {
         frame("confirm", Body::Confirm(wire::Confirm {})),
         frame("hang up", Body::HangUp(hang_up())),
         frame("path report", Body::PathReport(path_report())),
-        frame("restart", Body::Restart(restart())),
         frame("decline", Body::Decline(decline())),
     ]
 }
@@ -216,7 +215,6 @@ fn signal_parts() -> Vec<Sample> {
         sample("Decline", "busy", decline()),
         sample("PathState", "silent relay", path_report().paths[0].clone()),
         sample("PathReport", "one silent relay", path_report()),
-        sample("Restart", "second generation", restart()),
     ]
 }
 
@@ -304,9 +302,4 @@ fn decline() -> wire::Decline {
 fn path_report() -> wire::PathReport {
     let silent = wire::PathState { relay: service(1).public().0.to_vec(), hears: false, lost_permille: 1000 };
     wire::PathReport { sequence: 7, paths: vec![silent] }
-}
-
-fn restart() -> wire::Restart {
-    let relays = vec![descriptor(2).signed().clone()];
-    wire::Restart { generation: 1, media: Some(media()), relays, answer: false }
 }
