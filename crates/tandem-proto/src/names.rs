@@ -233,6 +233,8 @@ numbered!(
         ClockSkew = 11, "clock_skew";
         /// A fault of this supernode.
         Internal = 12, "internal";
+        /// The device was revoked: a newer device set of its account does not name it.
+        Revoked = 13, "revoked";
     }
 );
 

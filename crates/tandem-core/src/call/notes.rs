@@ -44,6 +44,15 @@ pub(super) fn shorts(services: &[ServiceKey]) -> String {
     list.join(", ")
 }
 
+/// That another device of ours took the call or declined it; which one, where its label is known.
+pub(super) fn elsewhere(reason: EndReason, by: Option<&str>) -> String {
+    let done = if reason == EndReason::Declined { "declined" } else { "answered" };
+    match by {
+        Some(label) => format!("The call was {done} on \"{label}\"."),
+        None => format!("The call was {done} on another of your devices."),
+    }
+}
+
 /// What the end of a call means to the person, when nothing more exact is known.
 pub(super) fn words(reason: EndReason, role: Role) -> &'static str {
     match (reason, role) {

@@ -5,6 +5,7 @@ use tandem_proto::ids::ServiceKey;
 use tandem_proto::wire::signal_frame::Body;
 use tandem_proto::wire::{PathReport, PathState};
 
+use super::incoming::printable;
 use super::leg::{Leg, Phase};
 use super::notes::{short, shorts};
 use super::plan::{RELAYS_WANTED, Use};
@@ -239,9 +240,14 @@ impl Calls {
         Ok(())
     }
 
-    pub(super) fn on_hang_up(&mut self, leg: LegId, reason: EndReason) {
-        let Some(head) = self.active.as_ref().map(|call| &call.head) else { return };
+    pub(super) fn on_hang_up(&mut self, leg: LegId, reason: EndReason, by: &str) {
+        let Some(head) = self.active.as_mut().map(|call| &mut call.head) else { return };
+        let elsewhere = head.role == Role::Callee && head.stage < Stage::Established;
         let (reason, why) = match (head.stage, reason) {
+            (_, EndReason::AnsweredElsewhere | EndReason::Declined) if elsewhere => {
+                head.answered_by = Some(printable(by)).filter(|label| !label.is_empty());
+                (reason, Some(super::notes::elsewhere(reason, head.answered_by.as_deref())))
+            }
             (Stage::Established, EndReason::HungUp) => (reason, Some("They hung up.".to_owned())),
             (Stage::Ringing, EndReason::HungUp) if head.role == Role::Callee => (EndReason::Cancelled, None),
             _ => (reason, None),

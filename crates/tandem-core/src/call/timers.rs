@@ -3,7 +3,7 @@
 use super::leg::{Leg, Phase};
 use super::running::top_up;
 use super::signal::Stream;
-use super::types::{EndReason, LegId, Role, Stage};
+use super::types::{Command, EndReason, LegId, Role, Stage};
 use super::{Calls, Head, Parts};
 use crate::time::Now;
 
@@ -26,6 +26,9 @@ const FIRST_SOUND_MS: u64 = 5_000;
 const SILENT_MS: u64 = 60_000;
 /// And after this long without sound, though signalling stands.
 const SILENT_MS_MAX: u64 = 120_000;
+/// The other account's device set is looked up anew this often while a call rings or stands: a device that was revoked
+/// is out of it well within a minute.
+pub(super) const SET_CHECK_MS: u64 = 40_000;
 
 impl Calls {
     /// When to call `handle_timeout`, in monotonic milliseconds; `None`: only after another event.
@@ -36,7 +39,8 @@ impl Calls {
         let stage = call.and_then(|call| stage_deadline(&call.head));
         let legs =
             call.and_then(|call| call.legs.iter().filter_map(|leg| leg_deadline(leg, &call.head)).min());
-        [introduction, stage, legs].into_iter().flatten().min()
+        let check = call.map(|call| call.head.check_ms);
+        [introduction, stage, legs, check].into_iter().flatten().min()
     }
 
     /// Does what is due. Calling it early does nothing.
@@ -47,9 +51,20 @@ impl Calls {
         for leg in legs {
             self.leg_timeout(leg, now);
         }
+        self.check_set(now);
         let due = self.active.as_ref().is_some_and(|call| is_due(stage_deadline(&call.head), now));
         if due {
             self.stage_timeout(now);
+        }
+    }
+
+    /// Looks the other account up again when what is known of its devices has grown old. The call goes on meanwhile, and
+    /// ends if the answer revokes its device; no answer changes nothing.
+    fn check_set(&mut self, now: Now) {
+        let Some(head) = self.active.as_mut().map(|call| &mut call.head) else { return };
+        if is_due(Some(head.check_ms), now) {
+            head.check_ms = now.mono_ms + SET_CHECK_MS;
+            self.out.push(Command::LookUp { call: head.id, account: head.peer });
         }
     }
 

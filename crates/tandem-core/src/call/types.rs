@@ -184,6 +184,8 @@ pub struct Ended {
     pub setup: SetupMs,
     /// What happened in the call, oldest first.
     pub notes: Vec<String>,
+    /// Which of our own account's devices answered or declined instead of this one: the label in its certificate.
+    pub by: Option<String>,
 }
 
 /// Set-up times in milliseconds; `None`: that point was not reached (or is not ours to see: the callee has no look-up).
