@@ -8,7 +8,6 @@
 //!
 //! `outgoing` is the caller's side, `incoming` the callee's, `signal` the streams, `running` the established call.
 
-mod candidates;
 mod incoming;
 mod leg;
 mod notes;
@@ -99,10 +98,6 @@ struct Head {
     answered_ms: Option<u64>,
     setup: SetupMs,
     notes: Notes,
-    /// Callee: the label of our account's device that answered or declined.
-    answered_by: Option<String>,
-    /// When the other account's device set is looked up again.
-    check_ms: u64,
 }
 
 /// What the driver is to do, in order. Each `handle_*` adds a bounded number; the driver drains after each.
@@ -264,7 +259,6 @@ impl Calls {
             setup: head.setup,
             relays: leg.map(|leg| leg.plan.joined()).unwrap_or_default(),
             signalling: leg.is_some_and(|leg| !leg.streams.is_empty()),
-            silent_since_ms: leg.and_then(|leg| leg.watch.silent_since),
             notes: head.notes.list().to_vec(),
         })
     }
@@ -294,8 +288,6 @@ impl Calls {
             answered_ms: None,
             setup: SetupMs::default(),
             notes: Notes::default(),
-            answered_by: None,
-            check_ms: now.mono_ms + timers::SET_CHECK_MS,
         };
         self.active = Some(Call { head, legs: Vec::new() });
     }
@@ -333,8 +325,7 @@ impl Calls {
         let why = why.unwrap_or_else(|| notes::words(reason, head.role).into());
         head.note(&mut self.out, &why);
         self.remember_ended(head.id);
-        let ended =
-            Ended { reason, why, setup: head.setup, notes: head.notes.list().to_vec(), by: head.answered_by };
+        let ended = Ended { reason, why, setup: head.setup, notes: head.notes.list().to_vec() };
         self.out.report(head.id, CallEvent::Ended(ended));
     }
 
@@ -348,7 +339,7 @@ impl Calls {
     /// Says why (if the other end is to hear), closes the streams, drops the media session.
     fn close_leg(&mut self, leg: &Leg, tell: Option<EndReason>) {
         if let Some(reason) = tell {
-            leg.send_all(&mut self.out, &Body::HangUp(hang_up(reason)));
+            leg.send_all(&mut self.out, &Body::HangUp(HangUp { reason: reason.code() }));
         }
         let closing: Vec<SignalId> =
             self.streams.iter().filter(|(_, stream)| stream.leg == Some(leg.id)).map(|(id, _)| *id).collect();
@@ -379,11 +370,6 @@ impl Calls {
         self.connect_early();
         self.end_without_legs(why);
     }
-}
-
-/// A plain hang-up.
-fn hang_up(reason: EndReason) -> HangUp {
-    HangUp { reason: reason.number(), by: String::new() }
 }
 
 impl Head {

@@ -154,6 +154,19 @@ impl Endpoint {
         }
     }
 
+    /// Changes the encoder's bits per second; the echo sends back what came.
+    ///
+    /// # Errors
+    /// [`OpusError`] if libopus refuses it.
+    pub fn set_bitrate(&mut self, bits_per_second: u32) -> Result<(), OpusError> {
+        match &mut self.kind {
+            Kind::Voice(voice) => {
+                voice.sender.encoder().set_bitrate(i32::try_from(bits_per_second).unwrap_or(i32::MAX))
+            }
+            Kind::Echo(_) => Ok(()),
+        }
+    }
+
     /// Tells the encoder what share of packets the other side loses, 0 to 100 percent, so that it adds redundancy.
     ///
     /// # Errors

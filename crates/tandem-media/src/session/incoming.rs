@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::congestion::Change;
 use super::credit::Sighting;
-use super::probe::{Probe, is_probe};
-use super::rtc::{is_dtls, is_sound, short_sequence};
+use super::probe::{NEVER, Probe, is_probe};
+use super::rtc::{is_dtls, is_sound, rtp_time, short_sequence};
 use super::types::{Event, PathId, SocketId};
 use super::{Session, Way};
 
@@ -65,6 +66,7 @@ impl Session {
         if probe.sound_sequence != 0 {
             self.arrivals.announced(probe.sound_sequence);
         }
+        self.take_standing(&probe, now);
         let answer = self.paths.probe_heard(path, &probe, now);
         if let Some(counts) = self.counts.get_mut(&path) {
             counts.first_heard.get_or_insert(now);
@@ -72,6 +74,19 @@ impl Session {
         }
         if answer {
             self.send_probe(path, now);
+        }
+    }
+
+    /// The other end says how long our sound stands in a queue.
+    fn take_standing(&mut self, probe: &Probe, now: Instant) {
+        if probe.sequence <= self.last_word || probe.standing_ms == NEVER {
+            return;
+        }
+        self.last_word = probe.sequence;
+        match self.thrift.told(probe.standing_ms, self.paths.mirror().is_some(), now) {
+            Some(Change::Single { until }) => self.paths.narrow(until, now),
+            Some(Change::Rate(bits_per_second)) => self.push_event(Event::Rate { bits_per_second }),
+            None => {}
         }
     }
 
@@ -94,6 +109,7 @@ impl Session {
             Sighting::CopyNewToPath => {
                 self.arrivals.duplicates += 1;
                 let sequence = self.arrivals.extend(short);
+                self.standing.entry(path).or_default().packet(rtp_time(data), now);
                 self.credit(path, sequence, false, now);
             }
             Sighting::New => {
@@ -104,6 +120,7 @@ impl Session {
                     return;
                 };
                 self.seen_sound.accept(data, path.0);
+                self.standing.entry(path).or_default().packet(rtp_time(data), now);
                 self.credit(path, sequence, true, now);
             }
         }

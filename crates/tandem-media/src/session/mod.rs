@@ -8,6 +8,7 @@
 //! among them, `probe` is what keeps them known, `credit` tells copies from replays, `rtc` is the media engine, which
 //! never learns that there is more than one way, and `counts` are the figures.
 
+mod congestion;
 mod counts;
 mod credit;
 mod description;
@@ -38,6 +39,7 @@ pub use types::{
     Transmit,
 };
 
+use congestion::{StandingDelay, Thrift};
 use counts::{Arrivals, PathCounts};
 use credit::SeenPackets;
 use description::{PathName, PathNames};
@@ -78,6 +80,11 @@ pub struct Session {
     seen_sound: SeenPackets,
     seen_control: SeenPackets,
     arrivals: Arrivals,
+    /// Queues on the paths on which sound comes, and what the other end says of ours.
+    standing: BTreeMap<PathId, StandingDelay>,
+    thrift: Thrift,
+    /// The newest probe whose word on that was taken.
+    last_word: u32,
     history: History,
     recent: VecDeque<Recent>,
     sound_sent: u64,
@@ -133,6 +140,9 @@ impl Session {
             seen_sound: SeenPackets::new(config.seed),
             seen_control: SeenPackets::new(config.seed.rotate_left(17)),
             arrivals: Arrivals::default(),
+            standing: BTreeMap::new(),
+            thrift: Thrift::default(),
+            last_word: 0,
             history: History::new(now),
             recent: VecDeque::new(),
             sound_sent: 0,
@@ -564,6 +574,7 @@ impl Session {
         self.next_path += 1;
         self.ways.retain(|id, _| self.paths.get(*id).is_some());
         self.counts.retain(|id, _| self.paths.get(*id).is_some());
+        self.standing.retain(|id, _| self.paths.get(*id).is_some());
         self.ways.insert(id, way);
         self.counts.insert(id, PathCounts::new());
         Some(id)

@@ -6,6 +6,7 @@ use tandem_proto::ids::ServiceKey;
 use tandem_proto::wire;
 
 use super::paths::Decision;
+use super::probe::NEVER;
 use super::rtc::{RtcOutput, is_dtls, is_sound};
 use super::types::{Event, PathId, Redundancy, Route, Transmit};
 use super::{Session, Way};
@@ -178,6 +179,11 @@ impl Session {
         }
     }
 
+    /// What stands in a queue on the best of the paths on which sound comes.
+    fn standing_ms(&self, now: Instant) -> u16 {
+        self.standing.values().filter_map(|path| path.standing_ms(now)).min().unwrap_or(NEVER)
+    }
+
     pub(super) fn send_probe(&mut self, path: PathId, now: Instant) {
         let Some(password) = self.engine.remote_password().map(str::to_owned) else { return };
         let sequence = self.next_probe;
@@ -187,6 +193,7 @@ impl Session {
         #[expect(clippy::cast_possible_truncation, reason = "the wire has the low 32 bits")]
         let last = self.last_sequence as u32;
         probe.sound_sequence = last;
+        probe.standing_ms = self.standing_ms(now);
         let data = probe.encode(&password);
         let sent = self.send_on(path, &data, now);
         if let Some(counts) = self.counts.get_mut(&path).filter(|_| sent) {

@@ -80,6 +80,8 @@ pub(super) struct PathSet {
     /// When the first sound went either way: before that it only rings.
     sound_began: Option<Instant>,
     trouble: Option<(Instant, &'static str)>,
+    /// Until then two copies do not fit.
+    narrow_until: Option<Instant>,
     sound_in: SoundFlow,
     sound_out: SoundFlow,
     /// Since when no path is usable, and when that is to be told (again).
@@ -126,6 +128,7 @@ impl PathSet {
             connected: false,
             sound_began: None,
             trouble: None,
+            narrow_until: None,
             sound_in: SoundFlow::default(),
             sound_out: SoundFlow::default(),
             silent: None,
@@ -230,6 +233,13 @@ impl PathSet {
         }
     }
 
+    /// Two copies filled a queue. Until then one is sent, but for the moments in which a path may have died.
+    pub(super) fn narrow(&mut self, until: Instant, now: Instant) {
+        self.narrow_until = Some(until);
+        self.trouble = None;
+        self.reconsider(now);
+    }
+
     pub(super) fn sound_sent(&mut self, now: Instant) {
         self.sound_began.get_or_insert(now);
         self.sound_out.packet(now);
@@ -323,6 +333,7 @@ impl PathSet {
             echo_delay_ms,
             sound_age_ms,
             sound_sequence: 0,
+            standing_ms: NEVER,
             entries,
         })
     }
@@ -487,7 +498,8 @@ impl PathSet {
 
     fn choose_mirror(&mut self, now: Instant) {
         let Some(primary) = self.primary.and_then(|id| self.paths.get(&id)) else { return };
-        if primary.peer_lost_permille > LOSSY_PERMILLE && self.sound_out.flowing() {
+        let narrow = self.narrow_until.is_some_and(|until| now < until);
+        if primary.peer_lost_permille > LOSSY_PERMILLE && self.sound_out.flowing() && !narrow {
             self.hold(now + HOLD_LOSSY, "the path in use loses packets");
         }
         self.second = self.choose_second(now);
@@ -495,6 +507,9 @@ impl PathSet {
         let began = |at: Instant| now.saturating_duration_since(at) < MIRROR_FIRST;
         let first = self.connected && self.sound_began.is_none_or(began);
         let (wanted, why) = match (self.redundancy, trouble) {
+            (Redundancy::Always | Redundancy::Auto, None) if narrow => {
+                (false, "two copies do not fit through the network here")
+            }
             (Redundancy::Always, _) => (true, "asked for"),
             (Redundancy::Off, _) => (false, "not wanted"),
             (Redundancy::Auto, _) if first => (true, "the call has just begun"),

@@ -50,6 +50,8 @@ pub(super) struct Probe {
     pub(super) sound_age_ms: u16,
     /// The sequence number (low 32 bits) of the sound sent last; 0 for none.
     pub(super) sound_sequence: u32,
+    /// How long sound stands in a queue on the best path it comes on; [`NEVER`] if too little came of late.
+    pub(super) standing_ms: u16,
     pub(super) entries: Vec<Entry>,
 }
 
@@ -103,7 +105,8 @@ impl Probe {
         put16(out, self.echo_delay_ms);
         put16(out, self.sound_age_ms);
         put32(out, self.sound_sequence);
-        out.extend([0; 8]); // reserved
+        put16(out, self.standing_ms);
+        out.extend([0; 6]); // reserved
         for entry in entries {
             out.extend(entry.name.0);
             put16(out, entry.age_ms);
@@ -152,6 +155,7 @@ impl Probe {
             echo_delay_ms: get16(value, 20),
             sound_age_ms: get16(value, 22),
             sound_sequence: get32(value, 24),
+            standing_ms: get16(value, 28),
             entries: entries.collect(),
         })
     }
@@ -206,6 +210,7 @@ mod tests {
             echo_delay_ms: 40,
             sound_age_ms: NEVER,
             sound_sequence: 99,
+            standing_ms: 12,
             entries: vec![Entry { name: PathName([4; 8]), age_ms: 450, lost_permille: 1000 }],
         }
     }

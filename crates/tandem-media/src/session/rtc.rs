@@ -266,6 +266,11 @@ pub(super) fn is_dtls(data: &[u8]) -> bool {
     matches!(data.first(), Some(20..=63))
 }
 
+/// An RTP packet's timestamp (RFC 3550 §5.1).
+pub(super) fn rtp_time(data: &[u8]) -> u32 {
+    u32::from_be_bytes([data[4], data[5], data[6], data[7]])
+}
+
 /// The 16 bits of an RTP packet's sequence number.
 pub(super) fn short_sequence(data: &[u8]) -> u16 {
     u16::from_be_bytes([data[2], data[3]])

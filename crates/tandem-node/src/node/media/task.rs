@@ -272,6 +272,14 @@ impl Leg {
                 }
                 self.tell(MediaNewsKind::Session(Event::Connected));
             }
+            Event::Rate { bits_per_second } => {
+                let set =
+                    self.endpoint.as_mut().map_or(Ok(()), |endpoint| endpoint.set_bitrate(bits_per_second));
+                if let Err(error) = set {
+                    self.tell(MediaNewsKind::EndpointTrouble(error.to_string()));
+                }
+                self.tell(MediaNewsKind::Session(event));
+            }
             event => self.tell(MediaNewsKind::Session(event)),
         }
     }

@@ -157,6 +157,12 @@ impl Phone {
                 self.tell_media(leg, MediaCommand::RemotePathReport(PathReport { sequence, paths }));
             }
             Command::EndMedia { leg } => self.end_media(leg, now),
+            // A session takes new relays without a restart; this version never asks for one, and one that is asked
+            // for goes on with the credentials it has.
+            Command::RestartMedia { leg, generation, .. } => {
+                tracing::debug!(?leg, generation, "the other end asked for an ICE restart");
+            }
+            Command::MediaRestarted { .. } => {}
             other => debug_assert!(false, "not a command for media: {other:?}"),
         }
     }
@@ -307,6 +313,11 @@ impl Phone {
             Event::AllPathsSilent => self.calls.handle_all_paths_silent(leg, now),
             Event::PathsRecovered => self.calls.handle_sound_again(leg, now),
             Event::Closed { reason } => self.calls.handle_media_failed(leg, reason),
+            Event::Rate { bits_per_second } => {
+                let kbit = bits_per_second / 1_000;
+                self.calls
+                    .note(leg, &format!("Sound takes {kbit} kbit/s now, which is what the network carries."));
+            }
             Event::Connected
             | Event::Mirroring { .. }
             | Event::Opus { .. }
