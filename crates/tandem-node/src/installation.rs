@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tandem_api::Problem;
+use tandem_relay::driver;
 use thiserror::Error;
 
 use crate::api::ApiError;
 use crate::handle::NodeConfig;
 use crate::keys::{self, Keys, KeysError};
 use crate::messages::Code;
+use crate::overlay;
 use crate::platform::{DataLock, LockError, files, paths};
 use crate::store::{Store, StoreError};
 
@@ -45,6 +47,8 @@ pub enum StartError {
     Folder { path: PathBuf, detail: String },
     #[error("cannot listen on {address}: {detail}")]
     Listen { address: String, detail: String },
+    #[error("listening on {address} needs a right: {detail}")]
+    ListenDenied { address: String, detail: String },
     #[error("the overlay could not be started: {0}")]
     Overlay(String),
 }
@@ -65,7 +69,40 @@ impl StartError {
             Self::Listen { address, detail } => {
                 Code::ListenFailed.with(&[("address", address), ("detail", detail)])
             }
+            Self::ListenDenied { address, detail } => {
+                Code::ListenDenied.with(&[("address", address), ("detail", detail)])
+            }
             Self::Overlay(detail) => Code::OverlayFailed.with(&[("detail", detail)]),
+        }
+    }
+}
+
+impl From<overlay::StartError> for StartError {
+    fn from(error: overlay::StartError) -> Self {
+        match error {
+            overlay::StartError::Listen { address, reason, denied: true } => {
+                Self::ListenDenied { address, detail: reason }
+            }
+            overlay::StartError::Listen { address, reason, denied: false } => {
+                Self::Listen { address, detail: reason }
+            }
+            overlay::StartError::Key(detail) => Self::Overlay(detail),
+        }
+    }
+}
+
+impl From<driver::StartError> for StartError {
+    fn from(error: driver::StartError) -> Self {
+        let (address, source) = match error {
+            driver::StartError::BindUdp { address, source } => (format!("UDP {address}"), source),
+            driver::StartError::BindTcp { address, source } => (format!("TCP {address}"), source),
+            other => return Self::Overlay(other.to_string()),
+        };
+        let detail = source.to_string();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            Self::ListenDenied { address, detail }
+        } else {
+            Self::Listen { address, detail }
         }
     }
 }

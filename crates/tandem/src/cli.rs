@@ -95,12 +95,15 @@ pub(crate) enum Command {
 /// Settings given as flags.
 #[derive(Debug, Args, Default)]
 pub(crate) struct SettingFlags {
-    /// Listen here (UDP and TCP), for a fixed place in the network
-    #[arg(long, value_name = "IP:PORT")]
-    pub(crate) listen: Option<SocketAddr>,
+    /// Listen here (UDP and TCP), for a fixed place in the network; again for IPv6
+    #[arg(long, value_name = "IP:PORT", value_delimiter = ',')]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Listen here over TCP too, for those whose network lets nothing else out: IP:443
+    #[arg(long, value_name = "IP:443", value_delimiter = ',')]
+    pub(crate) listen_tcp: Vec<SocketAddr>,
     /// Where others reach a supernode, if not at --listen: behind a NAT, or with --listen 0.0.0.0:PORT
-    #[arg(long, value_name = "IP:PORT")]
-    pub(crate) external: Vec<SocketAddr>,
+    #[arg(long, value_name = "IP:PORT[/tcp]", value_delimiter = ',')]
+    pub(crate) external: Vec<String>,
     /// Supernodes to begin with, as printed under "listen" by another node
     #[arg(long, value_name = "MULTIADDR", num_args = 1..)]
     pub(crate) bootstrap: Vec<String>,
@@ -294,9 +297,12 @@ pub(crate) enum ConfigAction {
 A client's username is EXPIRY:TAG (EXPIRY in unix seconds, TAG any text), its password is
 base64(HMAC-SHA1(S, username)). Two clients reach each other when their tags are equal; see spec/relay.md.")]
 pub(crate) struct RelayArgs {
-    /// Serve STUN and TURN here, over UDP and TCP
-    #[arg(long, value_name = "IP:PORT")]
-    pub(crate) listen: SocketAddr,
+    /// Serve STUN and TURN here, over UDP and TCP; again for IPv6
+    #[arg(long, value_name = "IP:PORT", value_delimiter = ',', required = true)]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Serve them here over TCP too: IP:443
+    #[arg(long, value_name = "IP:443", value_delimiter = ',')]
+    pub(crate) listen_tcp: Vec<SocketAddr>,
     /// The secret shared with whoever gives out credentials
     #[arg(long, value_name = "S", env = "TANDEM_REST_SECRET", hide_env_values = true)]
     pub(crate) rest_secret: String,

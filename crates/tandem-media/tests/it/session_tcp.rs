@@ -82,14 +82,14 @@ fn relay(number: u8) -> Relay {
     let at = SocketAddr::from(([127, 0, 0, 1], 0));
     let swallows = UdpSocket::bind(at).unwrap();
     let config = Config::new(Credentials::Rest { secret: RestSecret::new("secret") });
-    let driver = DriverConfig { udp: vec![at], tcp: Some(at), ..DriverConfig::default() };
+    let driver = DriverConfig { udp: vec![at], tcp: vec![at], ..DriverConfig::default() };
     let handle = start(&driver, config, [number; 32]).unwrap();
     let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let username = format!("{}:call", unix_s + 600);
     let access = RelayAccess {
         service: ServiceKey([number; 32]),
         udp: vec![swallows.local_addr().unwrap()],
-        tcp: handle.tcp_address().into_iter().collect(),
+        tcp: handle.tcp_addresses().to_vec(),
         password: RestSecret::new("secret").password(&username),
         username,
     };

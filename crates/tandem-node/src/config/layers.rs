@@ -17,7 +17,8 @@ use crate::messages::Code;
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 const NETWORK_LEN_MAX: usize = 32;
 const BOOTSTRAP_MAX: usize = 64;
-const EXTERNAL_MAX: usize = 2;
+/// Addresses of one kind in a supernode's descriptor.
+const ADDRESSES_MAX: usize = tandem_proto::signed::ADDRESSES_MAX;
 
 /// Values given as flags: the key of each setting and its texts (several for a list).
 pub type Flags = BTreeMap<&'static str, Vec<String>>;
@@ -138,6 +139,10 @@ fn add_table(values: &mut Values, file: &Path, prefix: &str, table: toml::Table)
         let key = format!("{prefix}{name}");
         match (settings::by_key(&key), value) {
             (Some(setting), value) => {
+                let value = match (setting.kind, value) {
+                    (SettingKind::List, Value::String(one)) => Value::Array(vec![one.into()]),
+                    (_, value) => value,
+                };
                 check_kind(setting, &value)?;
                 values.insert(setting.key, (value, Origin::File));
             }
@@ -196,14 +201,20 @@ fn build(values: &Values) -> Result<Config, ConfigError> {
     let defaults = Config::default();
     let bootstrap = list(values, "bootstrap", check_bootstrap)?.unwrap_or_default();
     if bootstrap.len() > BOOTSTRAP_MAX {
-        let origin = values.get("bootstrap").map_or(Origin::Default, |(_, origin)| *origin);
+        let origin = origin_of(values, "bootstrap");
         return Err(wrong("bootstrap", origin, format!("there may be at most {BOOTSTRAP_MAX} addresses")));
     }
+    let listen = list(values, "listen", socket)?.unwrap_or_default();
+    let listen_tcp = list(values, "listen_tcp", socket)?.unwrap_or_default();
+    check_room(values, "listen", listen.len(), listen_tcp.len())?;
+    let (external, external_tcp) = external(values)?;
     Ok(Config {
         network: text(values, "network", network)?.unwrap_or(defaults.network),
         bootstrap,
-        listen: text(values, "listen", socket)?,
-        external: external(values)?,
+        listen,
+        listen_tcp,
+        external,
+        external_tcp,
         api: text(values, "api", socket)?.unwrap_or(defaults.api),
         volunteer: volunteer(values)?,
         answer: text(values, "answer", answer)?.unwrap_or(defaults.answer),
@@ -279,20 +290,41 @@ fn socket(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("\"{text}\" is no address and port; one looks like 127.0.0.1:7710"))
 }
 
-/// Addresses that go into the descriptor, which has room for four of each kind.
-fn external(values: &Values) -> Result<Vec<SocketAddr>, ConfigError> {
-    let reachable = |text: &str| match socket(text)? {
-        address if address.ip().is_unspecified() || address.port() == 0 => {
-            Err(format!("\"{text}\" is no address and port that others could reach"))
+/// Where others reach this node over UDP and TCP, and where over TCP alone (`IP:PORT/tcp`).
+fn external(values: &Values) -> Result<(Vec<SocketAddr>, Vec<SocketAddr>), ConfigError> {
+    let reachable = |text: &str| {
+        let (address, tcp_only) = text.strip_suffix("/tcp").map_or((text, false), |address| (address, true));
+        match socket(address)? {
+            address if address.ip().is_unspecified() || address.port() == 0 => {
+                Err(format!("\"{text}\" is no address and port that others could reach"))
+            }
+            address => Ok((address, tcp_only)),
         }
-        address => Ok(address),
     };
-    let external = list(values, "external", reachable)?.unwrap_or_default();
-    if external.len() > EXTERNAL_MAX {
-        let origin = values.get("external").map_or(Origin::Default, |(_, origin)| *origin);
-        return Err(wrong("external", origin, format!("there may be at most {EXTERNAL_MAX} addresses")));
+    let all = list(values, "external", reachable)?.unwrap_or_default();
+    let (tcp, full): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, tcp_only)| *tcp_only);
+    check_room(values, "external", full.len(), tcp.len())?;
+    if full.is_empty() && !tcp.is_empty() {
+        let detail = "besides addresses for TCP alone there must be one for both, IP:PORT".to_owned();
+        return Err(wrong("external", origin_of(values, "external"), detail));
     }
-    Ok(external)
+    let addresses = |list: Vec<(SocketAddr, bool)>| list.into_iter().map(|(address, _)| address).collect();
+    Ok((addresses(full), addresses(tcp)))
+}
+
+/// What the descriptor has room for: each full place is two addresses, one for TCP alone is one.
+fn check_room(values: &Values, key: &'static str, full: usize, tcp: usize) -> Result<(), ConfigError> {
+    if full.saturating_mul(2).saturating_add(tcp) <= ADDRESSES_MAX {
+        return Ok(());
+    }
+    let detail = format!(
+        "there is room for {ADDRESSES_MAX}: an address for UDP and TCP counts as two, one for TCP alone as one"
+    );
+    Err(wrong(key, origin_of(values, key), detail))
+}
+
+fn origin_of(values: &Values, key: &str) -> Origin {
+    values.get(key).map_or(Origin::Default, |(_, origin)| *origin)
 }
 
 fn answer(text: &str) -> Result<Answer, String> {
@@ -338,7 +370,12 @@ fn value_of(config: &Config, key: &str) -> serde_json::Value {
         "network" => json!(config.network),
         "bootstrap" => json!(config.bootstrap),
         "listen" => json!(config.listen),
-        "external" => json!(config.external),
+        "listen_tcp" => json!(config.listen_tcp),
+        "external" => {
+            let full = config.external.iter().map(ToString::to_string);
+            let tcp = config.external_tcp.iter().map(|address| format!("{address}/tcp"));
+            json!(full.chain(tcp).collect::<Vec<_>>())
+        }
         "api" => json!(config.api),
         "answer" => json!(match &config.answer {
             Answer::Ring => "ring".to_owned(),

@@ -16,6 +16,7 @@ pub use layers::{ConfigError, Flags, Loaded, load};
 pub use settings::{SETTINGS, Setting, SettingKind};
 
 use crate::messages::{Code, TERMS};
+use crate::overlay::Places;
 
 /// The settings file in the data folder.
 pub const FILE_NAME: &str = "tandem.toml";
@@ -27,11 +28,16 @@ pub struct Config {
     pub network: String,
     /// Supernodes to begin with, as `/ip4/…/udp/…/quic-v1/p2p/…`, checked.
     pub bootstrap: Vec<String>,
-    /// Where to listen: UDP and TCP for the overlay, the port above it for the relay. `None`: a leaf.
-    pub listen: Option<SocketAddr>,
+    /// Where to listen: UDP and TCP for the overlay, the port above each for the relay over UDP. None: a leaf. An IPv6
+    /// address takes no IPv4: both families are given one by one.
+    pub listen: Vec<SocketAddr>,
+    /// Further places for TCP only, overlay and relay in one: port 443, for those whose network lets nothing else out.
+    pub listen_tcp: Vec<SocketAddr>,
     /// Where others reach this supernode, if that is not `listen` itself: behind a NAT that passes the port on, and the
     /// one above it, unchanged (also a cloud's one-to-one NAT), or with `listen` on all addresses of the machine.
     pub external: Vec<SocketAddr>,
+    /// The same for TCP alone: written `IP:PORT/tcp` in the setting `external`.
+    pub external_tcp: Vec<SocketAddr>,
     /// The local API, always on loopback.
     pub api: SocketAddr,
     pub volunteer: Volunteer,
@@ -85,8 +91,10 @@ impl Default for Config {
         Self {
             network: NetworkId::default().to_string(),
             bootstrap: Vec::new(),
-            listen: None,
+            listen: Vec::new(),
+            listen_tcp: Vec::new(),
             external: Vec::new(),
+            external_tcp: Vec::new(),
             api: SocketAddr::from((Ipv4Addr::LOCALHOST, 7710)),
             volunteer: Volunteer {
                 directory: false,
@@ -132,19 +140,30 @@ impl Config {
         if self.volunteer.accept_terms != Some(TERMS) {
             return Err(Code::TermsNotAccepted.with(&[("terms", &TERMS.to_string())]));
         }
-        let Some(listen) = self.listen else {
+        if self.listen.is_empty() {
             return Err(Code::VolunteerListen.problem());
-        };
-        if listen.ip().is_unspecified() && self.external.is_empty() {
-            return Err(Code::VolunteerExternal.with(&[("address", &listen.to_string())]));
         }
-        Ok(())
+        let nowhere = self.listen.iter().chain(&self.listen_tcp).find(|at| at.ip().is_unspecified());
+        match nowhere.filter(|_| self.external.is_empty()) {
+            Some(listen) => Err(Code::VolunteerExternal.with(&[("address", &listen.to_string())])),
+            None => Ok(()),
+        }
     }
 
     /// Where others reach this supernode; none on a leaf.
     #[must_use]
-    pub fn reached_at(&self) -> Vec<SocketAddr> {
-        if self.external.is_empty() { self.listen.into_iter().collect() } else { self.external.clone() }
+    pub fn reached_at(&self) -> Places {
+        if self.external.is_empty() {
+            Places { full: self.listen.clone(), tcp: self.listen_tcp.clone() }
+        } else {
+            Places { full: self.external.clone(), tcp: self.external_tcp.clone() }
+        }
+    }
+
+    /// The address that this machine's own connections are made from: the first of `listen` that names one.
+    #[must_use]
+    pub fn source_address(&self) -> Option<IpAddr> {
+        self.listen.iter().map(SocketAddr::ip).find(|ip| !ip.is_unspecified())
     }
 
     /// `bootstrap`, parsed.
@@ -159,10 +178,10 @@ impl Config {
     #[must_use]
     pub fn effective_public_ranges(&self, known: &[IpAddr]) -> Vec<Cidr> {
         let mut ranges = self.public_ranges.clone();
-        let own = self.listen.map(|listen| listen.ip()).filter(|ip| !ip.is_unspecified());
+        let own = self.listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
         let bootstrap = self.bootstrap_addresses().into_iter().map(|peer| peer.address.ip);
         let external = self.external.iter().map(SocketAddr::ip);
-        for ip in own.into_iter().chain(external).chain(bootstrap).chain(known.iter().copied()) {
+        for ip in own.chain(external).chain(bootstrap).chain(known.iter().copied()) {
             if let Some(block) = cidr::special_block(ip)
                 && !ranges.contains(&block)
             {
@@ -181,7 +200,7 @@ mod tests {
     fn a_network_built_on_loopback_counts_it_as_public() {
         let mut config = Config::default();
         assert!(config.effective_public_ranges(&[]).is_empty());
-        config.listen = Some("127.3.0.1:4000".parse().unwrap());
+        config.listen = vec!["127.3.0.1:4000".parse().unwrap()];
         assert_eq!(config.effective_public_ranges(&[]), ["127.0.0.0/8".parse().unwrap()]);
         let known = ["10.1.2.3".parse().unwrap(), "192.0.2.1".parse().unwrap()];
         assert_eq!(config.effective_public_ranges(&known).len(), 2, "192.0.2.1 is no block of its own");
@@ -196,11 +215,11 @@ mod tests {
         assert_eq!(config.check().unwrap_err().code, "T1204");
         config.volunteer.accept_terms = Some(TERMS);
         assert_eq!(config.check().unwrap_err().code, "T1205");
-        config.listen = Some("0.0.0.0:4000".parse().unwrap());
+        config.listen = vec!["0.0.0.0:4000".parse().unwrap()];
         assert_eq!(config.check().unwrap_err().code, "T1206");
         config.external = vec!["198.51.100.7:4000".parse().unwrap()];
         assert_eq!(config.check(), Ok(()));
-        assert_eq!(config.reached_at(), config.external);
+        assert_eq!(config.reached_at().full, config.external);
         config.api = "0.0.0.0:7710".parse().unwrap();
         assert_eq!(config.check().unwrap_err().code, "T1306");
     }

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettingKind {
     Text,
-    /// In the environment and in flags: separated by commas.
+    /// In the environment and in flags: separated by commas. In the file, one alone needs no brackets.
     List,
     /// Not negative.
     Number,
@@ -28,7 +28,8 @@ const fn setting(key: &'static str, variable: &'static str, kind: SettingKind) -
 pub const SETTINGS: &[Setting] = &[
     setting("network", "TANDEM_NETWORK", SettingKind::Text),
     setting("bootstrap", "TANDEM_BOOTSTRAP", SettingKind::List),
-    setting("listen", "TANDEM_LISTEN", SettingKind::Text),
+    setting("listen", "TANDEM_LISTEN", SettingKind::List),
+    setting("listen_tcp", "TANDEM_LISTEN_TCP", SettingKind::List),
     setting("external", "TANDEM_EXTERNAL", SettingKind::List),
     setting("api", "TANDEM_API", SettingKind::Text),
     setting("answer", "TANDEM_ANSWER", SettingKind::Text),

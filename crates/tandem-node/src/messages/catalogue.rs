@@ -96,7 +96,7 @@ catalogue! {
         "Read them with: tandem volunteer --terms. To agree, add --accept-terms {terms} (or accept_terms = {terms} under [volunteer]).";
     VolunteerListen = "T1205", "A volunteer needs a fixed place to listen on.",
         "Others could not find this machine.",
-        "Add --listen IP:PORT (or listen = \"IP:PORT\").";
+        "Add --listen IP:PORT (or listen = [\"IP:PORT\"]).";
     VolunteerExternal = "T1206", "A volunteer that listens on {address} must say where others reach it.",
         "It would tell others that address, which is none.",
         "Add --external IP:PORT with its address on the internet, or listen on that address itself.";
@@ -167,6 +167,9 @@ catalogue! {
     AloneSupernode = "T1407", "No other supernode is known yet.",
         "Yours serves others, and they can call each other. Your own account cannot be called: its homes are always supernodes of other people.",
         "Nothing, if this is the first of a new network: it changes when another one joins. Else add --bootstrap /ip4/…/udp/…/quic-v1/p2p/….";
+    ListenDenied = "T1410", "The system does not let the node listen on {address}: {detail}.",
+        "Ports below 1024, like 443, need a right that this program does not have. The node does not start without what it was told to serve.",
+        "Give the program the right: sudo setcap cap_net_bind_service=+ep FILE, with the file of the tandem program (again after each update). A systemd unit of the system gives it with AmbientCapabilities=CAP_NET_BIND_SERVICE. Or leave out --listen-tcp.";
 
     // ---- T15: calls
     NoSuchCall = "T1501", "There is no such call.",

@@ -403,7 +403,7 @@ impl Node {
     fn note_ready(&mut self, side: &NodeSide) {
         let now_ms = self.clock.now().mono_ms;
         let up_ms = now_ms - self.started.mono_ms;
-        let listening = self.supernode.as_ref().is_none_or(|supernode| supernode.listening().len() >= 2);
+        let listening = self.supernode.as_ref().is_none_or(Supernode::is_listening);
         let homes = self.person.homes().count();
         let reachable = self
             .reachable_since_ms

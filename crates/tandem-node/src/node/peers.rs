@@ -13,7 +13,7 @@ use crate::overlay::SupernodeAddress;
 
 /// Supernodes remembered in one run; further ones are not taken up.
 const PEERS_MAX: usize = 4096;
-const ADDRESSES_MAX: usize = 4;
+const ADDRESSES_MAX: usize = tandem_proto::signed::ADDRESSES_MAX;
 const HTTPS_PORT: u16 = 443;
 
 /// One table for all machines of the node, so that a [`PeerRef`] means the same everywhere.

@@ -1,7 +1,7 @@
 //! Builds a node from its settings and sets its loop going.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use tandem_core::call::CallOptions;
 use tandem_core::peer::PeerRef;
@@ -19,7 +19,7 @@ use super::memory;
 use super::peers::PeerTable;
 use super::phone::{Phone, PhoneChannels, PhoneId, PhoneIdentity, PhonePlan};
 use super::requests::core_redundancy;
-use super::supernode::{Relay, Supernode, SupernodePlan, relay_address};
+use super::supernode::{Relay, Supernode, SupernodePlan};
 use crate::api::ApiListener;
 use crate::config::Config;
 use crate::handle::{NodeConfig, RunningNode, channel};
@@ -52,7 +52,7 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
 
     let (media_news, media) = mpsc::channel(MEDIA_QUEUE);
     let (reports_tx, reports) = mpsc::channel(REPORT_QUEUE);
-    let bind = config.listen.map(|listen| listen.ip()).filter(|ip| !ip.is_unspecified());
+    let bind = config.source_address();
     let makings = Makings { config: &config, bind, media_news, reports: reports_tx };
 
     let serving =
@@ -113,8 +113,7 @@ impl Makings<'_> {
         let secret = DeviceSecret::from_seed(&identity.device.seed());
         let mut device = DeviceConfig::new(secret, self.network()?);
         device.bind = self.bind;
-        let (overlay, events) =
-            spawn_device(device).map_err(|error| StartError::Overlay(error.to_string()))?;
+        let (overlay, events) = spawn_device(device).map_err(StartError::from)?;
         let plan = PhonePlan {
             id,
             identity,
@@ -150,17 +149,18 @@ fn start_serving(
     now: Now,
 ) -> Result<Serving, StartError> {
     let config = makings.config;
-    let listen = config.listen.expect("Config::check refuses a volunteer without a place to listen");
+    let listen = *config.listen.first().expect("Config::check refuses a volunteer without a place to listen");
     let secret = || tandem_proto::identity::ServiceSecret::from_seed(&installation.keys.service.seed());
     let service = secret().public();
-    let relay = config.volunteer.relay.then(|| start_relay(config, service, listen)).transpose()?;
+    let relay = config.volunteer.relay.then(|| start_relay(config, service)).transpose()?;
     let ranges: Vec<String> = config.effective_public_ranges(&[]).iter().map(ToString::to_string).collect();
     let public =
         PublicAddresses::with_ranges(&ranges).map_err(|error| StartError::Overlay(error.to_string()))?;
     let mut overlay = ServiceConfig::new(secret(), makings.network()?, listen, public);
-    overlay.external = config.external.clone();
-    let (commands, events) = spawn_service(overlay)
-        .map_err(|error| StartError::Listen { address: listen.to_string(), detail: error.to_string() })?;
+    overlay.listen.full.clone_from(&config.listen);
+    overlay.listen.tcp.clone_from(&config.listen_tcp);
+    overlay.external = (!config.external.is_empty()).then(|| config.reached_at());
+    let (commands, events) = spawn_service(overlay).map_err(StartError::from)?;
     let (account, identity) = echo_identity(now)?;
     let (echo, echo_events) = makings.phone(PhoneId::Echo, identity, None, now)?;
     let plan = SupernodePlan {
@@ -178,18 +178,16 @@ fn start_serving(
     Ok(Serving { supernode, events, echo, echo_events, address })
 }
 
-fn start_relay(
-    config: &Config,
-    service: ServiceKey,
-    listen: SocketAddr,
-) -> Result<(Relay, RelaySecret), StartError> {
+fn start_relay(config: &Config, service: ServiceKey) -> Result<(Relay, RelaySecret), StartError> {
     let secret: [u8; 32] = rand::random();
-    let relay =
-        Relay::start(service, RelaySecret::new(secret), listen, &config.volunteer.caps, rand::random())
-            .map_err(|error| StartError::Listen {
-                address: relay_address(listen).to_string(),
-                detail: error.to_string(),
-            })?;
+    let relay = Relay::start(
+        service,
+        RelaySecret::new(secret),
+        &config.listen,
+        &config.volunteer.caps,
+        rand::random(),
+    )
+    .map_err(StartError::from)?;
     Ok((relay, RelaySecret::new(secret)))
 }
 

@@ -8,6 +8,8 @@ use libp2p::{Multiaddr, PeerId};
 use tandem_proto::ids::{DeviceKey, ServiceKey};
 use thiserror::Error;
 
+use super::config::Places;
+
 /// Which addresses this network takes for public: global ones, and the ranges it was told (a lab, loopback).
 #[derive(Debug, Clone, Default)]
 pub struct PublicAddresses {
@@ -131,11 +133,17 @@ pub(super) fn both_transports(address: SocketAddr) -> [Multiaddr; 2] {
     ]
 }
 
+/// All addresses of these places, in the order in which a descriptor names them: what fits into little room comes first.
+pub(super) fn addresses_of(places: &Places) -> Vec<Multiaddr> {
+    let tcp = |at: &SocketAddr| Multiaddr::from(at.ip()).with(Protocol::Tcp(at.port()));
+    places.full.iter().copied().flat_map(both_transports).chain(places.tcp.iter().map(tcp)).collect()
+}
+
 /// The addresses of a supernode that can be dialled: exactly `/ip/udp/quic-v1` or `/ip/tcp`, nothing that leads on.
 pub(super) fn dialable(addresses: &[Vec<u8>]) -> Vec<Multiaddr> {
     addresses
         .iter()
-        .take(8)
+        .take(tandem_proto::signed::ADDRESSES_MAX)
         .filter_map(|bytes| Multiaddr::try_from(bytes.clone()).ok())
         .filter(is_plain)
         .collect()

@@ -17,14 +17,16 @@ use tokio::net::TcpSocket;
 
 pub(super) struct BoundTcp {
     listeners: tcp::tokio::Transport,
-    from: Option<IpAddr>,
+    from_v4: Option<IpAddr>,
+    from_v6: Option<IpAddr>,
 }
 
 impl BoundTcp {
-    /// `from`: the local address of dials; `None` or unspecified: the system chooses.
-    pub(super) fn new(from: Option<IpAddr>) -> Self {
+    /// `from`: the local address of dials, the first of each family; without one the system chooses.
+    pub(super) fn new(from: &[IpAddr]) -> Self {
         let listeners = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-        Self { listeners, from: from.filter(|ip| !ip.is_unspecified()) }
+        let first = |v4: bool| from.iter().copied().find(|ip| ip.is_ipv4() == v4 && !ip.is_unspecified());
+        Self { listeners, from_v4: first(true), from_v6: first(false) }
     }
 }
 
@@ -46,7 +48,8 @@ impl Transport for BoundTcp {
         let Some(to) = socket_address(&address) else {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
-        Ok(Box::pin(connect(self.from, to)))
+        let from = if to.is_ipv4() { self.from_v4 } else { self.from_v6 };
+        Ok(Box::pin(connect(from, to)))
     }
 
     fn poll(
@@ -60,7 +63,7 @@ impl Transport for BoundTcp {
 async fn connect(from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
-    if let Some(from) = from.filter(|from| from.is_ipv4() == to.is_ipv4()) {
+    if let Some(from) = from {
         socket.bind((from, 0).into())?;
     }
     socket.connect(to).await.map(TcpStream)

@@ -55,15 +55,32 @@ impl std::fmt::Debug for DeviceConfig {
     }
 }
 
+/// Places of a supernode: what it binds, or where others reach it. An IPv6 place takes no IPv4.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// UDP (QUIC) and TCP.
+    pub full: Vec<SocketAddr>,
+    /// TCP alone: port 443.
+    pub tcp: Vec<SocketAddr>,
+}
+
+impl Places {
+    /// One place for UDP and TCP.
+    #[must_use]
+    pub fn one(at: SocketAddr) -> Self {
+        Self { full: vec![at], tcp: Vec::new() }
+    }
+}
+
 /// The service swarm: a supernode.
 pub struct ServiceConfig {
     /// Unrelated to any device.
     pub secret: ServiceSecret,
     pub network: NetworkId,
-    /// UDP (QUIC) and TCP are both bound here; the port is not 0.
-    pub listen: SocketAddr,
-    /// Where others reach this node; empty: `listen` itself.
-    pub external: Vec<SocketAddr>,
+    /// What is bound; no port is 0.
+    pub listen: Places,
+    /// Where others reach this node; `None`: at `listen` itself.
+    pub external: Option<Places>,
     pub limits: ServiceLimits,
     pub public: PublicAddresses,
 }
@@ -77,7 +94,8 @@ impl ServiceConfig {
         listen: SocketAddr,
         public: PublicAddresses,
     ) -> Self {
-        Self { secret, network, listen, external: Vec::new(), limits: ServiceLimits::default(), public }
+        let listen = Places::one(listen);
+        Self { secret, network, listen, external: None, limits: ServiceLimits::default(), public }
     }
 }
 

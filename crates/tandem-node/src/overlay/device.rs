@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use libp2p::core::transport::{ListenerId, TransportError};
+use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour};
@@ -484,11 +484,7 @@ impl Device {
 fn bind(swarm: &mut Swarm<Behaviour>, config: &DeviceConfig) -> Result<(), StartError> {
     let Some(ip) = config.bind else { return Ok(()) };
     let [quic, _] = both_transports((ip, 0).into());
-    let refused = |error: TransportError<std::io::Error>| StartError::Listen {
-        address: ip.to_string(),
-        reason: error.to_string(),
-    };
-    swarm.listen_on(quic).map(drop).map_err(refused)
+    swarm.listen_on(quic.clone()).map(drop).map_err(|error| StartError::listen(&quic, &error))
 }
 
 /// `<address>/p2p/<relay>/p2p-circuit`.

@@ -25,7 +25,7 @@ mod transport;
 use std::net::IpAddr;
 
 pub use address::{PublicAddresses, RangeError};
-pub use config::{DeviceConfig, PreferredTransport, ServiceConfig, ServiceLimits};
+pub use config::{DeviceConfig, Places, PreferredTransport, ServiceConfig, ServiceLimits};
 pub use device::spawn_device;
 pub use service::spawn_service;
 pub use transport::StartError;

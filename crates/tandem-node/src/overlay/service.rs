@@ -15,7 +15,7 @@ use tandem_proto::ids::{DeviceKey, ServiceKey};
 use tandem_proto::wire::HomeFrame;
 use tokio::sync::mpsc;
 
-use super::address::{both_transports, dialable, ip_of, is_plain, key_of, service_peer};
+use super::address::{addresses_of, dialable, ip_of, is_plain, key_of, service_peer};
 use super::config::{PreferredTransport, ServiceConfig, ServiceLimits};
 use super::connections::{Connection, Connections, unix_ms};
 use super::counting::Unclaimed;
@@ -104,8 +104,8 @@ impl Service {
         let peer = key.public().to_peer_id();
         let unclaimed = Unclaimed::default();
         let (to_relay, relay_streams) = mpsc::channel(RELAY_STREAMS);
-        let wire =
-            transport::service(&key, to_relay, config.listen.ip(), config.public.clone(), unclaimed.clone())?;
+        let from: Vec<_> = config.listen.full.iter().map(|at| at.ip()).collect();
+        let wire = transport::service(&key, to_relay, &from, config.public.clone(), unclaimed.clone())?;
         let behaviour = Behaviour::new(&config, &protocols, &key);
         let mut swarm = Swarm::new(wire, behaviour, peer, transport::swarm_config(IDLE_CONNECTION));
         let mut outbox = VecDeque::new();
@@ -400,7 +400,7 @@ impl Service {
     }
 
     fn listening(&mut self, address: Multiaddr) {
-        if !self.config.external.is_empty() {
+        if self.config.external.is_some() {
             return; // told at the start
         }
         if ip_of(&address).is_some_and(|ip| self.config.public.is_public(ip)) {
@@ -518,14 +518,11 @@ fn listen(
     config: &ServiceConfig,
     outbox: &mut VecDeque<ServiceEvent>,
 ) -> Result<(), StartError> {
-    for address in both_transports(config.listen) {
-        swarm.listen_on(address.clone()).map_err(|error| StartError::Listen {
-            address: address.to_string(),
-            reason: error.to_string(),
-        })?;
+    for address in addresses_of(&config.listen) {
+        swarm.listen_on(address.clone()).map_err(|error| StartError::listen(&address, &error))?;
     }
     let peer = *swarm.local_peer_id();
-    for address in config.external.iter().copied().flat_map(both_transports) {
+    for address in config.external.iter().flat_map(addresses_of) {
         swarm.add_external_address(address.clone());
         let address = address.with(Protocol::P2p(peer)).to_string();
         outbox.push_back(ServiceEvent::Listening { address });

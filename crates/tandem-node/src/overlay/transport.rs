@@ -1,19 +1,21 @@
 //! The transports of both swarms: QUIC and TCP (Noise, Yamux), and circuits for devices.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU8;
 use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::timeout::TransportTimeout;
-use libp2p::core::transport::{Boxed, OrTransport};
+use libp2p::core::transport::{Boxed, OrTransport, TransportError};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, StreamProtocol, Transport, noise, quic, relay, swarm, yamux};
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Transport, noise, quic, relay, swarm, yamux};
 use tandem_proto::names::NetworkId;
 use thiserror::Error;
 
-use super::address::PublicAddresses;
+use super::address::{PublicAddresses, ip_of};
 use super::bound_tcp::BoundTcp;
 use super::counting::Unclaimed;
 use super::public_only::PublicOnly;
@@ -34,8 +36,59 @@ const STREAMS_PER_CONNECTION: u16 = 128;
 pub enum StartError {
     #[error("the secret key was refused: {0}")]
     Key(String),
-    #[error("cannot listen on {address}: {reason}. Is another program using the port?")]
-    Listen { address: String, reason: String },
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// As a person writes it: `TCP 192.0.2.1:443`.
+        address: String,
+        reason: String,
+        /// The port needs a right that this program does not have.
+        denied: bool,
+    },
+}
+
+impl StartError {
+    pub(super) fn listen(address: &Multiaddr, error: &TransportError<io::Error>) -> Self {
+        let denied = matches!(error, TransportError::Other(error) if io_kind(error) == io::ErrorKind::PermissionDenied);
+        let reason = match error {
+            TransportError::Other(error) => deepest(error).to_string(),
+            TransportError::MultiaddrNotSupported(_) => "there is no such transport".to_owned(),
+        };
+        Self::Listen { address: in_words(address), reason, denied }
+    }
+}
+
+/// libp2p wraps an operating system's error in one of its own for each transport.
+fn io_kind(error: &io::Error) -> io::ErrorKind {
+    let mut kind = error.kind();
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            kind = io.kind();
+        }
+        source = error.source();
+    }
+    kind
+}
+
+fn deepest(error: &io::Error) -> &dyn std::error::Error {
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest
+}
+
+/// `/ip4/192.0.2.1/tcp/443` as `TCP 192.0.2.1:443`.
+fn in_words(address: &Multiaddr) -> String {
+    let port = address.iter().find_map(|part| match part {
+        Protocol::Tcp(port) => Some(("TCP", port)),
+        Protocol::Udp(port) => Some(("UDP", port)),
+        _ => None,
+    });
+    match (ip_of(address), port) {
+        (Some(ip), Some((protocol, port))) => format!("{protocol} {}", SocketAddr::new(ip, port)),
+        _ => address.to_string(),
+    }
 }
 
 /// The protocol names of one network.
@@ -75,8 +128,10 @@ pub(super) fn device(
     from: Option<IpAddr>,
     unclaimed: Unclaimed,
 ) -> Result<Wire, StartError> {
-    let tcp =
-        BoundTcp::new(from).upgrade(Version::V1Lazy).authenticate(noise(key)?).multiplex(yamux_config());
+    let tcp = BoundTcp::new(from.as_slice())
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise(key)?)
+        .multiplex(yamux_config());
     let circuits = circuits.upgrade(Version::V1Lazy).authenticate(noise(key)?).multiplex(yamux_config());
     let circuits = circuits.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let tcp = tcp.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
@@ -94,11 +149,11 @@ pub(super) fn device(
 pub(super) fn service(
     key: &Keypair,
     relay: RelayStreams,
-    from: IpAddr,
+    from: &[IpAddr],
     public: PublicAddresses,
     unclaimed: Unclaimed,
 ) -> Result<Wire, StartError> {
-    let tcp = BoundTcp::new(Some(from))
+    let tcp = BoundTcp::new(from)
         .and_then(move |stream, point| async move {
             if point.is_dialer() { Ok(stream) } else { shared_tcp::split(stream, relay).await }
         })

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tandem_api::{Origin, Redundancy};
 use tandem_node::config::{Answer, ConfigError, Flags, Loaded, SETTINGS, load};
+use tandem_node::overlay::Places;
 
 fn load_with(
     file: &str,
@@ -64,14 +65,42 @@ fn lists_and_tables_come_from_every_layer() {
 fn a_supernode_behind_a_nat_says_where_it_is_reached() {
     let behind = "listen = \"10.0.0.5:4001\"\nexternal = [\"198.51.100.7:4001\", \"[2001:db8::7]:4001\"]\n";
     let loaded = load_with(behind, &[], &[]).unwrap();
-    assert_eq!(loaded.config.reached_at(), loaded.config.external);
+    assert_eq!(loaded.config.reached_at().full, loaded.config.external);
     assert_eq!(loaded.config.external.len(), 2);
     let flags = [("listen", "10.0.0.5:4001")];
-    assert_eq!(load_with("", &flags, &[]).unwrap().config.reached_at(), ["10.0.0.5:4001".parse().unwrap()]);
-    for nowhere in ["0.0.0.0:4001", "[::]:4001", "198.51.100.7:0", "198.51.100.7"] {
+    let own = Places::one("10.0.0.5:4001".parse().unwrap());
+    assert_eq!(load_with("", &flags, &[]).unwrap().config.reached_at(), own);
+    for nowhere in
+        ["0.0.0.0:4001", "[::]:4001", "198.51.100.7:0", "198.51.100.7", "198.51.100.7:443/tcp", "x/tcp"]
+    {
         let error = load_with("", &[("external", nowhere)], &[]).unwrap_err();
         assert!(matches!(error, ConfigError::Value { key: "external", .. }), "{nowhere}: {error}");
     }
+}
+
+#[test]
+fn a_supernode_listens_in_both_families_and_on_443() {
+    let file = "listen = [\"198.51.100.7:4001\", \"[2001:db8::7]:4001\"]\n\
+                listen_tcp = [\"198.51.100.7:443\", \"[2001:db8::7]:443\"]\n";
+    let config = load_with(file, &[], &[]).unwrap().config;
+    let reached = config.reached_at();
+    assert_eq!((&reached.full, &reached.tcp), (&config.listen, &config.listen_tcp));
+    assert_eq!((reached.full.len(), reached.tcp.len()), (2, 2));
+    assert_eq!(config.source_address(), Some("198.51.100.7".parse().unwrap()));
+
+    let outside = "198.51.100.7:4001,[2001:db8::7]:4001,198.51.100.7:443/tcp";
+    let loaded = load_with("", &[("listen", "0.0.0.0:4001,[::]:4001"), ("external", outside)], &[]).unwrap();
+    assert_eq!(loaded.config.reached_at().tcp, ["198.51.100.7:443".parse().unwrap()]);
+    assert_eq!(loaded.config.source_address(), None);
+    let shown = loaded.view.settings.iter().find(|entry| entry.key == "external").unwrap();
+    assert_eq!(shown.value.as_array().unwrap().len(), 3);
+    assert_eq!(shown.value[2], "198.51.100.7:443/tcp");
+
+    let five = "10.0.0.1:1,10.0.0.1:3,10.0.0.1:5,10.0.0.1:7,10.0.0.1:9";
+    for key in ["listen", "external"] {
+        assert!(load_with("", &[(key, five)], &[]).is_err(), "a descriptor has room for four such {key}");
+    }
+    assert!(load_with("", &[("listen", &five[..43])], &[]).is_ok());
 }
 
 #[test]

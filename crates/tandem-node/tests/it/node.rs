@@ -34,7 +34,7 @@ pub(crate) async fn start(plan: Plan<'_>) -> TestNode {
     let ip = Ipv4Addr::new(127, plan.network, 0, 1);
     let mut config = Config {
         bootstrap: plan.bootstrap.to_vec(),
-        listen: Some(SocketAddr::from((ip, free_port(ip)))),
+        listen: vec![SocketAddr::from((ip, free_port(ip)))],
         answer: plan.answer,
         ..Config::default()
     };

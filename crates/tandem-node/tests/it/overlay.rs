@@ -2,17 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something it needs is missing")]
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tandem_node::overlay::{
-    ClientId, DeviceCommand, DeviceEvent, PeerKey, PreferredTransport, ServiceCommand, ServiceEvent, SignalId,
+    ClientId, DeviceCommand, DeviceEvent, PeerKey, Places, PreferredTransport, ServiceCommand, ServiceConfig,
+    ServiceEvent, SignalId, StartError, spawn_service,
 };
 use tandem_proto::ids::ServiceKey;
+use tandem_proto::multiaddr::{Transport, TransportAddress};
 use tandem_proto::wire::{Heartbeat, HomeFrame, Ringing, SignalFrame, home_frame, signal_frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::overlay_world::{Device, Service, loopback, next};
+use crate::overlay_world::{Device, Service, both, free_port, lab, loopback, network, next};
 
 fn heartbeat(id: u64) -> HomeFrame {
     HomeFrame { id, body: Some(home_frame::Body::Heartbeat(Heartbeat { in_call: false })) }
@@ -21,6 +24,10 @@ fn heartbeat(id: u64) -> HomeFrame {
 fn ringing(nonce: u8) -> SignalFrame {
     let ringing = Ringing { draw_nonce: vec![nonce; 32], ..Ringing::default() };
     SignalFrame { body: Some(signal_frame::Body::Ringing(ringing)) }
+}
+
+fn tcp_alone(at: SocketAddr) -> Vec<u8> {
+    TransportAddress { ip: at.ip(), port: at.port(), transport: Transport::Tcp }.to_bytes()
 }
 
 async fn client_of(service: &mut Service, peer: [u8; 32]) -> ClientId {
@@ -242,6 +249,70 @@ async fn one_tcp_port_serves_the_overlay_and_the_relay() {
     for (n, preferred) in [(111, PreferredTransport::Tcp), (112, PreferredTransport::Quic)] {
         let mut device = Device::start_with(n, |config| config.preferred = preferred);
         device.settle(&service).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_supernode_listens_in_both_families_and_on_a_port_for_tcp_alone() {
+    let v6 = free_port(Ipv6Addr::LOCALHOST.into());
+    let (tcp, tcp_v6) = (free_port(loopback(121)), free_port(Ipv6Addr::LOCALHOST.into()));
+    let mut service = Service::start_with(121, |config| {
+        config.listen.full.push(v6);
+        config.listen.tcp = vec![tcp, tcp_v6];
+    });
+    let mut said = std::collections::BTreeSet::new();
+    next(&mut service.events, |event| {
+        if let ServiceEvent::Listening { address } = event {
+            said.insert(address);
+        }
+        (said.len() == 6).then_some(())
+    })
+    .await;
+    let places = [(both(service.listen), 4), (both(v6), 6)];
+    let alone = [(vec![tcp_alone(tcp)], 4), (vec![tcp_alone(tcp_v6)], 6)];
+    for (n, (addresses, family)) in places.into_iter().chain(alone).enumerate() {
+        let mut device = Device::start(122 + u8::try_from(n).unwrap());
+        let remote = device.settle_at(&service, addresses).await.unwrap();
+        assert_eq!(remote.is_ipv4(), family == 4, "{remote}");
+    }
+    for at in [tcp, tcp_v6] {
+        let mut stun = TcpStream::connect(at).await.unwrap();
+        stun.write_all(&[0x00, 0x01]).await.unwrap();
+        let from = next(&mut service.events, |event| match event {
+            ServiceEvent::RelayStream(_, from) => Some(from),
+            _ => None,
+        });
+        assert_eq!(from.await, stun.local_addr().unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_families_of_one_port_are_bound_side_by_side() {
+    let port = free_port(Ipv6Addr::UNSPECIFIED.into()).port();
+    let (v4, v6) = ((Ipv4Addr::UNSPECIFIED, port), (Ipv6Addr::UNSPECIFIED, port));
+    let service = Service::start_with(127, |config| {
+        config.listen.full = vec![v4.into(), v6.into()];
+        config.external = Some(Places::one((loopback(127), port).into()));
+    });
+    for (n, at) in [(128, (loopback(127), port)), (129, (Ipv6Addr::LOCALHOST.into(), port))] {
+        let mut device = Device::start(n);
+        device.settle_at(&service, both(at.into())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap();
+    let secret = tandem_proto::identity::ServiceSecret::from_seed(&[130; 32]);
+    let mut config = ServiceConfig::new(secret, network(), free_port(loopback(130)), lab());
+    config.listen.tcp = vec![at];
+    match spawn_service(config).unwrap_err() {
+        StartError::Listen { address, reason, denied: false } => {
+            assert_eq!(address, format!("TCP {at}"));
+            assert!(reason.contains("in use"), "{reason}");
+        }
+        other => panic!("{other:?}"),
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn loopback(n: u8) -> IpAddr {
 }
 
 pub(crate) fn lab() -> PublicAddresses {
-    PublicAddresses::with_ranges(&["127.0.0.0/8"]).unwrap()
+    PublicAddresses::with_ranges(&["127.0.0.0/8", "::1/128"]).unwrap()
 }
 
 /// A port that is free for both TCP and UDP.
@@ -68,9 +68,14 @@ enum Control {
 impl Service {
     /// `n`: its address 127.n.0.1 and its key.
     pub(crate) fn start(n: u8) -> Self {
+        Self::start_with(n, |_| {})
+    }
+
+    pub(crate) fn start_with(n: u8, change: impl FnOnce(&mut ServiceConfig)) -> Self {
         let secret = ServiceSecret::from_seed(&[n; 32]);
         let (key, listen) = (secret.public(), free_port(loopback(n)));
-        let config = ServiceConfig::new(secret, network(), listen, lab());
+        let mut config = ServiceConfig::new(secret, network(), listen, lab());
+        change(&mut config);
         let (control, mut orders) = mpsc::channel(4);
         let (tell, told) = blocking::channel();
         let thread = std::thread::spawn(move || {
@@ -133,12 +138,15 @@ impl Device {
 
     /// Opens a home and reserves there.
     pub(crate) async fn settle(&mut self, home: &Service) {
-        self.send(DeviceCommand::OpenHome(home.address())).await;
-        next(&mut self.events, |event| match event {
-            DeviceEvent::HomeOpened { service, remote } if service == home.key => {
-                assert_eq!(remote, Some(home.listen.ip()));
-                Some(())
-            }
+        let remote = self.settle_at(home, both(home.listen)).await;
+        assert_eq!(remote, Some(home.listen.ip()));
+    }
+
+    /// The same by these addresses; where it was reached.
+    pub(crate) async fn settle_at(&mut self, home: &Service, addresses: Vec<Vec<u8>>) -> Option<IpAddr> {
+        self.send(DeviceCommand::OpenHome(SupernodeAddress { service: home.key, addresses })).await;
+        let remote = next(&mut self.events, |event| match event {
+            DeviceEvent::HomeOpened { service, remote } if service == home.key => Some(remote),
             DeviceEvent::HomeClosed { service, reason } if service == home.key => panic!("{reason}"),
             _ => None,
         })
@@ -150,6 +158,7 @@ impl Device {
             _ => None,
         })
         .await;
+        remote
     }
 }
 

@@ -63,9 +63,9 @@ pub struct NewDescriptor {
     /// Unix seconds, at most 26 h ahead.
     pub not_after_s: u64,
     pub roles: Roles,
-    /// Of the service swarm: binary multiaddrs without `/p2p`, at most 4.
+    /// Of the service swarm: binary multiaddrs without `/p2p`, at most 8.
     pub addresses: Vec<Vec<u8>>,
-    /// STUN and TURN: binary multiaddrs, at most 4.
+    /// STUN and TURN: binary multiaddrs, at most 8.
     pub relay: Vec<Vec<u8>>,
     /// 0 to 100; rounded to steps of 10 by `issue`.
     pub load_percent: u32,

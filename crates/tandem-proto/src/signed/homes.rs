@@ -1,12 +1,15 @@
 //! Where a device can be reached.
 
 use super::{
-    HOMES_LIFE_S_MAX, HOMES_MAX, SignedError, account_key, check_addresses, check_counter, check_end,
-    check_signature, device_key, open, service_key, sign,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, HOMES_LIFE_S_MAX, HOMES_MAX, SignedError, account_key, check_addresses,
+    check_counter, check_end, check_signature, device_key, open, service_key, sign,
 };
 use crate::identity::DeviceSecret;
 use crate::ids::{AccountKey, DeviceKey, ServiceKey};
 use crate::wire;
+
+/// Bytes of one home's addresses, encoded: three homes, the keys and the numbers are then less than the 600 of an entry.
+const HOME_ADDRESSES_BYTES_MAX: usize = 130;
 
 /// Verified: the homes of one device. None says "gone".
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,8 +26,23 @@ pub struct DeviceHomes {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Home {
     pub service: ServiceKey,
-    /// Binary multiaddrs without `/p2p`, at most 4 of at most 64 bytes. Forms a reader does not know are passed on.
+    /// Binary multiaddrs without `/p2p`, at most 8 of at most 64 bytes. Forms a reader does not know are passed on.
     pub addresses: Vec<Vec<u8>>,
+}
+
+impl Home {
+    /// A home with as many of a supernode's addresses, the first first, as an entry of three homes has room for.
+    #[must_use]
+    pub fn fitting(service: ServiceKey, addresses: &[Vec<u8>]) -> Self {
+        let mut room = HOME_ADDRESSES_BYTES_MAX;
+        let fits = |address: &&Vec<u8>| {
+            let needs = address.len() + 2; // tag and length
+            let fits = needs <= room && address.len() <= ADDRESS_BYTES_MAX;
+            room -= if fits { needs } else { 0 };
+            fits
+        };
+        Self { service, addresses: addresses.iter().take(ADDRESSES_MAX).filter(fits).cloned().collect() }
+    }
 }
 
 impl DeviceHomes {

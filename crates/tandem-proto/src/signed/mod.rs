@@ -30,7 +30,7 @@ pub const DEVICES_MAX: usize = 8;
 /// Homes of one device.
 pub const HOMES_MAX: usize = 3;
 /// Addresses of one supernode, of each kind.
-pub const ADDRESSES_MAX: usize = 4;
+pub const ADDRESSES_MAX: usize = 8;
 /// Bytes of one binary multiaddr.
 pub const ADDRESS_BYTES_MAX: usize = 64;
 /// Bytes of a label or of a software name.
@@ -150,7 +150,7 @@ pub enum SignedError {
     /// The same home twice.
     #[error("it names a home twice")]
     DuplicateHome,
-    /// More than 4 addresses of one kind.
+    /// More than 8 addresses of one kind.
     #[error("it has {count} addresses and may have {ADDRESSES_MAX}")]
     TooManyAddresses { count: usize },
     /// An epoch or a sequence of 2^53 or more.

@@ -74,7 +74,7 @@ pub struct Home {
     /// service key of the supernode, 32 bytes
     #[prost(bytes = "vec", tag = "1")]
     pub service: ::prost::alloc::vec::Vec<u8>,
-    /// binary multiaddrs without /p2p, at most 4 of at most 64 bytes
+    /// binary multiaddrs without /p2p, at most 8 of at most 64 bytes
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
@@ -100,10 +100,10 @@ pub struct SupernodeDescriptor {
     /// bit 0 directory, bit 1 relay
     #[prost(uint32, tag = "4")]
     pub roles: u32,
-    /// of the service swarm: binary multiaddrs without /p2p, at most 4
+    /// of the service swarm: binary multiaddrs without /p2p, at most 8
     #[prost(bytes = "vec", repeated, tag = "5")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// STUN/TURN: binary multiaddrs (/ip4/…/udp/… or /ip4/…/tcp/…), at most 4
+    /// STUN/TURN: binary multiaddrs (/ip4/…/udp/… or /ip4/…/tcp/…), at most 8
     #[prost(bytes = "vec", repeated, tag = "6")]
     pub relay: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     /// 0 to 100, coarse (steps of 10)

@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use mio::Waker;
+use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
 use crate::client::Link;
@@ -27,14 +28,17 @@ use self::worker::Worker;
 /// Adopted connections that wait for the thread to take them.
 const ADOPTED_WAITING_MAX: usize = 64;
 const UDP_SOCKETS_MAX: usize = 16;
+const TCP_LISTENERS_MAX: usize = 16;
+/// TCP connections that wait to be accepted.
+const BACKLOG: i32 = 256;
 
 /// Where to listen, and how much to let TCP clients cost.
 #[derive(Debug, Clone)]
 pub struct DriverConfig {
-    /// UDP sockets to open, at most 16.
+    /// UDP sockets to open, at most 16. One of IPv6 takes no IPv4: each family has its own.
     pub udp: Vec<SocketAddr>,
-    /// A TCP listener of the relay's own, if any. Connections can also be handed over with [`Handle::adopt`].
-    pub tcp: Option<SocketAddr>,
+    /// TCP listeners of the relay's own, at most 16. Connections can also be handed over with [`Handle::adopt`].
+    pub tcp: Vec<SocketAddr>,
     /// Kernel receive and send buffer of each UDP socket in bytes: a pause of the thread must not lose a burst. The
     /// kernel may give less (`net.core.rmem_max`).
     pub socket_buffer_bytes: usize,
@@ -47,7 +51,7 @@ impl Default for DriverConfig {
     fn default() -> Self {
         Self {
             udp: Vec::new(),
-            tcp: None,
+            tcp: Vec::new(),
             socket_buffer_bytes: 4 << 20,
             tcp_clients_max: 512,
             tcp_clients_per_source_max: 64,
@@ -64,6 +68,8 @@ pub enum StartError {
     BindTcp { address: SocketAddr, source: io::Error },
     #[error("the relay was given {0} UDP addresses to listen on; it takes between 1 and {UDP_SOCKETS_MAX}")]
     UdpSockets(usize),
+    #[error("the relay was given {0} TCP addresses to listen on; it takes at most {TCP_LISTENERS_MAX}")]
+    TcpListeners(usize),
     #[error("the system refused what the relay needs to start: {0}")]
     System(#[source] io::Error),
 }
@@ -107,7 +113,7 @@ struct Inner {
     adopt: SyncSender<Adopted>,
     thread: Mutex<Option<JoinHandle<()>>>,
     udp: Vec<SocketAddr>,
-    tcp: Option<SocketAddr>,
+    tcp: Vec<SocketAddr>,
 }
 
 /// What the thread and the handles both touch. The core is locked for one batch at a time, microseconds each.
@@ -149,30 +155,60 @@ pub struct DriverStats {
 /// # Errors
 /// When a socket cannot be opened or the thread cannot start.
 pub fn start(driver: &DriverConfig, server: Config, seed: [u8; 32]) -> Result<Handle, StartError> {
-    let bind_udp = |&address: &SocketAddr| {
-        UdpSocket::bind(address).map_err(|source| StartError::BindUdp { address, source })
-    };
-    let udp = driver.udp.iter().map(bind_udp).collect::<Result<Vec<_>, _>>()?;
-    let bind_tcp =
-        |address| TcpListener::bind(address).map_err(|source| StartError::BindTcp { address, source });
-    let tcp = driver.tcp.map(bind_tcp).transpose()?;
+    let udp =
+        |&address: &SocketAddr| bind_udp(address).map_err(|source| StartError::BindUdp { address, source });
+    let tcp =
+        |&address: &SocketAddr| bind_tcp(address).map_err(|source| StartError::BindTcp { address, source });
+    let udp = driver.udp.iter().map(udp).collect::<Result<Vec<_>, _>>()?;
+    let tcp = driver.tcp.iter().map(tcp).collect::<Result<Vec<_>, _>>()?;
     start_on(driver, udp, tcp, server, seed)
+}
+
+/// Without IPv4 on an IPv6 socket: `0.0.0.0:P` and `[::]:P` can be given together, and clients keep their own family.
+fn bind(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if kind == Type::STREAM {
+        // A port whose last connections are still being forgotten can be listened on again.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    bind(address, Type::DGRAM, Protocol::UDP).map(UdpSocket::from)
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bind(address, Type::STREAM, Protocol::TCP)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// As [`start`], on sockets that are open already: for an embedder that must find free ports itself.
 ///
 /// # Errors
-/// When there is no UDP socket or too many, or the thread cannot start.
+/// When there is no UDP socket, too many of a kind, or the thread cannot start.
 pub fn start_on(
     driver: &DriverConfig,
     udp: Vec<UdpSocket>,
-    tcp: Option<TcpListener>,
+    tcp: Vec<TcpListener>,
     server: Config,
     seed: [u8; 32],
 ) -> Result<Handle, StartError> {
+    if udp.is_empty() || udp.len() > UDP_SOCKETS_MAX {
+        return Err(StartError::UdpSockets(udp.len()));
+    }
+    if tcp.len() > TCP_LISTENERS_MAX {
+        return Err(StartError::TcpListeners(tcp.len()));
+    }
     let udp_addresses =
         udp.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>().map_err(StartError::System)?;
-    let tcp_address = tcp.as_ref().map(TcpListener::local_addr).transpose().map_err(StartError::System)?;
+    let tcp_addresses =
+        tcp.iter().map(TcpListener::local_addr).collect::<Result<_, _>>().map_err(StartError::System)?;
     let poll = mio::Poll::new().map_err(StartError::System)?;
     let waker = Waker::new(poll.registry(), worker::WAKE).map_err(StartError::System)?;
     let shared = Arc::new(Shared {
@@ -189,7 +225,7 @@ pub fn start_on(
         .spawn(move || worker.run())
         .map_err(StartError::System)?;
     let inner =
-        Inner { shared, adopt, thread: Mutex::new(Some(thread)), udp: udp_addresses, tcp: tcp_address };
+        Inner { shared, adopt, thread: Mutex::new(Some(thread)), udp: udp_addresses, tcp: tcp_addresses };
     Ok(Handle { inner: Arc::new(inner) })
 }
 
@@ -200,10 +236,10 @@ impl Handle {
         &self.inner.udp
     }
 
-    /// Where the relay's own TCP listener is, if it has one.
+    /// Where the relay's own TCP listeners are, in the order of [`DriverConfig::tcp`].
     #[must_use]
-    pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.inner.tcp
+    pub fn tcp_addresses(&self) -> &[SocketAddr] {
+        &self.inner.tcp
     }
 
     /// Hands over a TCP connection whose first bytes look like STUN. `already_read` is what the embedder has read of it

@@ -11,21 +11,21 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::tcp::{Clients, Reading};
 use super::udp::{BATCH, Batch, Port};
-use super::{Adopted, DriverConfig, Shared};
+use super::{Adopted, DriverConfig, Shared, TCP_LISTENERS_MAX, UDP_SOCKETS_MAX};
 use crate::client::{ClientAddr, Link};
 use crate::framing::MESSAGE_BYTES_MAX;
 use crate::server::{HEADROOM, Server, TAILROOM, Verdict};
 
 pub(super) const WAKE: Token = Token(0);
-const LISTENER: Token = Token(1);
-const FIRST_UDP: usize = 2;
-const FIRST_TCP: usize = 64;
+const FIRST_LISTENER: usize = 1;
+const FIRST_UDP: usize = FIRST_LISTENER + TCP_LISTENERS_MAX;
+const FIRST_TCP: usize = FIRST_UDP + UDP_SOCKETS_MAX;
 
 /// How often time-outs of connections are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Batches read from one UDP socket before something else has its turn.
 const BATCHES_PER_TURN: usize = 4;
-/// Connections accepted before something else has its turn.
+/// Connections accepted from one listener before something else has its turn.
 const ACCEPTS_PER_TURN: usize = 32;
 
 /// The driver's clock.
@@ -38,8 +38,7 @@ pub(super) fn now() -> Instant {
 pub(super) struct Worker {
     poll: Poll,
     ports: Vec<Port>,
-    listener: Option<TcpListener>,
-    listener_ready: bool,
+    listeners: Vec<Listener>,
     clients: Clients,
     adopted: Receiver<Adopted>,
     shared: Arc<Shared>,
@@ -48,11 +47,32 @@ pub(super) struct Worker {
     scratch: Box<[u8]>,
 }
 
+#[derive(Debug)]
+struct Listener {
+    socket: TcpListener,
+    ready: bool,
+}
+
+impl Listener {
+    fn accept(&mut self) -> Option<(mio::net::TcpStream, std::net::SocketAddr)> {
+        match self.socket.accept() {
+            Ok(accepted) => Some(accepted),
+            Err(error) => {
+                self.ready = error.kind() == io::ErrorKind::Interrupted;
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    tracing::debug!(%error, "accepting failed");
+                }
+                None
+            }
+        }
+    }
+}
+
 impl Worker {
     pub(super) fn new(
         poll: Poll,
         udp: Vec<std::net::UdpSocket>,
-        tcp: Option<std::net::TcpListener>,
+        tcp: Vec<std::net::TcpListener>,
         config: &DriverConfig,
         shared: Arc<Shared>,
         adopted: Receiver<Adopted>,
@@ -63,18 +83,17 @@ impl Worker {
             poll.registry().register(&mut port.socket, Token(FIRST_UDP + index), Interest::READABLE)?;
             ports.push(port);
         }
-        let mut listener = None;
-        if let Some(tcp) = tcp {
+        let mut listeners = Vec::with_capacity(tcp.len());
+        for (index, tcp) in tcp.into_iter().enumerate() {
             tcp.set_nonblocking(true)?;
-            let mut tcp = TcpListener::from_std(tcp);
-            poll.registry().register(&mut tcp, LISTENER, Interest::READABLE)?;
-            listener = Some(tcp);
+            let mut socket = TcpListener::from_std(tcp);
+            poll.registry().register(&mut socket, Token(FIRST_LISTENER + index), Interest::READABLE)?;
+            listeners.push(Listener { socket, ready: true });
         }
         Ok(Self {
             poll,
             ports,
-            listener,
-            listener_ready: true,
+            listeners,
             clients: Clients::new(config.tcp_clients_max, config.tcp_clients_per_source_max, FIRST_TCP),
             adopted,
             shared,
@@ -105,7 +124,7 @@ impl Worker {
 
     /// How long there is nothing to do if no packet comes.
     fn wait(&self) -> Duration {
-        let busy = self.listener_ready && self.listener.is_some()
+        let busy = self.listeners.iter().any(|listener| listener.ready)
             || self.clients.is_anything_readable()
             || self.ports.iter().any(|port| port.readable);
         if busy {
@@ -120,7 +139,11 @@ impl Worker {
         for event in events {
             match event.token() {
                 WAKE => {}
-                LISTENER => self.listener_ready = true,
+                Token(token) if token < FIRST_UDP => {
+                    if let Some(listener) = self.listeners.get_mut(token - FIRST_LISTENER) {
+                        listener.ready = true;
+                    }
+                }
                 Token(token) if token < FIRST_TCP => {
                     if let Some(port) = self.ports.get_mut(token - FIRST_UDP) {
                         port.readable = true;
@@ -215,19 +238,15 @@ impl Worker {
     }
 
     fn accept(&mut self) {
-        let mut accepted = 0;
-        while self.listener_ready && accepted < ACCEPTS_PER_TURN {
-            let Some(listener) = &self.listener else { return };
-            match listener.accept() {
-                Ok((stream, remote)) => self.add(stream, remote, Vec::new()),
-                Err(error) => {
-                    self.listener_ready = error.kind() == io::ErrorKind::Interrupted;
-                    if error.kind() != io::ErrorKind::WouldBlock {
-                        tracing::debug!(%error, "accepting failed");
-                    }
+        for index in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS_PER_TURN {
+                let Some(listener) = self.listeners.get_mut(index).filter(|listener| listener.ready) else {
+                    break;
+                };
+                if let Some((stream, remote)) = listener.accept() {
+                    self.add(stream, remote, Vec::new());
                 }
             }
-            accepted += 1;
         }
     }
 
@@ -310,7 +329,9 @@ impl Worker {
             self.close(connection);
         }
         // A safety net under readiness that is reported once only.
-        self.listener_ready = true;
+        for listener in &mut self.listeners {
+            listener.ready = true;
+        }
         for port in &mut self.ports {
             port.readable = true;
         }

@@ -76,7 +76,7 @@ fn start_relay() -> Handle {
     // The same port for TCP, as `tandem relay` has it.
     let tcp = std::net::TcpListener::bind(udp.local_addr().unwrap()).unwrap();
     let config = Config::for_rest_secret(RestSecret::new(SECRET));
-    tandem_relay::driver::start_on(&DriverConfig::default(), vec![udp], Some(tcp), config, [7; 32]).unwrap()
+    tandem_relay::driver::start_on(&DriverConfig::default(), vec![udp], vec![tcp], config, [7; 32]).unwrap()
 }
 
 fn run_client(relay: &Handle, secret: &str, options: &[&str]) -> String {

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn relay(adjust: impl FnOnce(&mut DriverConfig)) -> Handle {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let mut driver = DriverConfig { udp: vec![any], tcp: Some(any), ..DriverConfig::default() };
+    let mut driver = DriverConfig { udp: vec![any], tcp: vec![any], ..DriverConfig::default() };
     adjust(&mut driver);
     start(&driver, Config::for_rest_secret(RestSecret::new("s")), [3; 32]).unwrap()
 }
@@ -144,7 +144,7 @@ fn now() -> Instant {
 #[test]
 fn every_pair_of_transports_talks() {
     let relay = relay(|_| {});
-    let tcp = || Wire::tcp(TcpStream::connect(relay.tcp_address().unwrap()).unwrap());
+    let tcp = || Wire::tcp(TcpStream::connect(relay.tcp_addresses()[0]).unwrap());
     talk(&mut Wire::udp(&relay), &mut Wire::udp(&relay), "udp-udp");
     talk(&mut Wire::udp(&relay), &mut tcp(), "udp-tcp");
     talk(&mut tcp(), &mut tcp(), "tcp-tcp");
@@ -163,7 +163,7 @@ fn one_socket_serves_both_families() {
     };
     let port = both.local_addr().unwrap().port();
     let config = Config::for_rest_secret(RestSecret::new("s"));
-    let relay = start_on(&DriverConfig::default(), vec![both], None, config, [3; 32]).unwrap();
+    let relay = start_on(&DriverConfig::default(), vec![both], Vec::new(), config, [3; 32]).unwrap();
     let connect = |local: &str, server: &str| {
         let socket = UdpSocket::bind(local).unwrap();
         socket.connect((server, port)).unwrap();
@@ -186,7 +186,7 @@ fn one_socket_serves_both_families() {
 
 #[test]
 fn an_embedder_hands_over_connections_with_what_it_read() {
-    let relay = relay(|driver| driver.tcp = None);
+    let relay = relay(|driver| driver.tcp.clear());
     let shared_port = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(shared_port.local_addr().unwrap()).unwrap();
     let (mut stream, remote) = shared_port.accept().unwrap();
@@ -203,7 +203,7 @@ fn an_embedder_hands_over_connections_with_what_it_read() {
 #[test]
 fn a_closed_connection_takes_its_allocation_along() {
     let relay = relay(|_| {});
-    let mut wire = Wire::tcp(TcpStream::connect(relay.tcp_address().unwrap()).unwrap());
+    let mut wire = Wire::tcp(TcpStream::connect(relay.tcp_addresses()[0]).unwrap());
     allocated(&mut wire, "gone");
     assert_eq!(relay.stats().server.allocations, 1);
     assert_eq!(relay.allocations()[0].transport(), "tcp");
@@ -216,7 +216,7 @@ fn a_closed_connection_takes_its_allocation_along() {
 fn a_connection_that_does_not_speak_turn_is_closed() {
     let relay = relay(|_| {});
     for nonsense in [b"GET / HTTP/1.1\r\n\r\n".as_slice(), &[0x00, 0x01, 0xff, 0xfc], &[0x17; 64]] {
-        let mut stream = TcpStream::connect(relay.tcp_address().unwrap()).unwrap();
+        let mut stream = TcpStream::connect(relay.tcp_addresses()[0]).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(nonsense).unwrap();
         let closed = matches!(stream.read(&mut [0; 1]), Ok(0)) || stream.read(&mut [0; 1]).is_err();
@@ -227,10 +227,9 @@ fn a_connection_that_does_not_speak_turn_is_closed() {
 #[test]
 fn there_are_only_so_many_connections() {
     let relay = relay(|driver| driver.tcp_clients_per_source_max = 2);
-    let mut kept: Vec<_> =
-        (0..2).map(|_| TcpStream::connect(relay.tcp_address().unwrap()).unwrap()).collect();
+    let mut kept: Vec<_> = (0..2).map(|_| TcpStream::connect(relay.tcp_addresses()[0]).unwrap()).collect();
     wait_until("two connections", || relay.stats().tcp_clients == 2);
-    let mut third = TcpStream::connect(relay.tcp_address().unwrap()).unwrap();
+    let mut third = TcpStream::connect(relay.tcp_addresses()[0]).unwrap();
     third.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_ne!(third.read(&mut [0; 1]).ok(), Some(1));
     assert_eq!(relay.stats().tcp_clients, 2);
@@ -242,7 +241,7 @@ fn there_are_only_so_many_connections() {
 fn a_reader_that_stops_loses_packets_and_holds_nobody_up() {
     let relay = relay(|_| {});
     let mut sender = Wire::udp(&relay);
-    let mut reader = Wire::tcp(TcpStream::connect(relay.tcp_address().unwrap()).unwrap());
+    let mut reader = Wire::tcp(TcpStream::connect(relay.tcp_addresses()[0]).unwrap());
     let (mut caller, caller_relayed) = allocated(&mut sender, "slow");
     let (mut callee, callee_relayed) = allocated(&mut reader, "slow");
     bind(&mut sender, &mut caller, 0x4000, callee_relayed);

@@ -154,7 +154,8 @@ impl SettingFlags {
             }
         };
         add("listen", self.listen.iter().map(ToString::to_string).collect());
-        add("external", self.external.iter().map(ToString::to_string).collect());
+        add("listen_tcp", self.listen_tcp.iter().map(ToString::to_string).collect());
+        add("external", self.external.clone());
         add("bootstrap", self.bootstrap.clone());
         add("api", self.api.iter().map(ToString::to_string).collect());
         add("volunteer.roles", self.volunteer.clone());

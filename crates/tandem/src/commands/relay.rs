@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use tandem_api::Problem;
+use tandem_node::installation::StartError;
 use tandem_node::messages::Code;
 use tandem_node::platform::{random, signals};
 use tandem_proto::grant::RestSecret;
@@ -16,16 +17,15 @@ const DRAIN: Duration = Duration::from_secs(8);
 
 pub(super) fn run(place: &Place, args: &RelayArgs) -> Result<Exit, Problem> {
     let _log = log(&args.log, None)?;
-    let driver = DriverConfig { udp: vec![args.listen], tcp: Some(args.listen), ..DriverConfig::default() };
+    let tcp = args.listen.iter().chain(&args.listen_tcp).copied().collect();
+    let driver = DriverConfig { udp: args.listen.clone(), tcp, ..DriverConfig::default() };
     let config = Config::for_rest_secret(RestSecret::new(&args.rest_secret));
-    let relay = start(&driver, config, random::bytes()).map_err(|error| {
-        Code::ListenFailed.with(&[("address", &args.listen.to_string()), ("detail", &error.to_string())])
-    })?;
+    let relay = start(&driver, config, random::bytes()).map_err(|error| StartError::from(error).problem())?;
     let udp: Vec<String> = relay.udp_addresses().iter().map(ToString::to_string).collect();
-    let tcp = relay.tcp_address().map(|address| address.to_string());
-    let ready = serde_json::json!({ "ready": true, "udp": udp, "tcp": tcp });
+    let tcp: Vec<String> = relay.tcp_addresses().iter().map(ToString::to_string).collect();
+    let ready = serde_json::json!({ "ready": true, "udp": udp, "tcp": tcp.first(), "tcp_all": tcp });
     output::either(place.json, &ready, |_| {
-        format!("The relay serves STUN and TURN at {} (UDP and TCP).", udp.join(", "))
+        format!("The relay serves STUN and TURN at UDP {} and TCP {}.", udp.join(", "), tcp.join(", "))
     });
     runtime()?.block_on(async {
         signals::terminate().await.map_err(|error| Code::Internal.with(&[("detail", &error.to_string())]))?;

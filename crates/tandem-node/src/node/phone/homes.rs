@@ -157,7 +157,7 @@ impl Phone {
             .homes
             .reserved()
             .filter_map(|peer| around.peers.get(peer))
-            .map(|peer| Home { service: peer.service, addresses: peer.addresses.clone() })
+            .map(|peer| Home::fitting(peer.service, &peer.addresses))
             .collect();
         let unix_ms = around.now.unix_ms;
         let sequence = next_sequence(self.sequence, unix_ms);

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Volunteer;
 use crate::node::outbox::Outbox;
-use crate::overlay::{ClientId, ServiceCommand, ServiceEvent, SupernodeAddress};
+use crate::overlay::{ClientId, Places, ServiceCommand, ServiceEvent, SupernodeAddress};
 use crate::software;
 use month::Month;
 pub(crate) use relay::{Relay, relay_address};
@@ -44,8 +44,8 @@ pub(crate) enum SupernodeNews {
 /// What a supernode is made with.
 pub(crate) struct SupernodePlan {
     pub(crate) secret: ServiceSecret,
-    /// Where others reach it: at least one address. The relay's own UDP port is the one above.
-    pub(crate) reached_at: Vec<SocketAddr>,
+    /// Where others reach it: at least one full place. The relay's own UDP port is the one above.
+    pub(crate) reached_at: Places,
     pub(crate) volunteer: Volunteer,
     pub(crate) relay: Option<(Relay, RelaySecret)>,
     /// The last [`SupernodeNews::Traffic`] of earlier runs.
@@ -65,7 +65,7 @@ pub(crate) struct Circuit {
 
 pub(crate) struct Supernode {
     secret: ServiceSecret,
-    reached_at: Vec<SocketAddr>,
+    reached_at: Places,
     roles: Roles,
     echo: Option<AccountKey>,
     service: Service,
@@ -249,7 +249,23 @@ impl Supernode {
     /// Where its swarm is: binary multiaddrs without `/p2p`.
     pub(crate) fn addresses(&self) -> Vec<Vec<u8>> {
         let both = |at: &SocketAddr| [bytes(Transport::Quic, *at), bytes(Transport::Tcp, *at)];
-        self.reached_at.iter().flat_map(both).collect()
+        self.reached_at.full.iter().flat_map(both).chain(self.tcp_addresses()).collect()
+    }
+
+    /// STUN and TURN.
+    fn relay_addresses(&self) -> Vec<Vec<u8>> {
+        let both = |at: &SocketAddr| [bytes(Transport::Udp, relay_address(*at)), bytes(Transport::Tcp, *at)];
+        self.reached_at.full.iter().flat_map(both).chain(self.tcp_addresses()).collect()
+    }
+
+    /// Overlay and relay in one.
+    fn tcp_addresses(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        self.reached_at.tcp.iter().map(|at| bytes(Transport::Tcp, *at))
+    }
+
+    /// Whether all that is bound is.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listening.len() >= 2 * self.reached_at.full.len() + self.reached_at.tcp.len()
     }
 
     pub(crate) fn listening(&self) -> &[String] {
@@ -313,9 +329,7 @@ impl Supernode {
 
     fn sign_descriptor(&mut self, load_percent: u32, now: Now) {
         let sequence = next_sequence(self.sequence, now.unix_ms);
-        let both = |at: &SocketAddr| [bytes(Transport::Udp, relay_address(*at)), bytes(Transport::Tcp, *at)];
-        let relay: Option<Vec<_>> =
-            self.relay.as_ref().map(|_| self.reached_at.iter().flat_map(both).collect());
+        let relay = self.relay.as_ref().map(|_| self.relay_addresses());
         let descriptor = SupernodeDescriptor::issue(
             &self.secret,
             NewDescriptor {

@@ -18,19 +18,19 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts it on the port after the service's own (QUIC's short headers overlap ChannelData, RFC 9443).
+    /// Starts it on the port after each of the service's own (QUIC's short headers overlap ChannelData, RFC 9443).
     pub(crate) fn start(
         service: ServiceKey,
         secret: RelaySecret,
-        listen: SocketAddr,
+        listen: &[SocketAddr],
         caps: &Caps,
         seed: [u8; 32],
     ) -> Result<Self, StartError> {
-        let udp = relay_address(listen);
+        let udp = listen.iter().copied().map(relay_address).collect();
         let mut config = Config::new(Credentials::Grants { relay: service, secret });
         config.allocations_max = usize::try_from(caps.calls).unwrap_or(usize::MAX).saturating_mul(2);
         config.total_rate = Some(Rate::of_bits(caps.bits_per_second));
-        let driver = DriverConfig { udp: vec![udp], ..DriverConfig::default() };
+        let driver = DriverConfig { udp, ..DriverConfig::default() };
         let handle = start(&driver, config, seed)?;
         Ok(Self { handle })
     }
