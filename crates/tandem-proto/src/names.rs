@@ -140,9 +140,6 @@ pub mod feature {
     pub const RESUME: u64 = 1 << 2;
     /// Signal: sends and reads path reports.
     pub const PATH_REPORTS: u64 = 1 << 16;
-    /// Signal: can restart ICE on other relays during a call. This version does not offer it: its sessions take new
-    /// relays without a restart.
-    pub const RESTART: u64 = 1 << 17;
     /// Signal: accepts mirrored media packets (the same packet on several paths).
     pub const MIRRORING: u64 = 1 << 18;
     /// Signal: its decoder uses DRED.
@@ -236,6 +233,8 @@ numbered!(
         ClockSkew = 11, "clock_skew";
         /// A fault of this supernode.
         Internal = 12, "internal";
+        /// The device was revoked: a newer device set of its account does not name it.
+        Revoked = 13, "revoked";
     }
 );
 

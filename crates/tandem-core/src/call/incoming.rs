@@ -1,7 +1,7 @@
 //! The callee's side: ring, check the draw, answer; and what happens when both call each other.
 
 use tandem_proto::wire::signal_frame::Body;
-use tandem_proto::wire::{Answer, Decline, Draw, HangUp, Offer, Ringing};
+use tandem_proto::wire::{Answer, Decline, Draw, Offer, Ringing};
 
 use super::leg::{Media, Phase};
 use super::outgoing::{is_usable, note_drawn, request_drawn};
@@ -11,7 +11,7 @@ use super::trust::Peer;
 use super::types::{
     CallEvent, CallId, CallOptions, Command, EndReason, LegId, Role, SignalId, Stage, Strangers,
 };
-use super::{Calls, Fault, LEGS_MAX, Parts};
+use super::{Calls, Fault, LEGS_MAX, Parts, hang_up};
 use crate::time::Now;
 
 /// An offer this soon after ours was answered has crossed it, in milliseconds.
@@ -49,10 +49,12 @@ impl Calls {
         match self.judge(call, &peer, now)? {
             Verdict::New => self.accept(signal, peer, call, offer, None, now),
             Verdict::Repeated(leg) => return self.resume(leg, &offer),
-            Verdict::Ended => self.dismiss(signal, Body::HangUp(HangUp { reason: EndReason::HungUp.code() })),
-            Verdict::Busy => self.dismiss(signal, Body::Decline(Decline { reason: EndReason::Busy.code() })),
+            Verdict::Ended => self.dismiss(signal, Body::HangUp(hang_up(EndReason::HungUp))),
+            Verdict::Busy => {
+                self.dismiss(signal, Body::Decline(Decline { reason: EndReason::Busy.number() }))
+            }
             Verdict::Refused => {
-                self.dismiss(signal, Body::Decline(Decline { reason: EndReason::Refused.code() }))
+                self.dismiss(signal, Body::Decline(Decline { reason: EndReason::Refused.number() }))
             }
             Verdict::OursWins => self.insist(signal, &peer, now),
             Verdict::TheirsWins => self.give_way(signal, peer, call, offer, now),
@@ -133,6 +135,10 @@ impl Calls {
         }
         let (contact, from, device) = (head.contact, head.peer, leg.device);
         out.push(Command::Ring { call, from, device, contact, name });
+        // It rings meanwhile.
+        if !self.known.is_fresh(from, now) {
+            self.out.push(Command::LookUp { call, account: from });
+        }
     }
 
     /// Says that it rings, once the media session is there: its description goes along, so that both ends connect
@@ -286,7 +292,7 @@ impl Calls {
     pub(super) fn decline_active(&mut self, reason: EndReason) {
         let Some(call) = &self.active else { return };
         for leg in &call.legs {
-            leg.send_all(&mut self.out, &Body::Decline(Decline { reason: reason.code() }));
+            leg.send_all(&mut self.out, &Body::Decline(Decline { reason: reason.number() }));
         }
         self.end(reason, None, false);
     }
@@ -325,6 +331,6 @@ fn check_offer(offer: &Offer) -> Result<CallId, Fault> {
 }
 
 /// A claimed name without characters that could disturb a terminal or a page.
-fn printable(name: &str) -> String {
+pub(super) fn printable(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).collect()
 }

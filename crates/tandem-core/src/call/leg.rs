@@ -3,17 +3,14 @@
 use tandem_proto::ids::{DeviceKey, ServiceKey};
 use tandem_proto::signed::{Home, SupernodeDescriptor};
 use tandem_proto::wire::signal_frame::Body;
-use tandem_proto::wire::{Answer, Candidate, Candidates, Draw, MediaDescription, Offer, Ringing};
+use tandem_proto::wire::{Answer, Draw, MediaDescription, Offer, Ringing};
 
 use super::Out;
+use super::candidates::{Known, frames};
 use super::plan::Plan;
 use super::types::{Command, LegId, Role, SignalId};
 use crate::time::Now;
 
-/// Candidates kept of each end, a generation.
-pub(super) const CANDIDATES_MAX: usize = 32;
-/// Candidates in one frame.
-pub(super) const CANDIDATES_FRAME_MAX: usize = 16;
 /// Streams a leg has at once; a newer one pushes the oldest out.
 const STREAMS_MAX: usize = 3;
 /// Opening a stream takes no longer than this, in milliseconds; then it counts as failed.
@@ -74,14 +71,14 @@ pub(super) struct Watch {
     /// Sound came before the confirmation: the relays are quicker than signalling.
     pub(super) early_sound: bool,
     pub(super) silent_since: Option<u64>,
+    /// When the person is told that the connection is lost.
+    pub(super) tell_at: Option<u64>,
     pub(super) next_round: Option<u64>,
     pub(super) top_up_at: Option<u64>,
     /// Sequence of the last path report of the other end.
     pub(super) report_seen: u64,
     /// Sequence of our last path report.
     pub(super) report_sent: u64,
-    /// Our ICE restart awaits its answer.
-    pub(super) restarting: bool,
 }
 
 /// One leg.
@@ -106,10 +103,10 @@ pub(super) struct Leg {
     pub(super) draw: Option<Draw>,
     pub(super) answer: Option<Answer>,
     pub(super) plan: Plan,
-    /// Counts ICE restarts.
-    pub(super) generation: u32,
-    pub(super) local: Vec<Candidate>,
-    pub(super) remote: Vec<Candidate>,
+    /// Ours; its generation counts our changes of network.
+    pub(super) local: Known,
+    /// The other end's.
+    pub(super) remote: Known,
     /// Streams whose hellos were exchanged, the newest last.
     pub(super) streams: Vec<SignalId>,
     pub(super) reach: Reach,
@@ -134,9 +131,8 @@ impl Leg {
             draw: None,
             answer: None,
             plan: Plan::default(),
-            generation: 0,
-            local: Vec::new(),
-            remote: Vec::new(),
+            local: Known::default(),
+            remote: Known::default(),
             streams: Vec::new(),
             reach: Reach::default(),
             watch: Watch::default(),
@@ -169,10 +165,9 @@ impl Leg {
         (self.streams.len() > STREAMS_MAX).then(|| self.streams.remove(0))
     }
 
-    /// Our candidates of this generation, for a stream that has not seen them.
+    /// Our candidates of the last two generations, for a stream that has not seen them.
     pub(super) fn send_candidates(&self, out: &mut Out, signal: SignalId) {
-        for chunk in self.local.chunks(CANDIDATES_FRAME_MAX) {
-            let frame = Candidates { generation: self.generation, candidates: chunk.to_vec() };
+        for frame in frames(self.local.list()) {
             out.send(signal, Body::Candidates(frame));
         }
     }
@@ -198,6 +193,12 @@ impl Leg {
         let mut routes = self.routes.clone();
         routes.sort_by_key(|home| avoid.contains(&home.service));
         out.push(Command::OpenSignal { leg: self.id, device: self.device, routes });
+    }
+
+    /// The network has changed: an attempt that runs may never hear its answer, and failures of before say nothing.
+    pub(super) fn begin_reaching_again(&mut self) {
+        self.reach.opening_since = None;
+        self.reach.failures = 0;
     }
 
     pub(super) fn is_opening(&self) -> bool {

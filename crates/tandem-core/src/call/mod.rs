@@ -8,6 +8,7 @@
 //!
 //! `outgoing` is the caller's side, `incoming` the callee's, `signal` the streams, `running` the established call.
 
+mod candidates;
 mod incoming;
 mod leg;
 mod notes;
@@ -98,6 +99,10 @@ struct Head {
     answered_ms: Option<u64>,
     setup: SetupMs,
     notes: Notes,
+    /// Callee: the label of our account's device that answered or declined.
+    answered_by: Option<String>,
+    /// When the other account's device set is looked up again.
+    check_ms: u64,
 }
 
 /// What the driver is to do, in order. Each `handle_*` adds a bounded number; the driver drains after each.
@@ -259,6 +264,7 @@ impl Calls {
             setup: head.setup,
             relays: leg.map(|leg| leg.plan.joined()).unwrap_or_default(),
             signalling: leg.is_some_and(|leg| !leg.streams.is_empty()),
+            silent_since_ms: leg.and_then(|leg| leg.watch.silent_since),
             notes: head.notes.list().to_vec(),
         })
     }
@@ -288,6 +294,8 @@ impl Calls {
             answered_ms: None,
             setup: SetupMs::default(),
             notes: Notes::default(),
+            answered_by: None,
+            check_ms: now.mono_ms + timers::SET_CHECK_MS,
         };
         self.active = Some(Call { head, legs: Vec::new() });
     }
@@ -325,7 +333,8 @@ impl Calls {
         let why = why.unwrap_or_else(|| notes::words(reason, head.role).into());
         head.note(&mut self.out, &why);
         self.remember_ended(head.id);
-        let ended = Ended { reason, why, setup: head.setup, notes: head.notes.list().to_vec() };
+        let ended =
+            Ended { reason, why, setup: head.setup, notes: head.notes.list().to_vec(), by: head.answered_by };
         self.out.report(head.id, CallEvent::Ended(ended));
     }
 
@@ -339,7 +348,7 @@ impl Calls {
     /// Says why (if the other end is to hear), closes the streams, drops the media session.
     fn close_leg(&mut self, leg: &Leg, tell: Option<EndReason>) {
         if let Some(reason) = tell {
-            leg.send_all(&mut self.out, &Body::HangUp(HangUp { reason: reason.code() }));
+            leg.send_all(&mut self.out, &Body::HangUp(hang_up(reason)));
         }
         let closing: Vec<SignalId> =
             self.streams.iter().filter(|(_, stream)| stream.leg == Some(leg.id)).map(|(id, _)| *id).collect();
@@ -370,6 +379,11 @@ impl Calls {
         self.connect_early();
         self.end_without_legs(why);
     }
+}
+
+/// A plain hang-up.
+fn hang_up(reason: EndReason) -> HangUp {
+    HangUp { reason: reason.number(), by: String::new() }
 }
 
 impl Head {

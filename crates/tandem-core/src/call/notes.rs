@@ -44,10 +44,19 @@ pub(super) fn shorts(services: &[ServiceKey]) -> String {
     list.join(", ")
 }
 
+/// That another device of ours took the call or declined it; which one, where its label is known.
+pub(super) fn elsewhere(reason: EndReason, by: Option<&str>) -> String {
+    let done = if reason == EndReason::Declined { "declined" } else { "answered" };
+    match by {
+        Some(label) => format!("The call was {done} on \"{label}\"."),
+        None => format!("The call was {done} on another of your devices."),
+    }
+}
+
 /// What the end of a call means to the person, when nothing more exact is known.
 pub(super) fn words(reason: EndReason, role: Role) -> &'static str {
     match (reason, role) {
-        (EndReason::HungUp, _) => "The call was hung up.",
+        (EndReason::HungUp | EndReason::Other(_), _) => "The call was hung up.",
         (EndReason::Busy, _) => "They are in another call. Try again later.",
         (EndReason::Declined, Role::Caller) => "They declined the call.",
         (EndReason::Declined, Role::Callee) => "You declined the call.",
@@ -95,13 +104,11 @@ mod tests {
 
     #[test]
     fn every_reason_has_words_and_survives_the_wire() {
-        for code in 1..=13 {
-            let reason = EndReason::from_code(code);
-            assert_eq!(reason.code(), code);
+        for reason in EndReason::KNOWN {
+            assert_eq!(EndReason::from(reason.number()), *reason);
             for role in [Role::Caller, Role::Callee] {
-                assert!(words(reason, role).ends_with('.'));
+                assert!(words(*reason, role).ends_with('.'));
             }
         }
-        assert_eq!(EndReason::from_code(999), EndReason::HungUp);
     }
 }

@@ -5,7 +5,7 @@ use tandem_proto::ids::DeviceKey;
 use tandem_proto::record::ReachRecord;
 use tandem_proto::signed::SupernodeDescriptor;
 use tandem_proto::wire::signal_frame::Body;
-use tandem_proto::wire::{Answer, Confirm, MediaDescription, Offer, Ringing};
+use tandem_proto::wire::{Answer, Confirm, HangUp, MediaDescription, Offer, Ringing};
 
 use super::leg::{Leg, Media, Phase};
 use super::notes::{short, shorts, words};
@@ -23,6 +23,7 @@ impl Calls {
             return;
         }
         self.handle_device_set(record.device_set(), now);
+        self.known.looked_up(record.account(), now);
         for homes in record.homes() {
             // Whatever this record says, the highest device set known decides.
             let revoked = self.known.get(record.account()).is_some_and(|set| !set.contains(homes.device()));
@@ -182,7 +183,7 @@ impl Calls {
         leg.describe(out, media);
         head.answered_ms = Some(now.mono_ms);
         self.establish(id, now);
-        self.dismiss_others(id);
+        self.dismiss_others(id, EndReason::AnsweredElsewhere);
         Ok(())
     }
 
@@ -194,6 +195,10 @@ impl Calls {
         head.enter(Stage::Established, now);
         out.push(Command::StartMedia { call: head.id, leg: leg.id });
         out.report(head.id, CallEvent::Answered { leg: leg.id, device: leg.device });
+        if leg.role == Role::Callee {
+            // So that there is a way back to the caller when our network changes.
+            out.push(Command::LookUp { call: head.id, account: head.peer });
+        }
         if leg.watch.early_sound {
             self.handle_first_media(id, now);
         }
@@ -208,20 +213,22 @@ impl Calls {
         }
         if reason == EndReason::Declined {
             // The person has spoken: the other devices need not ring on.
-            self.dismiss_others(leg);
+            self.dismiss_others(leg, EndReason::Declined);
         }
         self.end_leg(leg, reason, None, false);
         Ok(())
     }
 
-    /// Tells all devices but one that the call was taken (or declined) there.
-    fn dismiss_others(&mut self, kept: LegId) {
+    /// Tells all devices but one that the call was taken (or declined) there, and what their account calls that one.
+    fn dismiss_others(&mut self, kept: LegId, reason: EndReason) {
+        let by = self.label_of(kept);
         let Some(call) = self.active.as_mut() else { return };
         let (stay, others) = std::mem::take(&mut call.legs).into_iter().partition(|leg| leg.id == kept);
         call.legs = stay;
         let others: Vec<Leg> = others;
         for leg in others {
-            self.close_leg(&leg, Some(EndReason::AnsweredElsewhere));
+            leg.send_all(&mut self.out, &Body::HangUp(HangUp { reason: reason.number(), by: by.clone() }));
+            self.close_leg(&leg, None);
         }
     }
 

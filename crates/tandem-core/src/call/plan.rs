@@ -32,8 +32,8 @@ pub(super) enum Use {
     Asked(u64),
     /// In the media session.
     Joined,
-    /// It was, and went silent, or the grant was refused.
-    Dead,
+    /// It was, and went silent, or the grant was refused, at this moment (monotonic milliseconds).
+    Dead(u64),
 }
 
 #[derive(Debug, Clone)]
@@ -133,11 +133,16 @@ impl Plan {
 
     /// Those that went silent or refused.
     pub(super) fn dead(&self) -> Vec<ServiceKey> {
-        self.with(|state| state == Use::Dead)
+        self.with(|state| matches!(state, Use::Dead(_)))
     }
 
     fn with(&self, wanted: impl Fn(Use) -> bool) -> Vec<ServiceKey> {
         self.relays.iter().filter(|p| wanted(p.state)).map(|p| p.descriptor.service()).collect()
+    }
+
+    /// Whether this relay is, or is about to be, in the media session.
+    pub(super) fn is_in_use(&self, service: ServiceKey) -> bool {
+        matches!(self.state(service), Some(Use::Asked(_) | Use::Joined))
     }
 
     /// Joined or about to be.
@@ -166,7 +171,7 @@ impl Plan {
             return;
         }
         for planned in &mut self.relays {
-            if planned.state == Use::Dead {
+            if matches!(planned.state, Use::Dead(_)) {
                 planned.state = Use::Spare;
             }
         }
@@ -189,7 +194,7 @@ impl Plan {
         let mut expired = Vec::new();
         for planned in &mut self.relays {
             if matches!(planned.state, Use::Asked(at) if now.mono_ms >= at + GRANT_MS) {
-                planned.state = Use::Dead;
+                planned.state = Use::Dead(now.mono_ms);
                 expired.push(planned.descriptor.service());
             }
         }

@@ -1,20 +1,18 @@
-//! What goes on while a call runs: candidates, grants, relays that die, silence, restarts, path reports, hang-up.
+//! What goes on while a call runs: grants, relays that die, silence, changes of network, path reports, hang-up.
 
 use tandem_proto::grant::call_tag;
 use tandem_proto::ids::ServiceKey;
 use tandem_proto::wire::signal_frame::Body;
-use tandem_proto::wire::{Candidate, Candidates, MediaDescription, PathReport, PathState, Restart};
+use tandem_proto::wire::{PathReport, PathState};
 
-use super::leg::{CANDIDATES_FRAME_MAX, CANDIDATES_MAX, Leg, Phase};
+use super::incoming::printable;
+use super::leg::{Leg, Phase};
 use super::notes::{short, shorts};
-use super::outgoing::is_usable;
-use super::plan::{RELAYS_WANTED, Use, usable};
+use super::plan::{RELAYS_WANTED, Use};
 use super::types::{CallEvent, Command, EndReason, LegId, RelayAccess, Role, Stage};
-use super::{Calls, Fault, Head, Out, Parts};
+use super::{Call, Calls, Fault, Out, Parts};
 use crate::time::Now;
 
-/// Kinds of candidates (spec/signalling.md): above this, unknown.
-const KIND_RELAYED: u32 = 2;
 /// Relays in the media session at once; above it, none is added because the other end says so.
 const LIVE_MAX: usize = 6;
 /// A relay that died is replaced after this long, in milliseconds: it may only have stumbled.
@@ -23,52 +21,14 @@ const TOP_UP_MS: u64 = 1_000;
 const ROUND_MS: u64 = 3_000;
 /// The callee re-opens signalling itself when the caller has not done so by then, in milliseconds.
 const CALLEE_OPENS_MS: u64 = 700;
-/// Restarts of one call; more is an attack.
-const GENERATION_MAX: u32 = 1_000;
+/// The same when it is the callee whose network changed: the caller may not know of it.
+const CALLEE_MOVED_MS: u64 = 200;
+/// After this long without anything on any path the person is told, in milliseconds.
+const TELL_MS: u64 = 2_000;
 /// Paths in one report.
 const PATHS_MAX: usize = 16;
 
 impl Calls {
-    /// Candidates of our media session. Those that the other end must not see are held back here: addresses of ours
-    /// go to contacts only, and not when either end wants relays only.
-    pub fn handle_local_candidates(&mut self, leg: LegId, candidates: &[Candidate], _now: Now) {
-        let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
-        let mut fresh = Vec::new();
-        for candidate in candidates {
-            let wanted = is_wanted(head, leg, candidate) && !leg.local.contains(candidate);
-            if wanted && leg.local.len() < CANDIDATES_MAX {
-                leg.local.push(candidate.clone());
-                fresh.push(candidate.clone());
-            }
-        }
-        for chunk in fresh.chunks(CANDIDATES_FRAME_MAX) {
-            let frame = Candidates { generation: leg.generation, candidates: chunk.to_vec() };
-            leg.send_all(out, &Body::Candidates(frame));
-        }
-    }
-
-    pub(super) fn on_candidates(&mut self, id: LegId, frame: Candidates, now: Now) -> Result<(), Fault> {
-        let Some(Parts { head, leg, out, .. }) = self.parts(id) else { return Ok(()) };
-        if frame.candidates.len() > CANDIDATES_FRAME_MAX {
-            return Err(Fault::protocol("it sent more than 16 candidates at once"));
-        }
-        // Of a restart that is over, or that this end has not heard of; or of a call before this one.
-        if frame.generation != leg.generation || leg.phase < Phase::Ringing {
-            return Ok(());
-        }
-        for candidate in frame.candidates {
-            check_candidate(&candidate)?;
-            let known = leg.remote.contains(&candidate);
-            if known || leg.remote.len() >= CANDIDATES_MAX || !is_wanted(head, leg, &candidate) {
-                continue;
-            }
-            follow_to_relay(leg, out, &candidate, now);
-            leg.remote.push(candidate.clone());
-            out.push(Command::AddRemoteCandidate { leg: id, generation: leg.generation, candidate });
-        }
-        Ok(())
-    }
-
     /// What a relay said to our request for a grant.
     pub fn handle_grant(
         &mut self,
@@ -91,7 +51,7 @@ impl Calls {
                 out.push(Command::AddRelay { leg: leg.id, service, tag, access });
             }
             Err(reason) => {
-                leg.plan.set(service, Use::Dead);
+                leg.plan.set(service, Use::Dead(now.mono_ms));
                 let reason = super::signal::clipped(&reason);
                 head.note(
                     out,
@@ -118,6 +78,7 @@ impl Calls {
         leg.watch.sound = true;
         leg.watch.silent_since = None;
         leg.watch.next_round = None;
+        leg.watch.tell_at = None;
         head.setup.media = head.answered_ms.map(|answered| now.mono_ms - answered);
         out.report(head.id, CallEvent::Sound);
     }
@@ -129,7 +90,7 @@ impl Calls {
         if leg.plan.state(service) != Some(Use::Joined) {
             return;
         }
-        leg.plan.set(service, Use::Dead);
+        leg.plan.set(service, Use::Dead(now.mono_ms));
         head.note(out, &format!("Relay {} fell silent.", short(service)));
         if leg.plan.live() < RELAYS_WANTED && leg.watch.top_up_at.is_none() {
             leg.watch.top_up_at = Some(now.mono_ms + TOP_UP_MS);
@@ -139,7 +100,7 @@ impl Calls {
     /// A relay thought dead carries again.
     pub fn handle_relay_alive(&mut self, leg: LegId, service: ServiceKey, _now: Now) {
         let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
-        if leg.plan.state(service) == Some(Use::Dead) {
+        if matches!(leg.plan.state(service), Some(Use::Dead(_))) {
             leg.plan.set(service, Use::Joined);
             head.note(out, &format!("Relay {} is heard again.", short(service)));
         }
@@ -151,6 +112,7 @@ impl Calls {
         let is_new = parts.leg.phase == Phase::Confirmed && parts.leg.watch.silent_since.is_none();
         if is_new {
             parts.leg.watch.silent_since = Some(now.mono_ms);
+            parts.leg.watch.tell_at = Some(now.mono_ms + TELL_MS);
             parts.head.note(
                 parts.out,
                 "Nothing was heard on any path; both ends went on to the fallback relays they had agreed on.",
@@ -164,9 +126,56 @@ impl Calls {
         let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
         let Some(since) = leg.watch.silent_since.take() else { return };
         leg.watch.next_round = None;
+        leg.watch.tell_at = None;
         let joined = leg.plan.joined();
         let after = now.mono_ms.saturating_sub(since);
         head.note(out, &format!("Sound came back {after} ms later; relays in use: {}.", shorts(&joined)));
+    }
+
+    /// This machine's network changed: other addresses, another interface, or any network again. The call going on
+    /// begins a new generation of candidates (the media session finds them) and opens its signalling anew at once,
+    /// since the streams it has may run through connections that are gone. Several changes within a second are one.
+    pub fn handle_network_changed(&mut self, now: Now) {
+        let Some(Call { head, legs }) = self.active.as_mut() else { return };
+        let out = &mut self.out;
+        let mut fresh = false;
+        for leg in legs.iter_mut() {
+            fresh |= leg.local.begin_generation(now);
+        }
+        if fresh && head.stage > Stage::Reaching {
+            head.note(out, "This machine's network changed; the call goes on and is moved to the new one.");
+        }
+        out.push(Command::LookUp { call: head.id, account: head.peer });
+        let legs: Vec<LegId> = legs.iter().map(|leg| leg.id).collect();
+        for leg in legs {
+            self.move_leg(leg, now);
+        }
+    }
+
+    fn move_leg(&mut self, id: LegId, now: Now) {
+        let vias = self.vias(id);
+        let Some(Parts { leg, out, .. }) = self.parts(id) else { return };
+        leg.begin_reaching_again();
+        if leg.role == Role::Caller {
+            // Homes that carry our streams now may be held by connections that died: others come first.
+            let avoid = [leg.plan.dead(), vias].concat();
+            leg.open(out, &avoid, now);
+        } else {
+            leg.reach.next_ms = Some(now.mono_ms + CALLEE_MOVED_MS);
+        }
+        if leg.watch.silent_since.is_some() {
+            self.fall_back(id, now);
+        }
+    }
+
+    /// The person hears of it when silence on all paths lasts.
+    pub(super) fn tell_lost(&mut self, leg: LegId) {
+        let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
+        leg.watch.tell_at = None;
+        head.note(
+            out,
+            "The connection is lost and is being tried again. If it does not come back within a minute, the call ends.",
+        );
     }
 
     /// One round against silence.
@@ -177,7 +186,7 @@ impl Calls {
         leg.watch.next_round = Some(now.mono_ms + ROUND_MS);
         leg.watch.top_up_at = None;
         for service in leg.plan.joined() {
-            leg.plan.set(service, Use::Dead);
+            leg.plan.set(service, Use::Dead(now.mono_ms));
         }
         leg.plan.begin_again();
         let relays = leg.plan.take_next(RELAYS_WANTED, &leg.secret, now);
@@ -231,62 +240,14 @@ impl Calls {
         Ok(())
     }
 
-    /// Our media session has new ICE credentials (our address changed, for example): the other end is asked to restart
-    /// too. Candidates of the new generation follow through `handle_local_candidates`. Returns the generation.
-    pub fn restart(&mut self, leg: LegId, media: MediaDescription, _now: Now) -> Option<u32> {
-        let Parts { leg, out, .. } = self.parts(leg)?;
-        if leg.phase != Phase::Confirmed || leg.generation >= GENERATION_MAX {
-            return None;
-        }
-        let generation = leg.generation + 1;
-        next_generation(leg, generation);
-        leg.watch.restarting = true;
-        leg.send_all(out, &restart_frame(generation, media, false));
-        Some(generation)
-    }
-
-    /// Our media session has restarted because of `RestartMedia`.
-    pub fn handle_restarted(&mut self, leg: LegId, generation: u32, media: MediaDescription) {
-        let Some(Parts { leg, out, .. }) = self.parts(leg) else { return };
-        if leg.phase == Phase::Confirmed && leg.generation == generation {
-            leg.send_all(out, &restart_frame(generation, media, true));
-        }
-    }
-
-    pub(super) fn on_restart(&mut self, id: LegId, restart: Restart, now: Now) -> Result<(), Fault> {
-        let Some(Parts { leg, out, .. }) = self.parts(id) else { return Ok(()) };
-        if leg.phase != Phase::Confirmed {
-            return Err(Fault::protocol("it restarted a call that was not agreed yet"));
-        }
-        let generation = restart.generation;
-        let media = restart.media.filter(is_usable);
-        let media = media.ok_or_else(|| Fault::protocol("its restart has no usable media description"))?;
-        if generation > GENERATION_MAX || restart.relays.len() > LIVE_MAX {
-            return Err(Fault::protocol("its restart has too high a number or too many relays"));
-        }
-        for relay in restart.relays.iter().filter_map(|signed| usable(signed, now)) {
-            join(leg, out, relay.service(), now);
-        }
-        if restart.answer {
-            if leg.watch.restarting && generation == leg.generation {
-                leg.watch.restarting = false;
-                out.push(Command::MediaRestarted { leg: id, generation, media });
-            }
-            return Ok(());
-        }
-        // When both ends restart at once, the caller's counts.
-        let gives_way = generation == leg.generation && leg.watch.restarting && leg.role == Role::Callee;
-        if generation == leg.generation + 1 || gives_way {
-            next_generation(leg, generation);
-            leg.watch.restarting = false;
-            out.push(Command::RestartMedia { leg: id, generation, media });
-        }
-        Ok(())
-    }
-
-    pub(super) fn on_hang_up(&mut self, leg: LegId, reason: EndReason) {
-        let Some(head) = self.active.as_ref().map(|call| &call.head) else { return };
+    pub(super) fn on_hang_up(&mut self, leg: LegId, reason: EndReason, by: &str) {
+        let Some(head) = self.active.as_mut().map(|call| &mut call.head) else { return };
+        let elsewhere = head.role == Role::Callee && head.stage < Stage::Established;
         let (reason, why) = match (head.stage, reason) {
+            (_, EndReason::AnsweredElsewhere | EndReason::Declined) if elsewhere => {
+                head.answered_by = Some(printable(by)).filter(|label| !label.is_empty());
+                (reason, Some(super::notes::elsewhere(reason, head.answered_by.as_deref())))
+            }
             (Stage::Established, EndReason::HungUp) => (reason, Some("They hung up.".to_owned())),
             (Stage::Ringing, EndReason::HungUp) if head.role == Role::Callee => (EndReason::Cancelled, None),
             _ => (reason, None),
@@ -295,35 +256,8 @@ impl Calls {
     }
 }
 
-/// Whether a candidate of either end may be used in this call.
-fn is_wanted(head: &Head, leg: &Leg, candidate: &Candidate) -> bool {
-    if candidate.kind != KIND_RELAYED {
-        return candidate.kind < KIND_RELAYED && head.direct_allowed();
-    }
-    relay_of(candidate).is_some_and(|service| leg.plan.state(service).is_some())
-}
-
-fn relay_of(candidate: &Candidate) -> Option<ServiceKey> {
-    ServiceKey::try_from(candidate.relay.as_slice()).ok()
-}
-
-fn check_candidate(candidate: &Candidate) -> Result<(), Fault> {
-    let address = matches!(candidate.address.len(), 4 | 16);
-    let port = u16::try_from(candidate.port).is_ok_and(|port| port != 0);
-    let relay = matches!(candidate.relay.len(), 0 | 32);
-    (address && port && relay).then_some(()).ok_or_else(|| Fault::protocol("one of its candidates cannot be"))
-}
-
-/// The other end is on a relay of the list that this end has not joined: that is where they meet.
-fn follow_to_relay(leg: &mut Leg, out: &mut Out, candidate: &Candidate, now: Now) {
-    if candidate.kind == KIND_RELAYED
-        && let Some(service) = relay_of(candidate)
-    {
-        join(leg, out, service, now);
-    }
-}
-
-fn join(leg: &mut Leg, out: &mut Out, service: ServiceKey, now: Now) {
+/// Goes to a relay of the list because the other end is there.
+pub(super) fn join(leg: &mut Leg, out: &mut Out, service: ServiceKey, now: Now) {
     if leg.plan.live() >= LIVE_MAX {
         return;
     }
@@ -340,14 +274,4 @@ pub(super) fn top_up(leg: &mut Leg, out: &mut Out, now: Now) {
     if !relays.is_empty() {
         out.push(Command::RequestGrants { leg: leg.id, relays });
     }
-}
-
-fn next_generation(leg: &mut Leg, generation: u32) {
-    leg.generation = generation;
-    leg.local.clear();
-    leg.remote.clear();
-}
-
-fn restart_frame(generation: u32, media: MediaDescription, answer: bool) -> Body {
-    Body::Restart(Restart { generation, media: Some(media), relays: Vec::new(), answer })
 }

@@ -2,12 +2,12 @@
 
 use tandem_proto::ids::{AccountKey, DeviceKey, ServiceKey};
 use tandem_proto::wire::signal_frame::Body;
-use tandem_proto::wire::{Confirm, HangUp, SignalFrame, SignalHello};
+use tandem_proto::wire::{Confirm, SignalFrame, SignalHello};
 
 use super::leg::Phase;
 use super::trust::Peer;
 use super::types::{Command, EndReason, LegId, Role, SignalId, Stage};
-use super::{Calls, Fault, Parts, VERSION_MAX, VERSION_MIN};
+use super::{Calls, Fault, Parts, VERSION_MAX, VERSION_MIN, hang_up};
 use crate::time::Now;
 
 /// Streams held at once; of those without a leg the oldest makes room.
@@ -33,6 +33,8 @@ pub(super) struct Stream {
     pub(super) leg: Option<LegId>,
     /// Set by a hello that was believed.
     pub(super) peer: Option<Peer>,
+    /// The label in the certificate of that hello.
+    label: String,
     opened_ms: u64,
     second: u64,
     frames: u32,
@@ -40,7 +42,16 @@ pub(super) struct Stream {
 
 impl Stream {
     fn new(device: DeviceKey, via: Option<ServiceKey>, leg: Option<LegId>, now: Now) -> Self {
-        Self { device, via, leg, peer: None, opened_ms: now.mono_ms, second: 0, frames: 0 }
+        Self {
+            device,
+            via,
+            leg,
+            peer: None,
+            label: String::new(),
+            opened_ms: now.mono_ms,
+            second: 0,
+            frames: 0,
+        }
     }
 
     /// By when it must have said hello and, if it came in, what it is about.
@@ -111,7 +122,11 @@ impl Calls {
         let Some(leg) = stream.leg else { return };
         let Some(parts) = self.parts(leg) else { return };
         parts.leg.streams.retain(|other| *other != signal);
-        if parts.leg.streams.is_empty() && !parts.leg.is_opening() {
+        if !parts.leg.streams.is_empty() {
+            return;
+        }
+        parts.leg.reach.lost_since = Some(now.mono_ms);
+        if !parts.leg.is_opening() {
             self.stream_lost(leg, &stream, reason, now);
         }
     }
@@ -143,7 +158,7 @@ impl Calls {
         }
         let Some(leg) = leg else {
             // It speaks of a call that has ended here.
-            self.out.send(signal, Body::HangUp(HangUp { reason: EndReason::HungUp.code() }));
+            self.out.send(signal, Body::HangUp(hang_up(EndReason::HungUp)));
             self.drop_stream(signal);
             return Ok(());
         };
@@ -155,12 +170,16 @@ impl Calls {
             Body::Answer(answer) => self.on_answer(leg, answer, now),
             Body::Confirm(_) => self.on_confirm(leg, now),
             Body::HangUp(hang_up) => {
-                self.on_hang_up(leg, EndReason::from_code(hang_up.reason));
+                if hang_up.by.len() > TEXT_BYTES_MAX {
+                    return Err(Fault::protocol("the name of a device is longer than 64 bytes"));
+                }
+                self.on_hang_up(leg, reason_of(hang_up.reason), &hang_up.by);
                 Ok(())
             }
             Body::PathReport(report) => self.on_path_report(leg, report),
-            Body::Restart(restart) => self.on_restart(leg, restart, now),
-            Body::Decline(decline) => self.on_decline(leg, EndReason::from_code(decline.reason)),
+            // The driver takes these before they come here: they belong to no call.
+            Body::DeviceInvitation(_) | Body::DeviceAccepted(_) => Ok(()),
+            Body::Decline(decline) => self.on_decline(leg, reason_of(decline.reason)),
         }
     }
 
@@ -171,9 +190,9 @@ impl Calls {
         }
         let (device, leg) = (stream.device, stream.leg);
         let account = leg.and(self.active.as_ref()).map(|call| call.head.peer);
-        let (peer, newer) = self.known.verify_hello(hello, device, account, now)?;
+        let (peer, label, newer) = self.known.verify_hello(hello, device, account, now)?;
         if let Some(stream) = self.streams.get_mut(&signal) {
-            stream.peer = Some(peer);
+            (stream.peer, stream.label) = (Some(peer), label);
         }
         if let Some(set) = newer {
             let (account, epoch, device_set) = (set.account(), set.epoch(), set.signed().clone());
@@ -185,6 +204,12 @@ impl Calls {
             self.attach(signal, leg);
         }
         Ok(())
+    }
+
+    /// What the account calls the device of this leg; proved, as the certificate is.
+    pub(super) fn label_of(&self, leg: LegId) -> String {
+        let stream = self.streams.values().find(|stream| stream.leg == Some(leg) && stream.peer.is_some());
+        stream.map(|stream| clipped(&stream.label)).unwrap_or_default()
     }
 
     /// The leg of the call going on that belongs to this device.
@@ -270,7 +295,7 @@ impl Calls {
     /// The other end broke a rule: it hears why; its leg ends, nothing else.
     fn fault(&mut self, signal: SignalId, fault: Fault) {
         let leg = self.streams.get(&signal).and_then(|stream| stream.leg);
-        self.out.send(signal, Body::HangUp(HangUp { reason: fault.reason.code() }));
+        self.out.send(signal, Body::HangUp(hang_up(fault.reason)));
         self.drop_stream(signal);
         if let Some(leg) = leg {
             let role = self.active.as_ref().map_or(Role::Caller, |call| call.head.role);
@@ -316,7 +341,6 @@ impl Calls {
     /// The last stream of a leg is gone.
     fn stream_lost(&mut self, leg: LegId, stream: &Stream, reason: &str, now: Now) {
         let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
-        leg.reach.lost_since = Some(now.mono_ms);
         if leg.phase == Phase::Reaching {
             let id = leg.id;
             return self.attempt_failed(id, reason, now);
@@ -343,6 +367,14 @@ impl Calls {
     pub(super) fn jitter(&mut self) -> u64 {
         let bytes = self.random();
         u64::from(u16::from_le_bytes([bytes[0], bytes[1]]))
+    }
+}
+
+/// A number of a newer version means a plain hang-up.
+fn reason_of(number: u32) -> EndReason {
+    match EndReason::from(number) {
+        EndReason::Other(_) => EndReason::HungUp,
+        known => known,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::leg::{Leg, Phase};
 use super::running::top_up;
 use super::signal::Stream;
-use super::types::{EndReason, LegId, Role, Stage};
+use super::types::{Command, EndReason, LegId, Role, Stage};
 use super::{Calls, Head, Parts};
 use crate::time::Now;
 
@@ -21,12 +21,14 @@ const CALLER_AWAY_MS: u64 = 20_000;
 const CONFIRM_MS: u64 = 20_000;
 /// An established call from which nothing has been heard after this goes on to fallback relays.
 const FIRST_SOUND_MS: u64 = 5_000;
-/// And ends after this.
-const FIRST_SOUND_MS_MAX: u64 = 30_000;
-/// A silent call without signalling ends after this.
-const SILENT_MS: u64 = 20_000;
-/// A silent call with signalling ends after this.
-const SILENT_MS_MAX: u64 = 60_000;
+/// An agreed call ends as lost when this long nothing has been heard, neither on a path nor by signalling, or never
+/// any sound: longer than a change of network, a lift or a tunnel takes.
+const SILENT_MS: u64 = 60_000;
+/// And after this long without sound, though signalling stands.
+const SILENT_MS_MAX: u64 = 120_000;
+/// The other account's device set is looked up anew this often while a call rings or stands: a device that was revoked
+/// is out of it well within a minute.
+pub(super) const SET_CHECK_MS: u64 = 40_000;
 
 impl Calls {
     /// When to call `handle_timeout`, in monotonic milliseconds; `None`: only after another event.
@@ -37,7 +39,8 @@ impl Calls {
         let stage = call.and_then(|call| stage_deadline(&call.head));
         let legs =
             call.and_then(|call| call.legs.iter().filter_map(|leg| leg_deadline(leg, &call.head)).min());
-        [introduction, stage, legs].into_iter().flatten().min()
+        let check = call.map(|call| call.head.check_ms);
+        [introduction, stage, legs, check].into_iter().flatten().min()
     }
 
     /// Does what is due. Calling it early does nothing.
@@ -48,9 +51,20 @@ impl Calls {
         for leg in legs {
             self.leg_timeout(leg, now);
         }
+        self.check_set(now);
         let due = self.active.as_ref().is_some_and(|call| is_due(stage_deadline(&call.head), now));
         if due {
             self.stage_timeout(now);
+        }
+    }
+
+    /// Looks the other account up again when what is known of its devices has grown old. The call goes on meanwhile, and
+    /// ends if the answer revokes its device; no answer changes nothing.
+    fn check_set(&mut self, now: Now) {
+        let Some(head) = self.active.as_mut().map(|call| &mut call.head) else { return };
+        if is_due(Some(head.check_ms), now) {
+            head.check_ms = now.mono_ms + SET_CHECK_MS;
+            self.out.push(Command::LookUp { call: head.id, account: head.peer });
         }
     }
 
@@ -98,6 +112,10 @@ impl Calls {
         if is_due(first_sound_deadline(leg), now) {
             return self.handle_all_paths_silent(id, now);
         }
+        if is_due(leg.watch.tell_at, now) {
+            self.tell_lost(id);
+        }
+        let Some(Parts { leg, .. }) = self.parts(id) else { return };
         if is_due(leg.watch.next_round, now) {
             self.fall_back(id, now);
         }
@@ -129,6 +147,7 @@ fn leg_deadline(leg: &Leg, head: &Head) -> Option<u64> {
         leg.plan.next_timeout(),
         leg.watch.top_up_at,
         leg.watch.next_round,
+        leg.watch.tell_at,
         first_sound_deadline(leg),
     ];
     deadlines.into_iter().flatten().min()
@@ -146,10 +165,12 @@ fn silent_end(leg: &Leg) -> Option<u64> {
         return None;
     }
     if !leg.watch.sound {
-        return Some(leg.watch.started + FIRST_SOUND_MS_MAX);
+        return Some(leg.watch.started + SILENT_MS);
     }
-    let patience = if leg.streams.is_empty() { SILENT_MS } else { SILENT_MS_MAX };
-    leg.watch.silent_since.map(|since| since + patience)
+    let since = leg.watch.silent_since?;
+    let without_signalling = leg.reach.lost_since.filter(|_| leg.streams.is_empty());
+    let end = without_signalling.map_or(u64::MAX, |lost| lost.max(since) + SILENT_MS);
+    Some(end.min(since + SILENT_MS_MAX))
 }
 
 fn first_sound_deadline(leg: &Leg) -> Option<u64> {

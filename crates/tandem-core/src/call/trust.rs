@@ -13,6 +13,10 @@ use crate::time::Now;
 /// Accounts whose newest device set is remembered here; the driver's store remembers more.
 const KNOWN_MAX: usize = 256;
 
+/// What the directory said counts as new for this long, in milliseconds: with the check of a call that stands
+/// (`timers::SET_CHECK_MS`) it stays well below the minute within which a revoked device must be out.
+const FRESH_MS: u64 = 10_000;
+
 /// The other end of a stream, proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Peer {
@@ -59,6 +63,8 @@ pub(super) struct KnownSets {
 struct Known {
     set: DeviceSet,
     last_use: u64,
+    /// When the directory last said so (monotonic milliseconds).
+    looked_up_ms: Option<u64>,
 }
 
 impl KnownSets {
@@ -80,8 +86,21 @@ impl KnownSets {
                 self.sets.remove(&oldest);
             }
         }
-        self.sets.insert(set.account(), Known { set: set.clone(), last_use: self.uses });
+        self.sets.insert(set.account(), Known { set: set.clone(), last_use: self.uses, looked_up_ms: None });
         true
+    }
+
+    /// The directory has just been asked about this account.
+    pub(super) fn looked_up(&mut self, account: AccountKey, now: Now) {
+        if let Some(known) = self.sets.get_mut(&account) {
+            known.looked_up_ms = Some(now.mono_ms);
+        }
+    }
+
+    /// Was the directory asked a moment ago? Then what is known need not be looked up again yet.
+    pub(super) fn is_fresh(&self, account: AccountKey, now: Now) -> bool {
+        let at = self.sets.get(&account).and_then(|known| known.looked_up_ms);
+        at.is_some_and(|at| now.mono_ms < at + FRESH_MS)
     }
 
     /// The highest set known of an account.
@@ -96,15 +115,15 @@ impl KnownSets {
         })
     }
 
-    /// Verifies a hello shown by `device` (the key its connection proved). A newer device set in it is kept and
-    /// returned too, for the driver's store.
+    /// Verifies a hello shown by `device` (the key its connection proved). Returned with the certificate's label; a newer
+    /// device set in it is kept and returned too, for the driver's store.
     pub(super) fn verify_hello(
         &mut self,
         hello: &SignalHello,
         device: DeviceKey,
         account: Option<AccountKey>,
         now: Now,
-    ) -> Result<(Peer, Option<DeviceSet>), HelloError> {
+    ) -> Result<(Peer, String, Option<DeviceSet>), HelloError> {
         if hello.version_max < VERSION_MIN || hello.version_min > VERSION_MAX {
             return Err(HelloError::Version { min: hello.version_min, max: hello.version_max });
         }
@@ -127,6 +146,6 @@ impl KnownSets {
         }
         let peer = Peer { account: certificate.account(), device, serial: certificate.serial() };
         let newer = self.note(&shown).then_some(shown);
-        Ok((peer, newer))
+        Ok((peer, certificate.label().to_owned(), newer))
     }
 }

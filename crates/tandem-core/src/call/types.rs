@@ -3,6 +3,8 @@
 use std::fmt;
 
 use tandem_proto::ids::{AccountKey, CallTag, DeviceKey, ServiceKey};
+/// Why a call or a leg ended: the numbers of HangUp and Decline (spec/signalling.md, "Reasons").
+pub use tandem_proto::names::Reason as EndReason;
 use tandem_proto::signed::Home;
 use tandem_proto::wire::{Candidate, MediaDescription, PathState, SignalFrame, Signed};
 
@@ -140,14 +142,10 @@ pub enum Command {
     RequestGrants { leg: LegId, relays: Vec<RelayWanted> },
     /// Allocate there and offer the relayed address through `handle_local_candidates`.
     AddRelay { leg: LegId, service: ServiceKey, tag: CallTag, access: RelayAccess },
-    /// A candidate of the other end.
+    /// A candidate of the other end; `generation` counts its changes of network.
     AddRemoteCandidate { leg: LegId, generation: u32, candidate: Candidate },
     /// The call is agreed: open the microphone and the speaker.
     StartMedia { call: CallId, leg: LegId },
-    /// The other end wants an ICE restart: restart with its description and answer with `handle_restarted`.
-    RestartMedia { leg: LegId, generation: u32, media: MediaDescription },
-    /// The other end answered our restart.
-    MediaRestarted { leg: LegId, generation: u32, media: MediaDescription },
     /// What the other end hears on each path.
     RemotePathReport { leg: LegId, sequence: u64, paths: Vec<PathState> },
     /// Drop the media session of this leg.
@@ -186,6 +184,8 @@ pub struct Ended {
     pub setup: SetupMs,
     /// What happened in the call, oldest first.
     pub notes: Vec<String>,
+    /// Which of our own account's devices answered or declined instead of this one: the label in its certificate.
+    pub by: Option<String>,
 }
 
 /// Set-up times in milliseconds; `None`: that point was not reached (or is not ours to see: the callee has no look-up).
@@ -197,86 +197,6 @@ pub struct SetupMs {
     pub ringing: Option<u64>,
     /// Answer (received by the caller, given by the callee) to first sound.
     pub media: Option<u64>,
-}
-
-/// Why a call or a leg ended. The numbers stand in HangUp and Decline (spec/signalling.md, "Reasons").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u32)]
-pub enum EndReason {
-    /// Somebody hung up.
-    HungUp = 1,
-    /// The other end is in another call.
-    Busy = 2,
-    /// The person declined.
-    Declined = 3,
-    /// The caller gave up before an answer.
-    Cancelled = 4,
-    /// Nobody answered within 60 s.
-    NoAnswer = 5,
-    /// Another device of the account answered (or declined).
-    AnsweredElsewhere = 6,
-    /// No device of the account could be reached.
-    Unreachable = 7,
-    /// The connection was lost and did not come back.
-    Lost = 8,
-    /// The other end broke the protocol.
-    Protocol = 9,
-    /// The other end could not prove who it is, or was revoked.
-    NotTrusted = 10,
-    /// No protocol version in common.
-    Version = 11,
-    /// The callee takes no calls from strangers.
-    Refused = 12,
-    /// This end could not set up its sound or its network.
-    Failed = 13,
-}
-
-impl EndReason {
-    /// The number on the wire.
-    #[must_use]
-    pub fn code(self) -> u32 {
-        self as u32
-    }
-
-    /// From the wire; an unknown number means a plain hang-up.
-    #[must_use]
-    pub fn from_code(code: u32) -> Self {
-        match code {
-            2 => Self::Busy,
-            3 => Self::Declined,
-            4 => Self::Cancelled,
-            5 => Self::NoAnswer,
-            6 => Self::AnsweredElsewhere,
-            7 => Self::Unreachable,
-            8 => Self::Lost,
-            9 => Self::Protocol,
-            10 => Self::NotTrusted,
-            11 => Self::Version,
-            12 => Self::Refused,
-            13 => Self::Failed,
-            _ => Self::HungUp,
-        }
-    }
-
-    /// A stable word for JSON.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::HungUp => "hung_up",
-            Self::Busy => "busy",
-            Self::Declined => "declined",
-            Self::Cancelled => "cancelled",
-            Self::NoAnswer => "no_answer",
-            Self::AnsweredElsewhere => "answered_elsewhere",
-            Self::Unreachable => "unreachable",
-            Self::Lost => "lost",
-            Self::Protocol => "protocol",
-            Self::NotTrusted => "not_trusted",
-            Self::Version => "version",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
-    }
 }
 
 /// Where a call stands.
@@ -315,6 +235,8 @@ pub struct CallStatus {
     pub relays: Vec<ServiceKey>,
     /// Whether a signalling stream of that leg is open.
     pub signalling: bool,
+    /// Since when nothing has been heard on any path, in monotonic milliseconds; `None`: all is well, or not yet.
+    pub silent_since_ms: Option<u64>,
     /// What happened so far, oldest first.
     pub notes: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! One home stream, seen from the supernode: a device's, or another supernode's.
 
-use tandem_proto::ids::{DeviceKey, ServiceKey};
+use tandem_proto::ids::{AccountKey, DeviceKey, ServiceKey};
 
 use crate::backoff::TokenBucket;
 
@@ -38,6 +38,8 @@ pub(super) struct Client {
     pub(super) phase: Phase,
     pub(super) reserved: bool,
     pub(super) in_call: bool,
+    /// Whose device it is, from what it published.
+    pub(super) account: Option<AccountKey>,
     pub(super) heard_ms: u64,
     /// Its clock minus ours, in seconds, from its hello.
     pub(super) skew_s: i64,
@@ -62,6 +64,7 @@ impl Client {
             phase: Phase::AwaitingHello,
             reserved: false,
             in_call: false,
+            account: None,
             heard_ms: now_mono_ms,
             skew_s: 0,
             pending: 0,

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use prost::Message as _;
 use tandem_proto::ids::AccountKey;
 use tandem_proto::names::FailureCode;
 use tandem_proto::record::ReachRecord;
@@ -10,6 +9,7 @@ use tandem_proto::wire::home_frame::Body;
 use tandem_proto::wire::{self, LookUp, LookedUp, Publish, Published};
 
 use super::client::{Client, PENDING_MAX};
+use super::revoking::account_of_set;
 use super::{ClientRef, Command, Service};
 use crate::time::Now;
 
@@ -72,12 +72,12 @@ impl Directory {
         }
     }
 
-    fn copy(&self, account: AccountKey) -> Option<&ReachRecord> {
+    pub(super) fn copy(&self, account: AccountKey) -> Option<&ReachRecord> {
         self.copies.get(&account).map(|copy| &copy.record)
     }
 
     /// Merges a verified record into the copy. Says whether that changed it.
-    fn keep(&mut self, record: &ReachRecord, now_mono_ms: u64) -> bool {
+    pub(super) fn keep(&mut self, record: &ReachRecord, now_mono_ms: u64) -> bool {
         let account = record.account();
         if let Some(copy) = self.copies.get_mut(&account) {
             copy.since_ms = now_mono_ms;
@@ -137,13 +137,17 @@ impl Service {
             }
         };
         let account = record.account();
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.account = Some(account);
+        }
         if self.directory.copy(account).is_some_and(|copy| is_older(&record, copy)) {
             let reason = "a newer record of this account is known here";
             self.refuse_record(self.peer_of(client), Some(account), reason.to_owned());
             self.fail(client, id, FailureCode::RecordOlder, reason);
+            self.show_newer_set(client, account, now);
             return;
         }
-        self.directory.keep(&record, now.mono_ms);
+        self.keep_record(&record, Some(client), now);
         let value = self.directory.copy(account).unwrap_or(&record).encode();
         let request = self.directory.start(account, Purpose::Put { client, id }, now.mono_ms + PUT_MS_MAX);
         self.now_pending(client, 1);
@@ -228,7 +232,7 @@ impl Service {
             return;
         };
         let news = match value.map(|value| ReachRecord::decode_verified(value, account, now.unix_ms)) {
-            Some(Ok(record)) => self.directory.keep(&record, now.mono_ms),
+            Some(Ok(record)) => self.keep_record(&record, None, now),
             Some(Err(error)) => {
                 self.refuse_record(None, Some(account), error.to_string());
                 false
@@ -271,7 +275,7 @@ impl Service {
     // ---- bounds ---------------------------------------------------------------------------------------------------
 
     /// One more request to the directory: within the client's allowance and everybody's?
-    fn may_search(&mut self, client: ClientRef, id: u64, now: Now) -> bool {
+    pub(super) fn may_search(&mut self, client: ClientRef, id: u64, now: Now) -> bool {
         let full = self.directory.pending.len() >= PENDING_ALL_MAX;
         let Some(state) = self.clients.get_mut(&client) else { return false };
         let wait_ms = if full || state.pending >= PENDING_MAX {
@@ -326,9 +330,7 @@ impl Service {
 
 /// Whose record this claims to be. Proves nothing.
 fn account_of(record: &wire::ReachRecord) -> Option<AccountKey> {
-    let payload = &record.device_set.as_ref()?.payload;
-    let claimed = wire::DeviceSet::decode(payload.as_slice()).ok()?;
-    AccountKey::try_from(claimed.account.as_slice()).ok()
+    account_of_set(record.device_set.as_ref()?)
 }
 
 /// Everything in `published` is already known, and something newer is known too.

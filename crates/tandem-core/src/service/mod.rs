@@ -11,6 +11,7 @@ mod exchange;
 mod granting;
 mod neighbours;
 mod reserving;
+mod revoking;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -34,6 +35,7 @@ use exchange::Exchange;
 use granting::Granting;
 use neighbours::Neighbours;
 use reserving::Reserving;
+use revoking::Revoking;
 
 /// Streams from one subnet, at most.
 const PER_SUBNET_MAX: u32 = 512;
@@ -108,6 +110,8 @@ pub enum Command {
     /// Dial another supernode and open a home stream. Answer: `handle_opened` with `outbound`, or
     /// `handle_connect_failed`.
     Connect(Endpoint),
+    /// Cut all connections of this device: it was revoked. Its circuits and its circuit reservation end with them.
+    Expel(DeviceKey),
     /// Offer a supernode that proved its key to the directory's routing table.
     AddToRouting(Endpoint),
     /// Store and read back. Answer: `handle_stored`.
@@ -133,6 +137,8 @@ pub struct Figures {
     pub shed: u64,
     pub grants: u64,
     pub records_refused: u64,
+    /// Revoked devices remembered.
+    pub revoked: usize,
 }
 
 /// The machine. One a supernode.
@@ -144,6 +150,7 @@ pub struct Service {
     subnets: BTreeMap<u64, u32>,
     admission: Admission,
     reserving: Reserving,
+    revoking: Revoking,
     directory: Directory,
     granting: Granting,
     exchange: Exchange,
@@ -164,6 +171,7 @@ impl Service {
             clients: BTreeMap::new(),
             subnets: BTreeMap::new(),
             reserving: Reserving::default(),
+            revoking: Revoking::default(),
             directory: Directory::default(),
             granting: Granting::default(),
             exchange: Exchange::new(now.mono_ms),
@@ -259,7 +267,7 @@ impl Service {
         let work = match &body {
             Body::LookUp(_) | Body::SupernodesRequest(_) => Work::Search,
             Body::Presence(_) => Work::Presence,
-            Body::Reserve(_) | Body::Publish(_) => Work::Signalling,
+            Body::Reserve(_) | Body::Publish(_) | Body::DeviceSetNotice(_) => Work::Signalling,
             _ => Work::Call,
         };
         // A heartbeat refused would cost as much as one answered, and lose a client who has a place here.
@@ -267,6 +275,10 @@ impl Service {
             && let Err(retry_ms) = self.admission.admit(work, &mut self.rng, now.mono_ms)
         {
             self.busy(client, id, Some(u64::from(retry_ms)), now);
+            return;
+        }
+        let revocable = matches!(body, Body::Reserve(_) | Body::Publish(_) | Body::GrantRequest(_));
+        if revocable && self.refuse_revoked(client, id, now) {
             return;
         }
         match body {
@@ -277,6 +289,7 @@ impl Service {
             Body::GrantRequest(request) => self.handle_grant_request(client, id, &request, now),
             Body::SupernodesRequest(request) => self.handle_supernodes_request(client, id, &request, now),
             Body::Presence(presence) => self.handle_presence(client, id, &presence),
+            Body::DeviceSetNotice(notice) => self.handle_device_set_notice(client, id, &notice, now),
             _ => self.fail(client, id, FailureCode::UnknownRequest, "that is an answer, not a request"),
         }
     }
@@ -365,6 +378,7 @@ impl Service {
         self.expire_directory(now);
         self.granting.forget_expired(now);
         self.reserving.forget_expired(now.mono_ms);
+        self.drive_revoking(now);
         self.drive_exchange(now);
         self.drive_drain(now);
         let nothing_to_watch = self.clients.is_empty() && self.directory.is_idle();
@@ -396,6 +410,7 @@ impl Service {
             clients: self.clients.len(),
             reserved: self.reserving.len(),
             supernodes_known: self.neighbours.len(),
+            revoked: self.revoking.len(),
             ..self.figures
         }
     }

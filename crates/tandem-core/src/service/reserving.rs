@@ -57,6 +57,11 @@ impl Reserving {
         }
     }
 
+    /// Nothing is kept for a device that was revoked.
+    pub(super) fn forget_place(&mut self, device: DeviceKey) {
+        self.kept.remove(&device);
+    }
+
     pub(super) fn forget_expired(&mut self, now_mono_ms: u64) {
         self.kept.retain(|_, (_, until_ms)| now_mono_ms < *until_ms);
     }

@@ -169,6 +169,11 @@ fn all_devices_ring_and_the_first_answer_wins() {
     assert!(established(&world, ALICE) && established(&world, 2));
     assert_eq!(world.end_reason(BOB), Some(EndReason::AnsweredElsewhere));
     assert_eq!(world.end_reason(3), Some(EndReason::AnsweredElsewhere));
+    for device in [BOB, 3] {
+        let ended = world.ended(device).unwrap();
+        assert_eq!((ended.by.as_deref(), &*ended.why), (Some("test"), "The call was answered on \"test\"."));
+    }
+    assert_eq!(world.ended(2), None);
     assert!(!world.nodes[3].commands.iter().any(starts), "no microphone opened");
     assert_eq!(world.nodes[ALICE].media.len(), 1);
 }
@@ -262,7 +267,8 @@ fn one_device_declines_for_all() {
     world.act(2, |calls, now| calls.decline(call, EndReason::Declined, now)).unwrap();
     world.run(200);
     assert_eq!(world.end_reason(ALICE), Some(EndReason::Declined));
-    assert_eq!(world.end_reason(BOB), Some(EndReason::AnsweredElsewhere));
+    let ended = world.ended(BOB).unwrap();
+    assert_eq!((ended.reason, &*ended.why), (EndReason::Declined, "The call was declined on \"test\"."));
 }
 
 /// Both call each other, `gap_ms` apart.

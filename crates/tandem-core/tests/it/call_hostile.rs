@@ -68,7 +68,7 @@ fn body() -> impl Strategy<Value = Body> {
             .prop_map(|(generation, candidates)| Body::Candidates(Candidates { generation, candidates })),
         some_media().prop_map(|media| Body::Answer(Answer { media })),
         Just(Body::Confirm(Confirm {})),
-        any::<u32>().prop_map(|reason| Body::HangUp(HangUp { reason })),
+        any::<u32>().prop_map(|reason| Body::HangUp(HangUp { reason, by: "x".repeat(reason as usize % 80) })),
         any::<u32>().prop_map(|reason| Body::Decline(Decline { reason })),
         (any::<u64>(), proptest::collection::vec((bytes(), any::<bool>()), 0..20)).prop_map(
             |(sequence, paths)| {
@@ -76,9 +76,6 @@ fn body() -> impl Strategy<Value = Body> {
                 Body::PathReport(PathReport { sequence, paths: paths.into_iter().map(path).collect() })
             }
         ),
-        (0u32..3, some_media(), many(), any::<bool>()).prop_map(|(generation, media, relays, answer)| {
-            Body::Restart(Restart { generation, media, relays, answer })
-        }),
     ]
 }
 

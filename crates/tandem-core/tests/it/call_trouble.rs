@@ -183,9 +183,9 @@ fn a_call_without_media_and_signalling_is_lost_with_a_reason() {
     let (mut world, _) = talking(5);
     world.nodes[BOB].online = false;
     world.cut_signalling();
-    world.run(10_000);
+    world.run(60_000);
     assert_eq!(world.stage(ALICE), Some(Stage::Established), "patience first");
-    world.run(15_000);
+    world.run(2_000);
     let ended = world.ended(ALICE).unwrap();
     assert_eq!(ended.reason, EndReason::Lost);
     assert!(!ended.why.is_empty());
@@ -234,7 +234,7 @@ fn no_relay_takes_the_call() {
     }
     world.supernodes.iter_mut().for_each(|s| s.dead = true);
     world.nodes.iter_mut().flat_map(|n| n.media.values_mut()).for_each(|m| m.relays.clear());
-    world.run(40_000);
+    world.run(70_000);
     assert_eq!(world.end_reason(ALICE), Some(EndReason::Lost));
     assert!(world.supernodes.iter().all(|s| s.grants <= 60), "no storm of requests");
 }
@@ -274,31 +274,6 @@ fn a_cheating_draw_ends_the_call() {
         );
         assert!(!world.nodes[BOB].commands.iter().any(|c| matches!(c, Command::StartMedia { .. })), "{what}");
     }
-}
-
-#[test]
-fn a_restart_is_carried_both_ways_and_the_callers_wins_a_tie() {
-    let (mut world, _) = talking(5);
-    let leg = |world: &World, node: usize| world.nodes[node].calls.status().unwrap().leg.unwrap();
-    let legs = [leg(&world, ALICE), leg(&world, BOB)];
-    let new = crate::call_world::media(42);
-    for node in [ALICE, BOB] {
-        let generation = world.act(node, |calls, now| calls.restart(legs[node], new.clone(), now));
-        assert_eq!(generation, Some(1));
-    }
-    world.run(100);
-    let asked = |world: &World, node: usize| {
-        world.nodes[node]
-            .commands
-            .iter()
-            .filter(|c| matches!(c, Command::RestartMedia { generation: 1, .. }))
-            .count()
-    };
-    assert_eq!((asked(&world, ALICE), asked(&world, BOB)), (0, 1));
-    world.act(BOB, |calls, _| calls.handle_restarted(legs[BOB], 1, new.clone()));
-    world.run(100);
-    let answered = |c: &Command| matches!(c, Command::MediaRestarted { generation: 1, .. });
-    assert!(world.nodes[ALICE].commands.iter().any(answered));
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub(crate) struct Node {
     pub(crate) account: AccountKey,
     pub(crate) device: DeviceKey,
     pub(crate) online: bool,
+    /// Without any network for the moment: nothing goes out or comes in.
+    pub(crate) unplugged: bool,
     pub(crate) auto_answer: bool,
     /// The driver never makes a media session (to hold a call before its offer).
     pub(crate) media_delay_ms: u64,
@@ -197,6 +199,7 @@ impl World {
             account,
             device,
             online: true,
+            unplugged: false,
             auto_answer: false,
             media_delay_ms: 1,
             media: BTreeMap::new(),
@@ -251,6 +254,25 @@ impl World {
         }
     }
 
+    /// The node's network goes: streams look open for another 6 s.
+    pub(crate) fn unplug(&mut self, node: usize) {
+        self.nodes[node].unplugged = true;
+        for index in 0..self.links.len() {
+            if self.links[index].open && self.links[index].ends.iter().any(|(end, _)| *end == node) {
+                self.links[index].open = false;
+                for (end, signal) in self.links[index].ends {
+                    self.schedule(6_000, end, Event::Closed { signal });
+                }
+            }
+        }
+    }
+
+    /// It has a network again, another one.
+    pub(crate) fn plug(&mut self, node: usize) {
+        self.nodes[node].unplugged = false;
+        self.act(node, |calls, now| calls.handle_network_changed(now));
+    }
+
     fn cut(&mut self, index: usize) {
         if std::mem::replace(&mut self.links[index].open, false) {
             for (node, signal) in self.links[index].ends {
@@ -270,6 +292,12 @@ impl World {
         self.nodes[to].calls.handle_incoming(signal, from, Some(via), self.now);
         self.drain(to);
         signal
+    }
+
+    /// The node's end of the newest open stream.
+    pub(crate) fn newest_signal(&self, node: usize) -> SignalId {
+        let ends = self.links.iter().filter(|link| link.open).flat_map(|link| link.ends);
+        ends.filter(|(end, _)| *end == node).map(|(_, signal)| signal).max().unwrap()
     }
 
     // ---- time ----
@@ -309,6 +337,17 @@ impl World {
     fn handle(&mut self, node: usize, event: Event) {
         let now = self.now;
         if !self.nodes[node].online {
+            return;
+        }
+        let comes_in = matches!(
+            event,
+            Event::Opened { .. }
+                | Event::Incoming { .. }
+                | Event::Frame { .. }
+                | Event::Found { .. }
+                | Event::Grant { .. }
+        );
+        if self.nodes[node].unplugged && comes_in {
             return;
         }
         let record = match &event {
@@ -401,8 +440,6 @@ impl World {
             }
             Command::EndMedia { leg } => _ = self.nodes[node].media.remove(&leg),
             Command::Ring { .. }
-            | Command::RestartMedia { .. }
-            | Command::MediaRestarted { .. }
             | Command::RemotePathReport { .. }
             | Command::RememberDeviceSet { .. }
             | Command::Report { .. } => {}
@@ -410,7 +447,11 @@ impl World {
     }
 
     fn open(&mut self, node: usize, leg: LegId, device: DeviceKey, routes: &[Home]) {
-        let target = self.nodes.iter().position(|other| other.device == device && other.online);
+        if self.nodes[node].unplugged {
+            return self.schedule(1_000, node, Event::Failed { leg });
+        }
+        let there = |other: &Node| other.device == device && other.online && !other.unplugged;
+        let target = self.nodes.iter().position(there);
         let alive = routes.iter().position(|home| !self.super_of(home.service).dead);
         let (Some(target), Some(route)) = (target, alive) else {
             return self.schedule(1_000, node, Event::Failed { leg });
@@ -518,8 +559,12 @@ impl World {
 
     /// Whether a session of another node that passes the filter has a way to this one.
     fn reaches(&self, node: usize, leg: LegId, filter: impl Fn(&Media) -> bool) -> bool {
+        if self.nodes[node].unplugged {
+            return false;
+        }
         let ours = &self.nodes[node].media[&leg];
-        let others = self.nodes.iter().enumerate().filter(|(index, other)| *index != node && other.online);
+        let plugged = |other: &Node| other.online && !other.unplugged;
+        let others = self.nodes.iter().enumerate().filter(|(index, other)| *index != node && plugged(other));
         let described = |theirs: &&Media| ours.remote.is_some() && theirs.remote.is_some();
         let theirs = others.flat_map(|(_, other)| other.media.values()).filter(described);
         theirs.filter(|theirs| filter(theirs)).any(|theirs| {

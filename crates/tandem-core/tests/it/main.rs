@@ -4,10 +4,13 @@
 
 mod call;
 mod call_hostile;
+mod call_network;
+mod call_revoked;
 mod call_trouble;
 mod call_world;
 mod leaves;
 mod memory;
 mod random;
 mod service;
+mod service_revoked;
 mod world;

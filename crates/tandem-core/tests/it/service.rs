@@ -19,15 +19,15 @@ use tandem_proto::wire::{
 use crate::world::{UNIX_MS, World};
 
 /// A supernode under test, with what it said last.
-struct Bench {
-    service: Service,
-    now: Now,
+pub(crate) struct Bench {
+    pub(crate) service: Service,
+    pub(crate) now: Now,
     next_id: u64,
     commands: Vec<Command>,
 }
 
 impl Bench {
-    fn new(adjust: impl Fn(&mut Config)) -> Self {
+    pub(crate) fn new(adjust: impl Fn(&mut Config)) -> Self {
         let now = Now { mono_ms: 5_000, unix_ms: UNIX_MS };
         let secret = own_secret();
         let mut config = Config::new(secret.public(), "test".into());
@@ -42,7 +42,7 @@ impl Bench {
     }
 
     /// What it wants done since the last time.
-    fn take(&mut self) -> Vec<Command> {
+    pub(crate) fn take(&mut self) -> Vec<Command> {
         self.commands.extend(std::iter::from_fn(|| self.service.poll_command()));
         std::mem::take(&mut self.commands)
     }
@@ -55,7 +55,7 @@ impl Bench {
     }
 
     /// A device that has said hello.
-    fn device(&mut self, client: u64) -> ClientRef {
+    pub(crate) fn device(&mut self, client: u64) -> ClientRef {
         let opened = self.open(client, device_secret(client).public().0);
         self.service.handle_frame(opened, hello(1, 1, self.now), self.now);
         let said = self.take();
@@ -67,7 +67,7 @@ impl Bench {
     }
 
     /// A device that is reserved.
-    fn reserved(&mut self, client: u64) -> ClientRef {
+    pub(crate) fn reserved(&mut self, client: u64) -> ClientRef {
         let client = self.device(client);
         let answer = self.ask(client, Body::Reserve(Reserve::default()));
         assert!(matches!(answer, Some(Body::Reserved(_))), "{answer:?}");
@@ -75,7 +75,7 @@ impl Bench {
     }
 
     /// Sends one request; what it answered, if it did at once.
-    fn ask(&mut self, client: ClientRef, body: Body) -> Option<Body> {
+    pub(crate) fn ask(&mut self, client: ClientRef, body: Body) -> Option<Body> {
         self.next_id += 1;
         let id = self.next_id;
         self.service.handle_frame(client, HomeFrame { id, body: Some(body) }, self.now);
@@ -88,7 +88,7 @@ impl Bench {
         }
     }
 
-    fn wait(&mut self, ms: u64) {
+    pub(crate) fn wait(&mut self, ms: u64) {
         let end_ms = self.now.mono_ms + ms;
         while let Some(due_ms) = self.service.poll_timeout().filter(|due_ms| *due_ms <= end_ms) {
             self.now = self.now.plus_ms(due_ms.saturating_sub(self.now.mono_ms));
@@ -97,12 +97,12 @@ impl Bench {
         self.now = self.now.plus_ms(end_ms - self.now.mono_ms);
     }
 
-    fn publish(&mut self, client: ClientRef, record: &ReachRecord) -> Option<Body> {
+    pub(crate) fn publish(&mut self, client: ClientRef, record: &ReachRecord) -> Option<Body> {
         self.ask(client, Body::Publish(Publish { record: Some(record.to_wire()) }))
     }
 
     /// The request number and value of the last put.
-    fn put(&mut self) -> (u64, Vec<u8>) {
+    pub(crate) fn put(&mut self) -> (u64, Vec<u8>) {
         let put = self.take().into_iter().find_map(|command| match command {
             Command::DhtPut { request, value, .. } => Some((request, value)),
             _ => None,
@@ -110,7 +110,7 @@ impl Bench {
         put.expect("a put")
     }
 
-    fn get(&mut self) -> Option<u64> {
+    pub(crate) fn get(&mut self) -> Option<u64> {
         self.take().into_iter().find_map(|command| match command {
             Command::DhtGet { request, .. } => Some(request),
             _ => None,
@@ -118,7 +118,7 @@ impl Bench {
     }
 
     /// Frames sent to a client since the last time.
-    fn sent(&mut self, client: ClientRef) -> Vec<Body> {
+    pub(crate) fn sent(&mut self, client: ClientRef) -> Vec<Body> {
         let sent = self.take().into_iter().filter_map(|command| match command {
             Command::Send { client: to, frame } if to == client => frame.body,
             _ => None,
@@ -131,15 +131,15 @@ impl Bench {
     }
 }
 
-fn own_secret() -> ServiceSecret {
+pub(crate) fn own_secret() -> ServiceSecret {
     ServiceSecret::from_seed(&[77; 32])
 }
 
-fn account_secret() -> AccountSecret {
+pub(crate) fn account_secret() -> AccountSecret {
     AccountSecret::from_seed(&[55; 32])
 }
 
-fn device_secret(index: u64) -> DeviceSecret {
+pub(crate) fn device_secret(index: u64) -> DeviceSecret {
     let mut seed = [3; 32];
     seed[..8].copy_from_slice(&index.to_be_bytes());
     DeviceSecret::from_seed(&seed)
@@ -162,7 +162,7 @@ fn hello(version_min: u32, version_max: u32, now: Now) -> HomeFrame {
 }
 
 /// The record of the account whose devices are 1 and 2, with `device`'s homes.
-fn record(epoch: u64, device: u64, sequence: u64) -> ReachRecord {
+pub(crate) fn record(epoch: u64, device: u64, sequence: u64) -> ReachRecord {
     let not_after_s = UNIX_MS / 1_000 + 3_600;
     let account = account_secret();
     let entry = |index| DeviceEntry { device: device_secret(index).public(), serial: index };
@@ -173,7 +173,7 @@ fn record(epoch: u64, device: u64, sequence: u64) -> ReachRecord {
     ReachRecord::new(set).with_homes(homes)
 }
 
-fn failure(answer: Option<Body>) -> FailureCode {
+pub(crate) fn failure(answer: Option<Body>) -> FailureCode {
     match answer {
         Some(Body::Failure(failure)) => FailureCode::from(failure.code),
         other => panic!("not a failure: {other:?}"),

@@ -355,7 +355,7 @@ fn relays_in_use(stats: &SessionStats) -> Vec<String> {
 
 fn api_reason(reason: EndReason) -> ApiEndReason {
     match reason {
-        EndReason::HungUp => ApiEndReason::RemoteHungUp,
+        EndReason::HungUp | EndReason::Other(_) => ApiEndReason::RemoteHungUp,
         EndReason::Busy => ApiEndReason::Busy,
         EndReason::Declined => ApiEndReason::Declined,
         EndReason::Cancelled => ApiEndReason::Cancelled,

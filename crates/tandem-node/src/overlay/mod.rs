@@ -163,6 +163,8 @@ pub enum ServiceCommand {
         frame: HomeFrame,
     },
     CloseClient(ClientId),
+    /// Cut all connections of this device, and with them its circuits and its circuit reservation.
+    Expel(DeviceKey),
     /// Dial another supernode and open a home stream to it. Answered by `ClientOpened` with `outbound: true`.
     Connect(SupernodeAddress),
     /// Offer a supernode to the routing table (≤ 2 per /16 per bucket).

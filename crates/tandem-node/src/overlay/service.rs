@@ -15,7 +15,7 @@ use tandem_proto::ids::{DeviceKey, ServiceKey};
 use tandem_proto::wire::HomeFrame;
 use tokio::sync::mpsc;
 
-use super::address::{addresses_of, dialable, ip_of, is_plain, key_of, service_peer};
+use super::address::{addresses_of, device_peer, dialable, ip_of, is_plain, key_of, service_peer};
 use super::config::{PreferredTransport, ServiceConfig, ServiceLimits};
 use super::connections::{Connection, Connections, unix_ms};
 use super::counting::Unclaimed;
@@ -213,6 +213,12 @@ impl Service {
             ServiceCommand::CloseClient(client) => {
                 if let Some(client) = self.clients.get_mut(&client) {
                     client.writer = None;
+                }
+            }
+            ServiceCommand::Expel(device) => {
+                if let Some(peer) = device_peer(device) {
+                    // Fails only for a peer that is gone already.
+                    self.swarm.disconnect_peer_id(peer).ok();
                 }
             }
             ServiceCommand::Connect(address) => self.connect(&address, now),

@@ -226,6 +226,7 @@ impl Driver {
                     ServiceCommand::SendHome { client: ClientId(client.0), frame }
                 }
                 Command::Close(client) => ServiceCommand::CloseClient(ClientId(client.0)),
+                Command::Expel(device) => ServiceCommand::Expel(device),
                 Command::Connect(endpoint) => ServiceCommand::Connect(address(endpoint)),
                 Command::AddToRouting(endpoint) => ServiceCommand::AddToRouting(address(endpoint)),
                 Command::DhtPut { request, account, value } => {

@@ -1,11 +1,13 @@
 //! Who is who (spec/identity.md): the 24 words, secret keys, addresses, peer ids.
 
 mod address;
+mod device_link;
 mod peer_id;
 mod secret;
 mod words;
 
 pub use address::{Address, AddressError};
+pub use device_link::{DeviceLink, DeviceLinkError, INVITATION_DOMAIN, WORDS_DOMAIN, device_words};
 pub use peer_id::PeerIdError;
 pub use secret::{AccountSecret, DeviceSecret, ServiceSecret};
 pub use words::{Entropy, WordsError};

@@ -116,6 +116,19 @@ pub struct SupernodeDescriptor {
     #[prost(bytes = "vec", tag = "9")]
     pub echo: ::prost::alloc::vec::Vec<u8>,
 }
+/// What a device link carries (spec/identity.md "Joining by link").
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeviceLink {
+    /// key of the device that waits, 32 bytes
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    /// 16 random bytes, for one use
+    #[prost(bytes = "vec", tag = "2")]
+    pub secret: ::prost::alloc::vec::Vec<u8>,
+    /// where it can be reached, 1 to 3
+    #[prost(message, repeated, tag = "3")]
+    pub homes: ::prost::alloc::vec::Vec<Home>,
+}
 /// One frame: an unsigned varint length, then this message; at most 16384 bytes.
 /// The stream is opened by the client and lives as long as the connection is wanted. Requests carry an id that is
 /// not 0 and unique on the stream; each answer repeats it. id 0 is a push, which has no answer.
@@ -125,7 +138,7 @@ pub struct HomeFrame {
     pub id: u64,
     #[prost(
         oneof = "home_frame::Body",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
     )]
     pub body: ::core::option::Option<home_frame::Body>,
 }
@@ -174,6 +187,11 @@ pub mod home_frame {
         /// → Presence: is that device reserved here now?
         #[prost(message, tag = "17")]
         Presence(super::Presence),
+        /// → DeviceSetNoted | Failure | Busy; from a supernode: push
+        #[prost(message, tag = "18")]
+        DeviceSetNotice(super::DeviceSetNotice),
+        #[prost(message, tag = "19")]
+        DeviceSetNoted(super::DeviceSetNoted),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -313,10 +331,21 @@ pub struct Presence {
     #[prost(bool, tag = "2")]
     pub reserved: bool,
 }
+/// There is a newer device set of an account.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeviceSetNotice {
+    #[prost(message, optional, tag = "1")]
+    pub device_set: ::core::option::Option<Signed>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeviceSetNoted {}
 /// One frame: an unsigned varint length, then this message; at most 16384 bytes.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SignalFrame {
-    #[prost(oneof = "signal_frame::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(
+        oneof = "signal_frame::Body",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 17, 18"
+    )]
     pub body: ::core::option::Option<signal_frame::Body>,
 }
 /// Nested message and enum types in `SignalFrame`.
@@ -350,12 +379,15 @@ pub mod signal_frame {
         /// both ways
         #[prost(message, tag = "9")]
         PathReport(super::PathReport),
-        /// both ways: new relays, ICE restart
-        #[prost(message, tag = "10")]
-        Restart(super::Restart),
         /// device → caller
         #[prost(message, tag = "11")]
         Decline(super::Decline),
+        /// holder of the account key → device: papers, new or renewed
+        #[prost(message, tag = "17")]
+        DeviceInvitation(super::DeviceInvitation),
+        /// its answer
+        #[prost(message, tag = "18")]
+        DeviceAccepted(super::DeviceAccepted),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -439,7 +471,7 @@ pub struct Draw {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Candidates {
-    /// counts ICE restarts
+    /// counts the sender's changes of network
     #[prost(uint32, tag = "1")]
     pub generation: u32,
     /// at most 16
@@ -470,11 +502,14 @@ pub struct Answer {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Confirm {}
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HangUp {
     /// spec/signalling.md "Reasons"
     #[prost(uint32, tag = "1")]
     pub reason: u32,
+    /// with answered_elsewhere and declined, to another device of the account: the label of the device
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Decline {
@@ -499,14 +534,27 @@ pub struct PathState {
     #[prost(uint32, tag = "3")]
     pub lost_permille: u32,
 }
+/// Makes the receiver a device of an account, or renews its papers (spec/identity.md "Joining by link").
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Restart {
-    #[prost(uint32, tag = "1")]
-    pub generation: u32,
+pub struct DeviceInvitation {
+    /// DeviceCertificate of the receiver
+    #[prost(message, optional, tag = "1")]
+    pub certificate: ::core::option::Option<Signed>,
+    /// DeviceSet that names it with the certificate's serial
     #[prost(message, optional, tag = "2")]
-    pub media: ::core::option::Option<MediaDescription>,
-    #[prost(message, repeated, tag = "3")]
-    pub relays: ::prost::alloc::vec::Vec<Signed>,
-    #[prost(bool, tag = "4")]
-    pub answer: bool,
+    pub device_set: ::core::option::Option<Signed>,
+    /// 32 bytes, shows that the sender has seen the link; empty when papers are renewed
+    #[prost(bytes = "vec", tag = "3")]
+    pub proof: ::prost::alloc::vec::Vec<u8>,
+    /// DeviceCertificates of the account's other devices, for their labels; at most 7
+    #[prost(message, repeated, tag = "4")]
+    pub others: ::prost::alloc::vec::Vec<Signed>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeviceAccepted {
+    #[prost(bool, tag = "1")]
+    pub accepted: bool,
+    /// when it was not accepted, for people; at most 200 bytes
+    #[prost(string, tag = "2")]
+    pub why: ::prost::alloc::string::String,
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tandem_proto::identity::{INVITATION_DOMAIN, WORDS_DOMAIN};
 use tandem_proto::names::{FailureCode, Reason, feature};
 use tandem_proto::signed::SignedMessage;
 use tandem_proto::wire;
@@ -28,7 +29,6 @@ fn feature_bits_are_as_in_the_spec() {
         ("PRESENCE", feature::PRESENCE),
         ("RESUME", feature::RESUME),
         ("PATH_REPORTS", feature::PATH_REPORTS),
-        ("RESTART", feature::RESTART),
         ("MIRRORING", feature::MIRRORING),
         ("DRED", feature::DRED),
     ];
@@ -47,7 +47,9 @@ fn every_domain_is_in_the_spec() {
         wire::DeviceHomes::DOMAIN,
         wire::SupernodeDescriptor::DOMAIN,
     ];
-    for domain in signed.into_iter().chain(["tandem call tag 1", "tandem draw 1"]) {
+    for domain in
+        signed.into_iter().chain(["tandem call tag 1", "tandem draw 1", INVITATION_DOMAIN, WORDS_DOMAIN])
+    {
         assert!(readme.contains(&format!("| `{domain}` |")), "README.md does not list {domain}");
     }
 }

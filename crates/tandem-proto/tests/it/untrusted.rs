@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use prost::Message;
 use tandem_proto::frame::Decoder;
 use tandem_proto::grant::{GrantTerms, RestTerms};
-use tandem_proto::identity::{Address, Entropy};
+use tandem_proto::identity::{Address, DeviceLink, Entropy};
 use tandem_proto::ids::{AccountKey, CallTag, DeviceKey, ServiceKey};
 use tandem_proto::multiaddr::{PeerAddress, TransportAddress};
 use tandem_proto::record::ReachRecord;
@@ -32,6 +32,8 @@ proptest! {
         prop_assert!(text.parse::<Address>().is_err());
         let (link, multiaddr) = (["tandem:", &text].concat(), ["/ip4/", &text].concat());
         prop_assert!(link.parse::<Address>().is_err());
+        prop_assert!(text.parse::<DeviceLink>().is_err());
+        prop_assert!(["tandem-device:", &text].concat().parse::<DeviceLink>().is_err());
         prop_assert!(Entropy::from_words(&text).is_err());
         prop_assert!(text.parse::<DeviceKey>().is_err());
         prop_assert!(text.parse::<PeerAddress>().is_err());

@@ -157,12 +157,6 @@ impl Phone {
                 self.tell_media(leg, MediaCommand::RemotePathReport(PathReport { sequence, paths }));
             }
             Command::EndMedia { leg } => self.end_media(leg, now),
-            // A session takes new relays without a restart; this version never asks for one, and one that is asked
-            // for goes on with the credentials it has.
-            Command::RestartMedia { leg, generation, .. } => {
-                tracing::debug!(?leg, generation, "the other end asked for an ICE restart");
-            }
-            Command::MediaRestarted { .. } => {}
             other => debug_assert!(false, "not a command for media: {other:?}"),
         }
     }

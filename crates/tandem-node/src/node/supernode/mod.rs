@@ -310,6 +310,10 @@ impl Supernode {
                 Command::Close(client) => {
                     self.send(ServiceCommand::CloseClient(ClientId(client.0)), now);
                 }
+                Command::Expel(device) => {
+                    tracing::info!(%device, "a revoked device is cut off");
+                    self.send(ServiceCommand::Expel(device), now);
+                }
                 Command::Connect(endpoint) => self.send(ServiceCommand::Connect(address(endpoint)), now),
                 Command::AddToRouting(endpoint) => {
                     self.send(ServiceCommand::AddToRouting(address(endpoint)), now);

@@ -54,7 +54,14 @@ fn records() -> Vec<Sample> {
         sample("DeviceHomes", "three homes", homes_of_device),
         sample("ReachRecord", "two devices", record()),
         sample("SupernodeDescriptor", "directory and relay", descriptor),
+        sample("DeviceLink", "two homes", device_link()),
     ]
+}
+
+fn device_link() -> wire::DeviceLink {
+    let homes: wire::DeviceHomes = decode(&homes(2).signed().payload);
+    let device = device(2).public().0.to_vec();
+    wire::DeviceLink { device, secret: counting(0xb0)[..16].to_vec(), homes: homes.homes[..2].to_vec() }
 }
 
 fn decode<M: Message + Default>(bytes: &[u8]) -> M {
@@ -86,6 +93,8 @@ fn home_bodies() -> Vec<Sample> {
         frame("failure", 8, Body::Failure(failure())),
         frame("drain", 0, Body::Drain(drain())),
         frame("presence", 9, Body::Presence(presence())),
+        frame("device set notice", 10, Body::DeviceSetNotice(device_set_notice())),
+        frame("device set noted", 10, Body::DeviceSetNoted(wire::DeviceSetNoted {})),
     ]
 }
 
@@ -107,6 +116,8 @@ fn home_parts() -> Vec<Sample> {
         sample("Failure", "not reserved", failure()),
         sample("Drain", "within a minute", drain()),
         sample("Presence", "reserved", presence()),
+        sample("DeviceSetNotice", "two devices", device_set_notice()),
+        sample("DeviceSetNoted", "empty", wire::DeviceSetNoted {}),
     ]
 }
 
@@ -178,6 +189,10 @@ fn drain() -> wire::Drain {
     wire::Drain { within_ms: 60_000, referrals: vec![descriptor(2).signed().clone()] }
 }
 
+fn device_set_notice() -> wire::DeviceSetNotice {
+    wire::DeviceSetNotice { device_set: Some(device_set().signed().clone()) }
+}
+
 fn presence() -> wire::Presence {
     wire::Presence { device: device(1).public().0.to_vec(), reserved: true }
 }
@@ -195,8 +210,9 @@ fn signal_bodies() -> Vec<Sample> {
         frame("confirm", Body::Confirm(wire::Confirm {})),
         frame("hang up", Body::HangUp(hang_up())),
         frame("path report", Body::PathReport(path_report())),
-        frame("restart", Body::Restart(restart())),
         frame("decline", Body::Decline(decline())),
+        frame("device invitation", Body::DeviceInvitation(device_invitation())),
+        frame("device accepted", Body::DeviceAccepted(device_accepted())),
     ]
 }
 
@@ -216,7 +232,8 @@ fn signal_parts() -> Vec<Sample> {
         sample("Decline", "busy", decline()),
         sample("PathState", "silent relay", path_report().paths[0].clone()),
         sample("PathReport", "one silent relay", path_report()),
-        sample("Restart", "second generation", restart()),
+        sample("DeviceInvitation", "by link", device_invitation()),
+        sample("DeviceAccepted", "refused", device_accepted()),
     ]
 }
 
@@ -294,7 +311,20 @@ fn candidates() -> wire::Candidates {
 }
 
 fn hang_up() -> wire::HangUp {
-    wire::HangUp { reason: Reason::AnsweredElsewhere.number() }
+    wire::HangUp { reason: Reason::AnsweredElsewhere.number(), by: "kitchen laptop".into() }
+}
+
+fn device_invitation() -> wire::DeviceInvitation {
+    wire::DeviceInvitation {
+        certificate: Some(certificate().signed().clone()),
+        device_set: Some(device_set().signed().clone()),
+        proof: counting(0xc0).to_vec(),
+        others: vec![certificate().signed().clone()],
+    }
+}
+
+fn device_accepted() -> wire::DeviceAccepted {
+    wire::DeviceAccepted { accepted: false, why: "the link was used already".into() }
 }
 
 fn decline() -> wire::Decline {
@@ -304,9 +334,4 @@ fn decline() -> wire::Decline {
 fn path_report() -> wire::PathReport {
     let silent = wire::PathState { relay: service(1).public().0.to_vec(), hears: false, lost_permille: 1000 };
     wire::PathReport { sequence: 7, paths: vec![silent] }
-}
-
-fn restart() -> wire::Restart {
-    let relays = vec![descriptor(2).signed().clone()];
-    wire::Restart { generation: 1, media: Some(media()), relays, answer: false }
 }

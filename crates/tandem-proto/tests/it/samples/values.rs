@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tandem_proto::draw::{self, SupernodeRef};
 use tandem_proto::frame;
 use tandem_proto::grant::{GrantTerms, RelaySecret, RestSecret, RestTerms, call_tag};
-use tandem_proto::identity::Address;
+use tandem_proto::identity::{Address, DeviceLink, device_words};
 use tandem_proto::multiaddr::{PeerAddress, TransportAddress};
 use tandem_proto::names::{FailureCode, NetworkId, Reason};
 use tandem_proto::network::network_group;
@@ -36,6 +36,7 @@ pub(crate) fn identity() -> Value {
             "address": address,
         },
         "devices": [device_json(1), device_json(2)],
+        "device_link": device_link_json(),
         "peer_ids": [peer_id([0; 32]), peer_id(counting(1)), peer_id([0xff; 32])],
         "refused_addresses": [
             { "text": mistyped, "why": "wrong-checksum" },
@@ -43,6 +44,23 @@ pub(crate) fn identity() -> Value {
             { "text": address.replace("tandem:", "tandom:"), "why": "wrong-scheme" },
             { "text": address.replacen("tandem:a", "tandem:1", 1), "why": "wrong-character" },
         ],
+    })
+}
+
+fn device_link_json() -> Value {
+    let link = DeviceLink {
+        device: device(2).public(),
+        secret: counting(0xb0)[..16].try_into().expect("16 of 32 bytes"),
+        homes: homes(2).homes()[..2].to_vec(),
+    };
+    let (certificate, set) = (certificate(), device_set());
+    json!({
+        "device": hex(link.device.as_bytes()),
+        "secret": hex(&link.secret),
+        "text": link.to_string(),
+        "words": device_words(link.device),
+        "inviter": hex(device(1).public().as_bytes()),
+        "proof": hex(&link.proof(device(1).public(), certificate.signed(), set.signed())),
     })
 }
 
