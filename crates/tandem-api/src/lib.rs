@@ -12,10 +12,12 @@ mod doctor;
 mod event;
 mod identity;
 mod metrics;
+mod network;
 mod problem;
 mod report;
 mod status;
 mod volunteer;
+mod why;
 
 pub use call::{
     CallDirection, CallEndpoint, CallEvent, CallPath, CallRequest, CallResult, CallStarted, CallState,
@@ -28,10 +30,17 @@ pub use doctor::{CheckState, DoctorCheck, DoctorReport};
 pub use event::{EventsHello, NodeEvent};
 pub use identity::Identity;
 pub use metrics::{Metric, MetricKind, Metrics};
+pub use network::{
+    AddressScope, AddressView, NatMapping, NatView, NetworkKind, NetworkReport, SupernodeProbe, Works,
+};
 pub use problem::{Failure, Problem};
 pub use report::{CallReport, PathSeries, SoundReport};
 pub use status::{HomeView, Ready, Status};
 pub use volunteer::{ServingState, VolunteerRole, VolunteerView};
+pub use why::{
+    CallFacts, CallWhy, CandidateFact, CandidateType, DeviceFact, Finding, PathCondition, PathFact,
+    RelayFact, RelayState, SetupStep, StepKind, SwitchFact,
+};
 
 /// The version of this API, in every path: `/api/…` speaks this one and says it in [`Status::api_version`].
 pub const API_VERSION: u32 = 1;

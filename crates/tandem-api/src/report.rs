@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::CallSummary;
+use crate::{CallSummary, CallWhy};
 
 /// All that one side of a call measured, written beside its recording when the call ends.
 ///
@@ -23,6 +23,9 @@ pub struct CallReport {
     /// Where the recording of what was heard lies, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recording: Option<String>,
+    /// Why it went the way it went. Reports of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<CallWhy>,
 }
 
 /// The sound packets of one path.

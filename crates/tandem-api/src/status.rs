@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Problem, ServingState, VolunteerRole};
+use crate::{NetworkKind, Problem, ServingState, VolunteerRole};
 
 /// The line `tandem up --json` prints when others can reach this node. Scripts rely on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -40,6 +40,9 @@ pub struct Status {
     pub serving: ServingState,
     /// What a person should know about now, for example a wrong clock; empty when all is well.
     pub problems: Vec<Problem>,
+    /// The kind of network, once `tandem doctor network` found it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_kind: Option<NetworkKind>,
 }
 
 /// One home of this device.

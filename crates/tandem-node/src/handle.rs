@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tandem_api::{
-    CallRequest, CallStarted, CallSummary, ConnectionView, Contact, ContactChange, EchoRequest, Identity,
-    Metrics, NewContact, NodeEvent, Problem, Ready, Status, VolunteerView,
+    CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact, ContactChange, EchoRequest,
+    Identity, Metrics, NewContact, NodeEvent, Problem, Ready, Status, VolunteerView,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -77,6 +77,11 @@ pub enum Request {
     Calls {
         limit: u32,
         reply: Reply<Vec<CallSummary>>,
+    },
+    /// Why a call goes, or went, as it does; `call` as for `Answer`, and past ones by the beginning of their name.
+    Why {
+        call: String,
+        reply: Reply<CallWhy>,
     },
     Connections(Reply<Vec<ConnectionView>>),
     Volunteer(Reply<VolunteerView>),

@@ -11,6 +11,7 @@ mod node;
 pub mod overlay;
 pub mod platform;
 pub mod store;
+pub mod why;
 
 pub use node::start;
 

@@ -188,6 +188,9 @@ pub(crate) struct CallArgs {
     /// Send back what is heard, instead of a file
     #[arg(long, conflicts_with_all = ["play", "record"])]
     pub(crate) echo: bool,
+    /// Say why it goes as it goes: paths, addresses, what failed, what each change cost
+    #[arg(long)]
+    pub(crate) why: bool,
     #[command(flatten)]
     pub(crate) settings: CallSettings,
 }
@@ -272,7 +275,16 @@ pub(crate) enum ContactAction {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tandem calls                   calls going on and past ones
+  tandem calls 3f0a --why        why that call went as it did
+  tandem calls current --why     the same of the one that goes on, or the last one")]
 pub(crate) struct CallsArgs {
+    /// One call: the beginning of its name, or current
+    pub(crate) call: Option<String>,
+    /// Say why it went as it did: paths, addresses, what failed, what each change cost
+    #[arg(long, requires = "call")]
+    pub(crate) why: bool,
     /// Show at most so many
     #[arg(long, default_value_t = 20, value_name = "NUMBER")]
     pub(crate) limit: u32,
@@ -437,6 +449,8 @@ mod tests {
             "tandem contacts add Bob tandem:abc",
             "tandem config show --json",
             "tandem doctor",
+            "tandem calls 3f0a --why",
+            "tandem call Bob --why",
             "tandem echo --for 500ms",
         ] {
             parse(line);

@@ -90,6 +90,31 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     text
 }
 
+/// Widest line of texts for people.
+pub(crate) const COLUMNS: usize = 80;
+
+/// A text in lines of at most [`COLUMNS`], the first begun with `first`, the others with as many spaces.
+pub(crate) fn wrapped(first: &str, text: &str) -> String {
+    let indent = first.chars().count();
+    let mut lines = first.to_owned();
+    let mut column = indent;
+    for (index, word) in text.split_whitespace().enumerate() {
+        let letters = word.chars().count();
+        if index > 0 && column + 1 + letters > COLUMNS {
+            lines.push('\n');
+            lines.extend(std::iter::repeat_n(' ', indent));
+            column = indent;
+        } else if index > 0 {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += letters;
+    }
+    lines.push('\n');
+    lines
+}
+
 /// Bytes for a person.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["B", "kB", "MB", "GB"];
@@ -116,6 +141,17 @@ pub(crate) fn ago(unix_ms: u64, now_unix_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_texts_are_wrapped() {
+        assert_eq!(wrapped("  - ", "short"), "  - short\n");
+        let text = "word ".repeat(40);
+        for line in wrapped("  - ", &text).lines() {
+            assert!(line.chars().count() <= COLUMNS && line.starts_with("  "), "{line:?}");
+        }
+        let long = "x".repeat(100);
+        assert_eq!(wrapped("- ", &format!("a {long} b")), format!("- a\n  {long}\n  b\n"));
+    }
 
     #[test]
     fn figures_for_people() {

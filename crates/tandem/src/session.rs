@@ -1,9 +1,11 @@
 //! One call from the command line, through the running node or through one started for it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tandem_api::{
-    CallEvent, CallRequest, CallResult, CallStarted, CallStep, CallSummary, EchoRequest, NodeEvent, Problem,
+    CallEvent, CallRequest, CallResult, CallStarted, CallStep, CallSummary, CallWhy, EchoRequest, NodeEvent,
+    Problem,
 };
 use tandem_node::handle::{NodeConfig, NodeHandle, Reply, Request};
 use tandem_node::installation::StartError;
@@ -12,6 +14,7 @@ use tandem_node::platform::signals;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::client::Client;
+use crate::commands;
 use crate::output;
 
 /// A node started for one call gets this long to reach its homes.
@@ -29,10 +32,18 @@ pub(crate) enum Order {
 /// Follows one call and prints it.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    pub(crate) json: bool,
+    json: bool,
+    /// Explain it too.
+    why: bool,
+    /// What was explained already, so that each sentence comes once while the call goes on.
+    told: BTreeSet<String>,
 }
 
 impl Follower {
+    pub(crate) fn new(json: bool, why: bool) -> Self {
+        Self { json, why, told: BTreeSet::new() }
+    }
+
     /// Prints an event of the call; the result when it is over.
     fn handle(&self, event: &CallEvent) -> Option<CallResult> {
         if self.json {
@@ -45,10 +56,34 @@ impl Follower {
             _ => None,
         }
     }
+
+    /// Whether an explanation belongs behind this event.
+    fn wants_why(&self, event: &CallEvent) -> bool {
+        let telling = matches!(
+            event.step,
+            CallStep::Connected { .. } | CallStep::PathChanged(_) | CallStep::Ended { .. }
+        );
+        self.why && telling
+    }
+
+    /// While the call goes on what is new; at its end all of it.
+    fn explain(&mut self, why: &CallWhy) {
+        if self.json {
+            return output::json(&serde_json::json!({ "event": "why", "why": why }));
+        }
+        if why.facts.reason.is_some() {
+            return output::line(format!("\n{}", commands::why::render(why)));
+        }
+        for finding in &why.findings {
+            if self.told.insert(finding.text.clone()) {
+                output::line(output::wrapped("  why: ", &finding.text).trim_end());
+            }
+        }
+    }
 }
 
 /// Through the running node. Ctrl-C hangs up, and the result still comes.
-pub(crate) fn through(client: &Client, order: &Order, follower: &Follower) -> Result<CallResult, Problem> {
+pub(crate) fn through(client: &Client, order: &Order, mut follower: Follower) -> Result<CallResult, Problem> {
     // Listening begins first, so that nothing of the call is missed.
     let mut events = client.events()?;
     let started: CallStarted = match order {
@@ -59,7 +94,11 @@ pub(crate) fn through(client: &Client, order: &Order, follower: &Follower) -> Re
     while let Some(event) = events.next()? {
         match event {
             NodeEvent::Call(event) if event.call == started.call => {
-                if let Some(result) = follower.handle(&event) {
+                let result = follower.handle(&event);
+                if follower.wants_why(&event) {
+                    explain(&mut follower, client.get(&format!("/api/calls/{}/why", started.call)));
+                }
+                if let Some(result) = result {
                     return Ok(result);
                 }
             }
@@ -73,6 +112,14 @@ pub(crate) fn through(client: &Client, order: &Order, follower: &Follower) -> Re
         }
     }
     Err(Code::NodeStopped.problem())
+}
+
+/// A call whose explanation cannot be had is still a call.
+fn explain(follower: &mut Follower, why: Result<CallWhy, Problem>) {
+    match why {
+        Ok(why) => follower.explain(&why),
+        Err(problem) => tracing::debug!(%problem, "no explanation"),
+    }
 }
 
 fn ended_result(client: &Client, call: &str) -> Result<Option<CallResult>, Problem> {
@@ -97,7 +144,7 @@ fn hang_up_on_signal(client: Client, call: String) {
 pub(crate) async fn alone(
     config: NodeConfig,
     order: Order,
-    follower: &Follower,
+    follower: Follower,
 ) -> Result<CallResult, Problem> {
     let node = tandem_node::start(config).await.map_err(|error: StartError| error.problem())?;
     let handle = node.handle();
@@ -106,7 +153,11 @@ pub(crate) async fn alone(
     result
 }
 
-async fn alone_with(handle: &NodeHandle, order: Order, follower: &Follower) -> Result<CallResult, Problem> {
+async fn alone_with(
+    handle: &NodeHandle,
+    order: Order,
+    mut follower: Follower,
+) -> Result<CallResult, Problem> {
     match tokio::time::timeout(REACHABLE_TIME, handle.ready()).await {
         Ok(Some(_)) => {}
         Ok(None) => return Err(Code::NodeStopped.problem()),
@@ -121,7 +172,12 @@ async fn alone_with(handle: &NodeHandle, order: Order, follower: &Follower) -> R
         tokio::select! {
             event = events.recv() => match event {
                 Ok(NodeEvent::Call(event)) if event.call == started.call => {
-                    if let Some(result) = follower.handle(&event) {
+                    let result = follower.handle(&event);
+                    if follower.wants_why(&event) {
+                        let call = started.call.clone();
+                        explain(&mut follower, handle.ask(|reply| Request::Why { call, reply }).await);
+                    }
+                    if let Some(result) = result {
                         return Ok(result);
                     }
                 }

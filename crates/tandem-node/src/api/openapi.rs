@@ -23,6 +23,7 @@ use super::{events, routes};
         routes::answer_call,
         routes::decline_call,
         routes::hang_up_call,
+        routes::why,
         routes::echo,
         routes::connections,
         routes::volunteer,

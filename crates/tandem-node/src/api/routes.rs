@@ -10,8 +10,8 @@ use axum::routing::{get, patch, post};
 use axum::{Json, Router, middleware};
 use serde::{Deserialize, Serialize};
 use tandem_api::{
-    CallRequest, CallStarted, CallSummary, ConnectionView, Contact, ContactChange, EchoRequest, Failure,
-    Identity, NewContact, Problem, Status, VolunteerView,
+    CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact, ContactChange, EchoRequest,
+    Failure, Identity, NewContact, Problem, Status, VolunteerView,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -39,6 +39,7 @@ pub(super) fn router(context: Arc<Context>) -> Router {
         .route("/api/calls/{call}/answer", post(answer_call))
         .route("/api/calls/{call}/decline", post(decline_call))
         .route("/api/calls/{call}/hangup", post(hang_up_call))
+        .route("/api/calls/{call}/why", get(why))
         .route("/api/echo", post(echo))
         .route("/api/connections", get(connections))
         .route("/api/volunteer", get(volunteer))
@@ -162,6 +163,14 @@ pub(super) async fn decline_call(State(context): Node, Path(call): Path<String>)
     responses((status = 200, body = CallSummary), (status = "default", body = Failure)))]
 pub(super) async fn hang_up_call(State(context): Node, Path(call): Path<String>) -> Answer<CallSummary> {
     ask(&context, |reply| Request::HangUp { call: named(call), reply }).await
+}
+
+/// Why a call goes, or went, as it does: what this end observed, and what it means in sentences.
+#[utoipa::path(get, path = "/api/calls/{call}/why", tag = "calls",
+    params(("call" = String, Path, description = "The call or the beginning of its name, or `current`")),
+    responses((status = 200, body = CallWhy), (status = "default", body = Failure)))]
+pub(super) async fn why(State(context): Node, Path(call): Path<String>) -> Answer<CallWhy> {
+    ask(&context, |reply| Request::Why { call: named(call), reply }).await
 }
 
 fn named(call: String) -> String {

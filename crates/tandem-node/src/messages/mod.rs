@@ -3,11 +3,13 @@
 //! A text says what happened, what it means and what to do next. A code is never used again for something else.
 
 mod catalogue;
+mod explanations;
 mod phrases;
 
 use tandem_api::Problem;
 
 pub use catalogue::Code;
+pub use explanations::{CallExplanation, NetworkExplanation};
 pub use phrases::{ConnectionTexts, connection_texts, end_reason_text};
 
 /// The number of the terms a volunteer accepts; a change of meaning makes a new number.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use tandem_api::{
-    CallDirection, CallEvent as ApiCallEvent, CallPath, CallReport, CallResult, CallState, CallStep,
-    CallSummary, EndReason as ApiEndReason, PacketCounts, PathChange, SetupTimes,
+    CallDirection, CallEvent as ApiCallEvent, CallFacts, CallPath, CallReport, CallResult, CallState,
+    CallStep, CallSummary, CallWhy, EndReason as ApiEndReason, PacketCounts, PathChange, SetupTimes,
 };
 use tandem_core::call::{CallEvent, CallId, EndReason, Ended, SetupMs};
 use tandem_core::time::Now;
@@ -13,9 +13,10 @@ use tandem_media::session::{Event, PathId, PathState, Route, SessionStats};
 use tandem_proto::identity::Address;
 use tandem_proto::ids::AccountKey;
 
-use super::media::{MediaReport, STEP_MS, route_name};
+use super::media::{MediaReport, MediaSnapshot, STEP_MS, route_name};
 use super::phone::call_name;
 use crate::store::StoredCall;
+use crate::why::{CallFact, Recorder, explain, put_paths};
 
 /// Path changes kept of one call; the first are the telling ones.
 const PATH_CHANGES_MAX: usize = 200;
@@ -49,6 +50,7 @@ pub(crate) struct LiveCall {
     /// Legs whose media is ending: their figures are on their way.
     awaited_reports: u32,
     report: Option<MediaReport>,
+    recorder: Recorder,
 }
 
 /// How a call began.
@@ -60,6 +62,8 @@ pub(crate) struct CallBegin {
     pub(crate) direction: CallDirection,
     pub(crate) for_ms: Option<u64>,
     pub(crate) record: Option<PathBuf>,
+    /// This side keeps to relays.
+    pub(crate) relay_only: bool,
 }
 
 /// A call that is over, in the forms that are kept.
@@ -76,6 +80,7 @@ impl LiveCall {
             CallDirection::Outgoing => CallState::LookingUp,
             CallDirection::Incoming => CallState::Ringing,
         };
+        let recorder = Recorder::new(begin.direction, begin.name.is_some(), begin.relay_only, now);
         Self {
             id: begin.id,
             account: begin.account,
@@ -97,7 +102,13 @@ impl LiveCall {
             hung_up_here: false,
             awaited_reports: 0,
             report: None,
+            recorder,
         }
+    }
+
+    /// Something that explains the call.
+    pub(crate) fn note_fact(&mut self, fact: CallFact, now: Now) {
+        self.recorder.take_fact(fact, now);
     }
 
     pub(crate) fn set_record(&mut self, record: Option<PathBuf>) {
@@ -110,8 +121,11 @@ impl LiveCall {
     }
 
     /// The directory answered; true the first time that it knows a device.
-    pub(crate) fn note_found(&mut self, devices: u32) -> bool {
+    pub(crate) fn note_found(&mut self, devices: u32, now: Now) -> bool {
         let first = !self.found && devices > 0;
+        if first {
+            self.recorder.note_found(now);
+        }
         self.found |= first;
         first
     }
@@ -122,6 +136,10 @@ impl LiveCall {
 
     pub(crate) fn is_looking_up(&self) -> bool {
         self.state == CallState::LookingUp
+    }
+
+    pub(crate) fn started_unix_ms(&self) -> u64 {
+        self.started.unix_ms
     }
 
     /// Milliseconds since the call began.
@@ -138,6 +156,7 @@ impl LiveCall {
     /// What the call machine reports, as an event for people.
     pub(crate) fn take(&mut self, event: CallEvent, now: Now) -> Option<ApiCallEvent> {
         let after_ms = self.since_ms(now);
+        self.recorder.take_event(&event, now);
         let step = match event {
             CallEvent::Ringing => {
                 self.state = CallState::Ringing;
@@ -165,6 +184,7 @@ impl LiveCall {
 
     /// What the media session reports, as an event for people.
     pub(crate) fn take_media(&mut self, event: &Event, now: Now) -> Option<ApiCallEvent> {
+        self.recorder.take_media(event, now);
         match event {
             Event::PathChanged { from, to, route, why } => {
                 self.path = Some(*route);
@@ -268,10 +288,25 @@ impl LiveCall {
             path_changes: self.path_changes.clone(),
         };
         let event = self.event(CallStep::Ended { reason, result: summary.result.clone() }, now);
-        Some(FinishedCall { stored, event, report: self.report(summary, media) })
+        let why = self.explained(Some((stats, media.session_unix_ms)), Some(reason));
+        Some(FinishedCall { stored, event, report: self.report(summary, media, why) })
     }
 
-    fn report(&self, call: CallSummary, media: MediaReport) -> CallReport {
+    /// Why it goes as it goes; the snapshot comes from the call's own thread, where there is one.
+    pub(crate) fn facts(&self) -> CallFacts {
+        let mut facts = self.recorder.facts(None);
+        facts.path = self.connected.map(|_| self.path_kind());
+        facts
+    }
+
+    fn explained(&self, stats: Option<(&SessionStats, u64)>, reason: Option<ApiEndReason>) -> CallWhy {
+        let mut facts = self.recorder.facts(stats);
+        facts.path = self.connected.map(|_| self.path_kind());
+        facts.reason = reason;
+        CallWhy { call: call_name(self.id), findings: explain(&facts), facts }
+    }
+
+    fn report(&self, call: CallSummary, media: MediaReport, why: CallWhy) -> CallReport {
         CallReport {
             call,
             begin_unix_ms: media.begin_unix_ms,
@@ -283,6 +318,7 @@ impl LiveCall {
             longest_gap_ms: media.stats.longest_gap_ms,
             longest_gap_at_unix_ms: media.session_unix_ms + media.stats.longest_gap_at_ms,
             recording: self.record.as_ref().map(|path| path.display().to_string()),
+            why: Some(why),
         }
     }
 
@@ -329,6 +365,19 @@ impl LiveCall {
         }
         relays
     }
+}
+
+/// The explanation of the call in progress.
+pub(crate) fn why_live(
+    call: String,
+    started_unix_ms: u64,
+    mut facts: CallFacts,
+    media: Option<&MediaSnapshot>,
+) -> CallWhy {
+    if let Some(media) = media {
+        put_paths(&mut facts, &media.stats, media.session_unix_ms.saturating_sub(started_unix_ms));
+    }
+    CallWhy { call, findings: explain(&facts), facts }
 }
 
 /// Puts the figures of the call in progress into its summary.

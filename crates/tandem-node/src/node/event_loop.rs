@@ -264,7 +264,7 @@ impl Node {
             PhoneNews::Call { call, event } => self.take_call_event(call, event, now, side),
             PhoneNews::Found { call, devices } => {
                 let Some(live) = self.calls.get_mut(&call) else { return };
-                let first = live.note_found(devices);
+                let first = live.note_found(devices, now);
                 // Later ones keep the routes of a call in progress fresh; they are no news for a person.
                 if first && live.is_looking_up() {
                     let after_ms = live.since_ms(now);
@@ -275,6 +275,11 @@ impl Node {
                 let event = self.calls.get_mut(&call).and_then(|live| live.take_media(&event, now));
                 if let Some(event) = event {
                     announce(side, NodeEvent::Call(event));
+                }
+            }
+            PhoneNews::Fact { call, fact } => {
+                if let Some(live) = self.call_mut(call) {
+                    live.note_fact(fact, now);
                 }
             }
             PhoneNews::Trouble { call, why } => tracing::warn!(?call, why, "trouble with a call's sound"),
@@ -314,6 +319,7 @@ impl Node {
             direction: CallDirection::Incoming,
             for_ms: None,
             record: None,
+            relay_only: self.config.relay_only,
         };
         let live = LiveCall::new(begin, now);
         let step =

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tandem_api::{
-    CallDirection, CallEndpoint, CallRequest, CallResult, CallStarted, CallStep, CallSummary, ContactChange,
-    EchoRequest, NewContact, NodeEvent, Problem, Redundancy as ApiRedundancy,
+    CallDirection, CallEndpoint, CallRequest, CallResult, CallStarted, CallStep, CallSummary, CallWhy,
+    ContactChange, EchoRequest, NewContact, NodeEvent, Problem, Redundancy as ApiRedundancy,
 };
 use tandem_core::call::{CallId, CallOptions, PlaceError, Redundancy, SetupMs};
 use tandem_proto::identity::Address;
@@ -21,6 +21,7 @@ use crate::handle::{NodeSide, Reply, Request};
 use crate::messages::Code;
 use crate::overlay::{ConnectionInfo, DeviceCommand, ServiceCommand};
 use crate::store::{Store, StoredCall};
+use crate::why;
 
 /// A swarm or a call's thread that does not answer by then is left out of the answer.
 const PARTS_WITHIN: Duration = Duration::from_millis(800);
@@ -52,6 +53,7 @@ impl Node {
             Request::Decline { call, reply } => self.end_call(&call, true, reply),
             Request::HangUp { call, reply } => self.end_call(&call, false, reply),
             Request::Calls { limit, reply } => self.tell_calls(limit, reply),
+            Request::Why { call, reply } => self.tell_why(&call, reply),
             Request::Shutdown { drain, reply } => {
                 self.begin_stop(drain, side);
                 answer(reply, Ok(()));
@@ -176,6 +178,7 @@ impl Node {
             direction: CallDirection::Outgoing,
             for_ms,
             record,
+            relay_only,
         };
         let live = LiveCall::new(begin, now);
         let step = CallStep::LookingUp { address: Address(account).to_string() };
@@ -273,6 +276,24 @@ impl Node {
             live.extend(past);
             live.truncate(limit);
             answer(reply, Ok(live));
+        });
+    }
+
+    /// Of a call that goes on from memory and its thread; of a past one from its report.
+    fn tell_why(&self, name: &str, reply: Reply<CallWhy>) {
+        let call = match self.find_call(name) {
+            Ok(call) => call,
+            Err(_) if !name.is_empty() || self.calls.is_empty() => {
+                return answer(reply, why::of_past_call(&self.installation.data, name));
+            }
+            Err(problem) => return answer(reply, Err(problem)),
+        };
+        let Some(live) = self.calls.get(&call) else { return answer(reply, Err(Code::NoSuchCall.problem())) };
+        let (name, started, facts) = (call_name(live.id), live.started_unix_ms(), live.facts());
+        let stats = self.call_stats();
+        tokio::spawn(async move {
+            let stats = stats.within().await;
+            answer(reply, Ok(super::call_log::why_live(name, started, facts, stats.as_ref())));
         });
     }
 

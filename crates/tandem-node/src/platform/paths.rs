@@ -8,6 +8,7 @@ pub const STORE: &str = "store.db";
 pub const KEYS: &str = "keys";
 pub const LOCK: &str = "lock";
 pub const LOGS: &str = "logs";
+pub const CALLS: &str = "calls";
 pub const API_TOKEN: &str = "api-token";
 pub const API_INFO: &str = "api.json";
 

@@ -27,7 +27,7 @@ pub(super) fn run(place: &Place, args: &CallArgs) -> Result<Exit, Problem> {
         relay_only: args.settings.relay_only,
         endpoint: if args.echo { CallEndpoint::Echo } else { CallEndpoint::File },
     };
-    follow(place, Order::Call(request), &args.settings)
+    follow(place, Order::Call(request), &args.settings, args.why)
 }
 
 /// A mistyped address is found out before a node is asked, or started.
@@ -50,7 +50,7 @@ pub(super) fn echo(place: &Place, args: &EchoArgs) -> Result<Exit, Problem> {
         record: args.record.as_deref().map(path_text),
         for_ms: Some(millis(args.for_time.unwrap_or(ECHO_DEFAULT))),
     };
-    follow(place, Order::Echo(request), &args.settings)
+    follow(place, Order::Echo(request), &args.settings, false)
 }
 
 /// Answers, declines or hangs up.
@@ -69,11 +69,11 @@ pub(super) fn act(place: &Place, call: Option<String>, action: &str) -> Result<E
     Ok(Exit::Done)
 }
 
-fn follow(place: &Place, order: Order, settings: &CallSettings) -> Result<Exit, Problem> {
-    let follower = Follower { json: place.json };
+fn follow(place: &Place, order: Order, settings: &CallSettings, why: bool) -> Result<Exit, Problem> {
+    let follower = Follower::new(place.json, why);
     let result = match Client::find(&place.data) {
-        Ok(Some(client)) => session::through(&client, &order, &follower),
-        Ok(None) => alone(place, order, settings, &follower),
+        Ok(Some(client)) => session::through(&client, &order, follower),
+        Ok(None) => alone(place, order, settings, follower),
         Err(problem) => Err(problem),
     };
     let result = match result {
@@ -98,7 +98,7 @@ fn alone(
     place: &Place,
     order: Order,
     settings: &CallSettings,
-    follower: &Follower,
+    follower: Follower,
 ) -> Result<CallResult, Problem> {
     let config = place.node_config(&settings.flags(), false)?;
     let _log = log(&config.config.log, Some(&place.data))?;

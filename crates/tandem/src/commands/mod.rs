@@ -8,6 +8,7 @@ mod id;
 mod relay;
 mod up;
 mod views;
+pub(crate) mod why;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use tandem_node::messages::Code;
 use tandem_node::platform::paths;
 use zeroize::Zeroizing;
 
-use crate::cli::{CallSettings, Cli, Command, Global, SettingFlags};
+use crate::cli::{CallSettings, CallsArgs, Cli, Command, Global, SettingFlags};
 use crate::output::{self, Exit};
 use crate::{bench, demo, terminal};
 
@@ -37,7 +38,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Problem> {
         Command::Hangup(which) => call::act(&place, which.call, "hangup"),
         Command::Contacts(args) => contacts::run(&place, args.action),
         Command::Connections => views::connections(&place),
-        Command::Calls(args) => views::calls(&place, args.limit),
+        Command::Calls(CallsArgs { call: Some(call), why: true, .. }) => why::run(&place, &call),
+        Command::Calls(args) => views::calls(&place, args.call.as_deref(), args.limit),
         Command::Status => views::status(&place),
         Command::Stop => views::stop(&place),
         Command::Volunteer(args) => views::volunteer(&place, args.terms),

@@ -2,7 +2,7 @@
 
 use tandem_api::{CallDirection, CallState, CallSummary, ConnectionView, Problem, Status, VolunteerView};
 use tandem_node::installation::unix_ms;
-use tandem_node::messages::{TERMS, TERMS_TEXT};
+use tandem_node::messages::{Code, TERMS, TERMS_TEXT};
 
 use super::Place;
 use crate::client::Client;
@@ -35,8 +35,16 @@ fn connection(view: &ConnectionView) -> String {
     )
 }
 
-pub(super) fn calls(place: &Place, limit: u32) -> Result<Exit, Problem> {
-    let calls: Vec<CallSummary> = Client::require(&place.data)?.get(&format!("/api/calls?limit={limit}"))?;
+pub(super) fn calls(place: &Place, only: Option<&str>, limit: u32) -> Result<Exit, Problem> {
+    let limit = if only.is_some() { 1_000 } else { limit };
+    let mut calls: Vec<CallSummary> =
+        Client::require(&place.data)?.get(&format!("/api/calls?limit={limit}"))?;
+    if let Some(only) = only {
+        calls.retain(|call| call.call.starts_with(only));
+        if calls.is_empty() {
+            return Err(Code::NoSuchCall.problem());
+        }
+    }
     output::either(place.json, &calls, |calls| {
         if calls.is_empty() {
             return "No calls yet.".to_owned();

@@ -18,6 +18,7 @@ use crate::node::media::{
     EndpointPlan, MediaCommand, MediaHandle, MediaNews, MediaNewsKind, MediaPlan, MediaReport, MediaSnapshot,
 };
 use crate::overlay::{self, DeviceCommand, DeviceEvent, SupernodeAddress};
+use crate::why::CallFact;
 
 /// A second home is tried when the first has not answered by then, in milliseconds.
 const RACE_AFTER_MS: u32 = 300;
@@ -89,6 +90,7 @@ impl Phone {
             Command::OpenSignal { leg, device, routes } => {
                 let request = self.number();
                 self.opening.insert(request, leg);
+                self.tell_fact(CallFact::DeviceTried { leg, device, homes: routes.len() });
                 let routes = routes
                     .into_iter()
                     .map(|home| SupernodeAddress { service: home.service, addresses: home.addresses })
@@ -145,6 +147,7 @@ impl Phone {
             }
             Command::AddRemoteCandidate { leg, candidate, .. } => {
                 if let Some(candidate) = Candidate::from_wire(&candidate) {
+                    self.tell_fact(CallFact::TheirCandidate(candidate));
                     self.tell_media(leg, MediaCommand::RemoteCandidate(candidate));
                 }
             }
@@ -163,6 +166,7 @@ impl Phone {
 
     fn request_grant(&mut self, leg: LegId, relay: &RelayWanted, now: Now) {
         let errand = self.number();
+        self.tell_fact(CallFact::RelayAsked(relay.service));
         self.grants.insert(errand, (leg, relay.service));
         let at = SupernodeAddress { service: relay.service, addresses: relay.addresses.clone() };
         self.links.request_grant(errand, &at, &relay.tag.0, now);
@@ -177,12 +181,20 @@ impl Phone {
     ) {
         let Some((leg, relay)) = self.grants.remove(&errand) else { return };
         debug_assert_eq!(relay, service, "an errand goes to one supernode");
+        self.tell_fact(CallFact::RelayAnswered { relay, refused: grant.as_ref().err().cloned() });
         let access = grant.map(|grant| RelayAccess {
             username: grant.username,
             password: grant.password,
             addresses: grant.relay,
         });
         self.calls.handle_grant(leg, service, access, now);
+    }
+
+    /// There is one call at a time: what is done is done for it.
+    fn tell_fact(&mut self, fact: CallFact) {
+        if let Some(call) = self.calls.status().map(|status| status.call) {
+            self.news.push_back(PhoneNews::Fact { call, fact });
+        }
     }
 
     fn prepare_media(
@@ -204,6 +216,7 @@ impl Phone {
             seed: rand::random(),
             udp_blocked: false,
         };
+        self.tell_fact(CallFact::DirectAllowed(direct));
         let plan = MediaPlan { phone: self.id, leg, session, bind: self.bind, direct };
         match MediaHandle::spawn(plan, self.media_news.clone()) {
             Ok(handle) => {
@@ -245,7 +258,10 @@ impl Phone {
         match event {
             DeviceEvent::SignalOpened { request, signal, device, via } => match self.opening.remove(&request)
             {
-                Some(leg) => self.calls.handle_signal_opened(leg, SignalId(signal.0), device, via, now),
+                Some(leg) => {
+                    self.tell_fact(CallFact::DeviceReached { leg, via });
+                    self.calls.handle_signal_opened(leg, SignalId(signal.0), device, via, now);
+                }
                 None => self.send_overlay(DeviceCommand::CloseSignal(signal), now),
             },
             DeviceEvent::SignalIncoming { signal, device, via } => {
@@ -270,6 +286,7 @@ impl Phone {
     /// moved to other homes since.
     pub(super) fn fail_signal(&mut self, request: u64, reason: &str, around: &mut Surroundings<'_>) {
         let Some(leg) = self.opening.remove(&request) else { return };
+        self.tell_fact(CallFact::DeviceFailed { leg, reason: reason.to_owned() });
         self.calls.handle_signal_failed(leg, reason, around.now);
         let reaching = |status: &CallStatus| status.role == Role::Caller && status.stage == Stage::Reaching;
         if let Some(status) = self.calls.status().filter(reaching)

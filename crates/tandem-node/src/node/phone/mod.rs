@@ -31,6 +31,7 @@ use super::outbox::Outbox;
 use super::peers::PeerTable;
 use crate::overlay::{DeviceCommand, DeviceEvent};
 use crate::software;
+use crate::why::CallFact;
 pub(crate) use calls::{call_name, recording_path};
 use clocks::Clocks;
 use links::Links;
@@ -87,6 +88,11 @@ pub(crate) enum PhoneNews {
     Media {
         call: CallId,
         event: Event,
+    },
+    /// Something that explains a call, for its report.
+    Fact {
+        call: CallId,
+        fact: CallFact,
     },
     /// In words, for the call's notes and the log.
     Trouble {

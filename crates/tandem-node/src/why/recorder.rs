@@ -1,0 +1,338 @@
+//! Collects what one end of a call observes. Everything is bounded: the first of each kind are the telling ones.
+
+use tandem_api::{
+    CallDirection, CallFacts, CandidateFact, CandidateType, DeviceFact, PathCondition, PathFact, RelayFact,
+    RelayState, SetupStep, StepKind, SwitchFact,
+};
+use tandem_core::call::{CallEvent, LegId};
+use tandem_core::time::Now;
+use tandem_media::session::{Candidate, CandidateKind, Event, PathState, PathStats, Route, SessionStats};
+use tandem_proto::ids::{DeviceKey, ServiceKey};
+
+/// Devices of an account (spec/records.md: at most 8 in a set).
+const DEVICES_MAX: usize = 8;
+const CANDIDATES_MAX: usize = 32;
+const RELAYS_MAX: usize = 32;
+const PATHS_MAX: usize = 32;
+const SWITCHES_MAX: usize = 100;
+const NOTES_MAX: usize = 64;
+/// Longest reason kept of what another machine said, in characters.
+const REASON_MAX: usize = 160;
+
+/// What a phone observes of a call besides the events of the call machine and of the media.
+#[derive(Debug, Clone)]
+pub(crate) enum CallFact {
+    /// Whether this end may show addresses for a leg, as the call machine decided.
+    DirectAllowed(bool),
+    DeviceTried {
+        leg: LegId,
+        device: DeviceKey,
+        homes: usize,
+    },
+    DeviceReached {
+        leg: LegId,
+        via: Option<ServiceKey>,
+    },
+    DeviceFailed {
+        leg: LegId,
+        reason: String,
+    },
+    RelayAsked(ServiceKey),
+    RelayAnswered {
+        relay: ServiceKey,
+        refused: Option<String>,
+    },
+    TheirCandidate(Candidate),
+}
+
+/// What was observed of one call so far.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    facts: CallFacts,
+    started: Now,
+    connected_ms: Option<u64>,
+    legs: Vec<LegId>,
+    path: Option<Route>,
+}
+
+impl Recorder {
+    pub(crate) fn new(direction: CallDirection, contact: bool, relay_only: bool, now: Now) -> Self {
+        let facts = CallFacts { direction: Some(direction), contact, relay_only, ..CallFacts::default() };
+        Self { facts, started: now, connected_ms: None, legs: Vec::new(), path: None }
+    }
+
+    pub(crate) fn note_found(&mut self, now: Now) {
+        self.step(StepKind::LookedUp, now);
+    }
+
+    pub(crate) fn take_fact(&mut self, fact: CallFact, now: Now) {
+        match fact {
+            CallFact::DirectAllowed(allowed) => self.facts.direct_allowed |= allowed,
+            CallFact::DeviceTried { leg, device, homes } => {
+                if let Some(index) = self.legs.iter().position(|known| *known == leg) {
+                    self.facts.devices[index].homes = u32::try_from(homes).unwrap_or(u32::MAX);
+                } else if self.legs.len() < DEVICES_MAX {
+                    self.legs.push(leg);
+                    let homes = u32::try_from(homes).unwrap_or(u32::MAX);
+                    let device = device.to_string();
+                    self.facts.devices.push(DeviceFact { device, homes, ..DeviceFact::default() });
+                }
+            }
+            CallFact::DeviceReached { leg, via } => {
+                let at_ms = self.since(now);
+                if let Some(device) = self.device(leg) {
+                    device.reached_ms = device.reached_ms.or(Some(at_ms));
+                    device.via = via.map(|via| via.to_string());
+                }
+                self.step(StepKind::Reached, now);
+            }
+            CallFact::DeviceFailed { leg, reason } => {
+                if let Some(device) = self.device(leg) {
+                    device.failed = Some(clipped(&reason));
+                }
+            }
+            CallFact::RelayAsked(relay) => {
+                let asked_ms = self.since(now);
+                let relay = relay.to_string();
+                // Asked again after a loss: a new attempt.
+                self.facts.relays.retain(|known| known.relay != relay || known.state == RelayState::Lost);
+                if self.facts.relays.len() < RELAYS_MAX {
+                    self.facts.relays.push(RelayFact { relay, asked_ms, ..RelayFact::default() });
+                }
+            }
+            CallFact::RelayAnswered { relay, refused } => self.relay_answered(relay, refused, now),
+            CallFact::TheirCandidate(candidate) => {
+                keep_candidate(&mut self.facts.their_candidates, &candidate);
+            }
+        }
+    }
+
+    fn relay_answered(&mut self, relay: ServiceKey, refused: Option<String>, now: Now) {
+        let answered_ms = self.since(now);
+        if refused.is_none() {
+            self.step(StepKind::RelayGranted, now);
+        }
+        let name = relay.to_string();
+        let asked = self.facts.relays.iter_mut().rev().find(|known| known.relay == name);
+        let Some(known) = asked else { return };
+        known.answered_ms = Some(answered_ms);
+        known.state = if refused.is_some() { RelayState::Refused } else { RelayState::Granted };
+        known.why = refused.map(|why| clipped(&why));
+    }
+
+    pub(crate) fn take_event(&mut self, event: &CallEvent, now: Now) {
+        match event {
+            CallEvent::Ringing => self.step(StepKind::Ringing, now),
+            CallEvent::Answered { .. } => self.step(StepKind::Answered, now),
+            CallEvent::Sound => {
+                self.step(StepKind::Sound, now);
+                self.connected_ms = Some(now.mono_ms);
+                self.facts.connected = true;
+            }
+            CallEvent::Note(text) => {
+                if self.facts.notes.len() < NOTES_MAX {
+                    self.facts.notes.push(text.clone());
+                }
+            }
+            CallEvent::Merged { .. } | CallEvent::Ended(_) => {}
+        }
+    }
+
+    pub(crate) fn take_media(&mut self, event: &Event, now: Now) {
+        match event {
+            Event::LocalCandidate(candidate) => keep_candidate(&mut self.facts.own_candidates, candidate),
+            Event::RelayFailed { relay, reason } => {
+                let name = relay.to_string();
+                let known = self.facts.relays.iter_mut().rev().find(|known| known.relay == name);
+                if let Some(known) = known.filter(|known| known.state != RelayState::Refused) {
+                    known.state = RelayState::Lost;
+                    known.why = Some(clipped(reason));
+                }
+            }
+            Event::PathChanged { from, route, why, .. } => {
+                let before = self.path.replace(*route);
+                if let (Some(before), Some(_)) = (before, from) {
+                    self.switched(&before, route, why, now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn switched(&mut self, before: &Route, to: &Route, why: &str, now: Now) {
+        if self.facts.switches.len() < SWITCHES_MAX {
+            let into_call_ms = self.connected_ms.map_or(0, |at| now.mono_ms.saturating_sub(at));
+            let (from, to, why) = (route_name(before), route_name(to), why.to_owned());
+            self.facts.switches.push(SwitchFact { into_call_ms, from, to, why, ..SwitchFact::default() });
+        }
+    }
+
+    /// All of it; `stats` as the media session tells, with the moment it was made.
+    pub(crate) fn facts(&self, stats: Option<(&SessionStats, u64)>) -> CallFacts {
+        let mut facts = self.facts.clone();
+        if let Some((stats, session_unix_ms)) = stats {
+            put_paths(&mut facts, stats, session_unix_ms.saturating_sub(self.started.unix_ms));
+        }
+        facts
+    }
+
+    fn device(&mut self, leg: LegId) -> Option<&mut DeviceFact> {
+        let index = self.legs.iter().position(|known| *known == leg)?;
+        self.facts.devices.get_mut(index)
+    }
+
+    fn since(&self, now: Now) -> u64 {
+        now.mono_ms.saturating_sub(self.started.mono_ms)
+    }
+
+    fn step(&mut self, step: StepKind, now: Now) {
+        if !self.facts.steps.iter().any(|known| known.step == step) {
+            let at_ms = self.since(now);
+            self.facts.steps.push(SetupStep { step, at_ms });
+        }
+    }
+}
+
+/// Puts the paths of the media session into the facts; its times begin `offset_ms` after the call's.
+pub(crate) fn put_paths(facts: &mut CallFacts, stats: &SessionStats, offset_ms: u64) {
+    facts.paths = stats.paths.iter().take(PATHS_MAX).map(|path| path_fact(path, offset_ms)).collect();
+    let first = |direct: bool| {
+        let fitting = facts.paths.iter().filter(|path| (path.path == DIRECT) == direct);
+        fitting.filter_map(|path| path.first_heard_ms).min()
+    };
+    let steps = [(StepKind::RelayedPath, first(false)), (StepKind::DirectPath, first(true))];
+    for (step, at_ms) in steps {
+        if let Some(at_ms) = at_ms
+            && !facts.steps.iter().any(|known| known.step == step)
+        {
+            facts.steps.push(SetupStep { step, at_ms });
+        }
+    }
+    facts.steps.sort_by_key(|step| (step.at_ms, step.step));
+}
+
+/// How a direct path is written.
+pub(crate) const DIRECT: &str = "direct";
+
+fn path_fact(path: &PathStats, offset_ms: u64) -> PathFact {
+    let heard = path.first_heard_ms.is_some();
+    let state = match path.state {
+        PathState::Checking => PathCondition::Checking,
+        PathState::Good => PathCondition::Good,
+        PathState::Silent if heard => PathCondition::Silent,
+        PathState::Silent => PathCondition::Failed,
+        PathState::Closed => PathCondition::Closed,
+    };
+    let tcp = matches!(path.route, Route::Relay { tcp: true, .. });
+    PathFact {
+        path: route_name(&path.route),
+        transport: if tcp { "tcp" } else { "udp" }.to_owned(),
+        local: None,
+        remote: None,
+        state,
+        round_trip_ms: path.round_trip_ms,
+        first_heard_ms: path.first_heard_ms.map(|at| at + offset_ms),
+        last_heard_ms: path.last_heard_ms.map(|at| at + offset_ms),
+        sent: path.sent,
+        received: path.received,
+        primary: path.primary,
+    }
+}
+
+fn keep_candidate(list: &mut Vec<CandidateFact>, candidate: &Candidate) {
+    let kind = match candidate.kind {
+        CandidateKind::Host => CandidateType::Host,
+        CandidateKind::ServerReflexive => CandidateType::ServerReflexive,
+        CandidateKind::Relayed => CandidateType::Relayed,
+    };
+    let fact = CandidateFact {
+        kind,
+        address: candidate.addr.to_string(),
+        base: None,
+        relay: candidate.relay.map(|relay| relay.to_string()),
+    };
+    if list.len() < CANDIDATES_MAX && !list.contains(&fact) {
+        list.push(fact);
+    }
+}
+
+fn route_name(route: &Route) -> String {
+    match route {
+        Route::Direct => DIRECT.to_owned(),
+        Route::Relay { service, .. } => service.to_string(),
+    }
+}
+
+fn clipped(text: &str) -> String {
+    text.chars().take(REASON_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(ms: u64) -> Now {
+        Now { mono_ms: ms, unix_ms: 1_000_000 + ms }
+    }
+
+    fn relay(n: u8) -> ServiceKey {
+        ServiceKey([n; 32])
+    }
+
+    #[test]
+    fn a_call_is_recorded_step_by_step() {
+        let mut recorder = Recorder::new(CallDirection::Outgoing, true, false, now(100));
+        recorder.note_found(now(150));
+        let device = DeviceKey([7; 32]);
+        recorder.take_fact(CallFact::DeviceTried { leg: LegId(1), device, homes: 3 }, now(151));
+        recorder.take_fact(CallFact::DeviceFailed { leg: LegId(1), reason: "no answer".into() }, now(160));
+        recorder.take_fact(CallFact::DeviceReached { leg: LegId(1), via: Some(relay(1)) }, now(170));
+        recorder.take_event(&CallEvent::Ringing, now(180));
+        recorder.take_fact(CallFact::RelayAsked(relay(2)), now(181));
+        recorder
+            .take_fact(CallFact::RelayAnswered { relay: relay(2), refused: Some("full".into()) }, now(190));
+        recorder.take_fact(CallFact::RelayAsked(relay(3)), now(191));
+        recorder.take_fact(CallFact::RelayAnswered { relay: relay(3), refused: None }, now(195));
+        recorder.take_media(&Event::RelayFailed { relay: relay(3), reason: "it is gone".into() }, now(300));
+        recorder.take_event(&CallEvent::Sound, now(250));
+        let facts = recorder.facts(None);
+        let step = |kind| facts.steps.iter().find(|step| step.step == kind).map(|step| step.at_ms);
+        assert_eq!(step(StepKind::LookedUp), Some(50));
+        assert_eq!(step(StepKind::Reached), Some(70));
+        assert_eq!(step(StepKind::RelayGranted), Some(95));
+        assert_eq!(step(StepKind::Sound), Some(150));
+        assert_eq!(facts.devices.len(), 1);
+        assert_eq!(facts.devices[0].reached_ms, Some(70));
+        assert_eq!(facts.relays[0].state, RelayState::Refused);
+        assert_eq!(facts.relays[0].why.as_deref(), Some("full"));
+        assert_eq!(facts.relays[1].state, RelayState::Lost);
+        assert!(facts.connected);
+    }
+
+    #[test]
+    fn nothing_grows_without_bound() {
+        let mut recorder = Recorder::new(CallDirection::Incoming, false, false, now(0));
+        for n in 0..1_000_u16 {
+            let [high, low] = n.to_be_bytes();
+            let key = [high ^ low, low, high, 1, 0, 0, 0, 0].repeat(4).try_into().expect("32 bytes");
+            recorder.take_fact(CallFact::RelayAsked(ServiceKey(key)), now(1));
+            let device = DeviceKey(key);
+            recorder.take_fact(CallFact::DeviceTried { leg: LegId(u64::from(n)), device, homes: 1 }, now(1));
+            let candidate = Candidate {
+                kind: CandidateKind::Host,
+                addr: std::net::SocketAddr::from(([10, 0, high, low], 5000)),
+                relay: None,
+                priority: 1,
+            };
+            recorder.take_fact(CallFact::TheirCandidate(candidate), now(1));
+            recorder.take_media(&Event::LocalCandidate(candidate), now(1));
+            recorder.take_event(&CallEvent::Note("x".into()), now(1));
+        }
+        let facts = recorder.facts(None);
+        assert_eq!(facts.relays.len(), RELAYS_MAX);
+        assert_eq!(facts.devices.len(), DEVICES_MAX);
+        assert_eq!(facts.their_candidates.len(), CANDIDATES_MAX);
+        assert_eq!(facts.own_candidates.len(), CANDIDATES_MAX);
+        assert_eq!(facts.notes.len(), NOTES_MAX);
+    }
+}
