@@ -48,6 +48,8 @@ pub struct CallFacts {
     pub steps: Vec<SetupStep>,
     /// The other account's devices that were tried.
     pub devices: Vec<DeviceFact>,
+    /// Whether the NAT here showed one socket at different addresses to two relays (a symmetric NAT); null: not known.
+    pub mapping_varies: Option<bool>,
     /// Addresses of this machine that the call used or offered.
     pub own_candidates: Vec<CandidateFact>,
     /// Addresses that the other side offered for this call.
@@ -115,6 +117,8 @@ pub enum CandidateType {
     Relayed,
     /// A port that the router opened on request (PCP, NAT-PMP, UPnP).
     Mapped,
+    /// Learnt from a packet that came from there.
+    PeerReflexive,
 }
 
 /// One address offered for a call.
@@ -155,6 +159,16 @@ pub struct RelayFact {
     pub state: RelayState,
     pub asked_ms: u64,
     pub answered_ms: Option<u64>,
+    pub udp_tried: bool,
+    pub tcp_tried: bool,
+    /// How long its first answer took, over UDP, over TCP to its own port, and over TCP to port 443.
+    pub udp_answer_ms: Option<u64>,
+    pub tcp_answer_ms: Option<u64>,
+    pub tcp443_answer_ms: Option<u64>,
+    /// The way to it that is in use, or was last, is TCP.
+    pub over_tcp: bool,
+    /// It answers nothing at present.
+    pub silent: bool,
     /// Of a refusal or loss, in its words.
     pub why: Option<String>,
 }

@@ -76,7 +76,7 @@ explanations! {
         RelayLost = "relay_lost", "The relay {relay} was lost: {why}.";
         RelayNoAnswer = "relay_no_answer", "The relay {relay} never answered.";
         NoRelay = "no_relay", "No relay took the call, so there was nothing to carry the sound.";
-        RelayTcp = "relay_over_tcp", "The relay {relay} was reached over TCP, not UDP: something between here and there blocks UDP, or it was slower than half a second.";
+        RelayTcp = "relay_over_tcp", "The relay {relay} was reached over TCP, not UDP: something between here and there blocks UDP, or slows it down.";
         OneSided = "one_sided", "This side's relays worked, but nothing of the other side ever came through them: the other side did not reach the same relays.";
 
         // ---- what happened

@@ -16,7 +16,7 @@ use tandem_proto::ids::AccountKey;
 use super::media::{MediaReport, MediaSnapshot, STEP_MS, route_name};
 use super::phone::call_name;
 use crate::store::StoredCall;
-use crate::why::{CallFact, Recorder, explain, put_paths};
+use crate::why::{CallFact, Recorder, explain, put_session};
 
 /// Path changes kept of one call; the first are the telling ones.
 const PATH_CHANGES_MAX: usize = 200;
@@ -375,7 +375,7 @@ pub(crate) fn why_live(
     media: Option<&MediaSnapshot>,
 ) -> CallWhy {
     if let Some(media) = media {
-        put_paths(&mut facts, &media.stats, media.session_unix_ms.saturating_sub(started_unix_ms));
+        put_session(&mut facts, &media.stats, media.session_unix_ms.saturating_sub(started_unix_ms));
     }
     CallWhy { call, findings: explain(&facts), facts }
 }

@@ -2,7 +2,7 @@
 
 use tandem_api::{
     CallDirection, CallFacts, CallPath, CandidateFact, CandidateType, EndReason, Finding, PathCondition,
-    PathFact, RelayState, StepKind, SwitchFact,
+    PathFact, RelayFact, RelayState, StepKind, SwitchFact,
 };
 
 use super::recorder::DIRECT;
@@ -163,17 +163,11 @@ fn lost_direct(facts: &CallFacts, direct: &PathFact) -> Option<Finding> {
 fn why_contacts_are_relayed(facts: &CallFacts) -> Vec<Finding> {
     let ours = Offered::of(&facts.own_candidates);
     let theirs = Offered::of(&facts.their_candidates);
-    let relayed = facts.paths.iter().filter(|path| path.path != DIRECT);
-    let (mut udp, mut tcp) = (false, false);
-    for path in relayed.filter(|path| path.first_heard_ms.is_some()) {
-        udp |= path.transport == "udp";
-        tcp |= path.transport == "tcp";
-    }
     let checking = facts
         .paths
         .iter()
         .any(|path| path.path == DIRECT && path.state == PathCondition::Checking && facts.reason.is_none());
-    if tcp && !udp && !ours.reflexive {
+    if udp_blocked(facts) {
         return vec![Why::UdpBlockedHere.finding(&[])];
     }
     if !theirs.any {
@@ -189,7 +183,8 @@ fn why_contacts_are_relayed(facts: &CallFacts) -> Vec<Finding> {
     if checking {
         return vec![Why::DirectChecking.finding(&[])];
     }
-    let reason = match (ours.symmetric, theirs.symmetric) {
+    let varies = facts.mapping_varies.unwrap_or(ours.symmetric);
+    let reason = match (varies, theirs.symmetric) {
         (true, true) => Why::BothSymmetric,
         (true, false) => Why::SymmetricHere,
         (false, true) => Why::SymmetricThere,
@@ -198,13 +193,20 @@ fn why_contacts_are_relayed(facts: &CallFacts) -> Vec<Finding> {
     vec![reason.finding(&[])]
 }
 
+/// Relays answered over TCP and none of them over UDP.
+fn udp_blocked(facts: &CallFacts) -> bool {
+    let tcp = |relay: &RelayFact| relay.tcp_answer_ms.is_some() || relay.tcp443_answer_ms.is_some();
+    let udp = |relay: &RelayFact| relay.udp_answer_ms.is_some();
+    let tried = facts.relays.iter().any(|relay| relay.udp_tried);
+    tried && facts.relays.iter().any(tcp) && !facts.relays.iter().any(udp)
+}
+
 /// What one side's addresses say of its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Offered {
     any: bool,
     v4: bool,
     v6: bool,
-    reflexive: bool,
     /// One base was seen at two outside ports: the NAT maps by destination.
     symmetric: bool,
 }
@@ -221,7 +223,6 @@ impl Offered {
             if candidate.kind != CandidateType::ServerReflexive {
                 continue;
             }
-            offered.reflexive = true;
             let Some((ip, port)) = candidate.address.rsplit_once(':') else { continue };
             let base = candidate.base.as_deref();
             offered.symmetric |=
@@ -268,13 +269,9 @@ fn relay_troubles(facts: &CallFacts) -> Vec<Finding> {
     if granted && answered(facts) && !heard && !facts.connected && facts.reason.is_some() {
         findings.push(Why::OneSided.finding(&[]));
     }
-    let over_tcp: Vec<&PathFact> = facts
-        .paths
-        .iter()
-        .filter(|path| path.path != DIRECT && path.transport == "tcp" && path.first_heard_ms.is_some())
-        .collect();
-    for path in over_tcp {
-        findings.push(Why::RelayTcp.finding(&[("relay", &short(&path.path))]));
+    let over_tcp = facts.relays.iter().filter(|relay| relay.over_tcp && relay.udp_tried);
+    if !udp_blocked(facts) {
+        findings.extend(over_tcp.map(|relay| Why::RelayTcp.finding(&[("relay", &short(&relay.relay))])));
     }
     findings
 }

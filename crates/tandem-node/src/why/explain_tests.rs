@@ -88,6 +88,7 @@ fn why_a_call_is_relayed() {
     let second = |port: &str| reflexive(&format!("192.0.2.1:{port}"));
     assert_eq!(because(|call| call.own_candidates.push(second("5001"))), "symmetric_here");
     assert_eq!(because(|call| call.own_candidates.push(second("5000"))), "filtered");
+    assert_eq!(because(|call| call.mapping_varies = Some(true)), "symmetric_here");
     let theirs = || reflexive("198.51.100.1:6001");
     assert_eq!(because(|call| call.their_candidates.push(theirs())), "symmetric_there");
     assert_eq!(
@@ -99,8 +100,13 @@ fn why_a_call_is_relayed() {
     );
     assert_eq!(
         because(|call| {
-            call.own_candidates = vec![host("10.0.0.2:5000")];
-            call.paths[0].transport = "tcp".into();
+            let tcp = RelayFact {
+                relay: RELAY.into(),
+                udp_tried: true,
+                tcp_answer_ms: Some(60),
+                ..RelayFact::default()
+            };
+            call.relays = vec![RelayFact { state: RelayState::Granted, answered_ms: Some(9), ..tcp }];
         }),
         "udp_blocked_here"
     );

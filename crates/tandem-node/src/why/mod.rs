@@ -9,4 +9,4 @@ mod recorder;
 
 pub use explain::{explain, short};
 pub use past::{of_past_call, of_report, read_report, reports};
-pub(crate) use recorder::{CallFact, Recorder, put_paths};
+pub(crate) use recorder::{CallFact, Recorder, put_session};

@@ -6,7 +6,10 @@ use tandem_api::{
 };
 use tandem_core::call::{CallEvent, LegId};
 use tandem_core::time::Now;
-use tandem_media::session::{Candidate, CandidateKind, Event, PathState, PathStats, Route, SessionStats};
+use tandem_media::session::{
+    Candidate, CandidateKind, CandidateOrigin, Event, PathEnd, PathState, PathStats, RelayStats, Route,
+    SessionStats,
+};
 use tandem_proto::ids::{DeviceKey, ServiceKey};
 
 /// Devices of an account (spec/records.md: at most 8 in a set).
@@ -101,10 +104,16 @@ impl Recorder {
                 }
             }
             CallFact::RelayAnswered { relay, refused } => self.relay_answered(relay, refused, now),
-            CallFact::TheirCandidate(candidate) => {
+            CallFact::TheirCandidate(candidate) if self.may_keep(&candidate) => {
                 keep_candidate(&mut self.facts.their_candidates, &candidate);
             }
+            CallFact::TheirCandidate(_) => {}
         }
+    }
+
+    /// Of somebody who is not a contact nothing but addresses on relays.
+    fn may_keep(&self, candidate: &Candidate) -> bool {
+        self.facts.direct_allowed || candidate.kind == CandidateKind::Relayed
     }
 
     fn relay_answered(&mut self, relay: ServiceKey, refused: Option<String>, now: Now) {
@@ -149,6 +158,8 @@ impl Recorder {
                     known.why = Some(clipped(reason));
                 }
             }
+            Event::RelaySilent { relay } => self.set_silent(relay, true),
+            Event::RelayBack { relay } => self.set_silent(relay, false),
             Event::PathChanged { from, route, why, .. } => {
                 let before = self.path.replace(*route);
                 if let (Some(before), Some(_)) = (before, from) {
@@ -156,6 +167,13 @@ impl Recorder {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn set_silent(&mut self, relay: &ServiceKey, silent: bool) {
+        let name = relay.to_string();
+        if let Some(known) = self.facts.relays.iter_mut().rev().find(|known| known.relay == name) {
+            known.silent = silent;
         }
     }
 
@@ -171,7 +189,7 @@ impl Recorder {
     pub(crate) fn facts(&self, stats: Option<(&SessionStats, u64)>) -> CallFacts {
         let mut facts = self.facts.clone();
         if let Some((stats, session_unix_ms)) = stats {
-            put_paths(&mut facts, stats, session_unix_ms.saturating_sub(self.started.unix_ms));
+            put_session(&mut facts, stats, session_unix_ms.saturating_sub(self.started.unix_ms));
         }
         facts
     }
@@ -193,9 +211,15 @@ impl Recorder {
     }
 }
 
-/// Puts the paths of the media session into the facts; its times begin `offset_ms` after the call's.
-pub(crate) fn put_paths(facts: &mut CallFacts, stats: &SessionStats, offset_ms: u64) {
+/// Puts what the media session tells into the facts; its times begin `offset_ms` after the call's.
+pub(crate) fn put_session(facts: &mut CallFacts, stats: &SessionStats, offset_ms: u64) {
     facts.paths = stats.paths.iter().take(PATHS_MAX).map(|path| path_fact(path, offset_ms)).collect();
+    put_candidates(facts, stats);
+    for relay in &stats.relays {
+        put_relay(facts, relay, offset_ms);
+    }
+    put_switches(facts, stats, offset_ms);
+    facts.mapping_varies = stats.mapping_varies;
     let first = |direct: bool| {
         let fitting = facts.paths.iter().filter(|path| (path.path == DIRECT) == direct);
         fitting.filter_map(|path| path.first_heard_ms).min()
@@ -211,6 +235,66 @@ pub(crate) fn put_paths(facts: &mut CallFacts, stats: &SessionStats, offset_ms: 
     facts.steps.sort_by_key(|step| (step.at_ms, step.step));
 }
 
+/// The session knows more of this end's addresses than was offered, and which of the other's it learnt by itself.
+fn put_candidates(facts: &mut CallFacts, stats: &SessionStats) {
+    for candidate in &stats.candidates {
+        let kind = match candidate.kind {
+            CandidateOrigin::Host => CandidateType::Host,
+            CandidateOrigin::ServerReflexive => CandidateType::ServerReflexive,
+            CandidateOrigin::Mapped => CandidateType::Mapped,
+            CandidateOrigin::PeerReflexive => CandidateType::PeerReflexive,
+            CandidateOrigin::Relayed => CandidateType::Relayed,
+        };
+        let address = candidate.addr.to_string();
+        let fact =
+            CandidateFact { kind, address, base: None, relay: candidate.relay.map(|it| it.to_string()) };
+        if candidate.local {
+            keep(&mut facts.own_candidates, fact);
+        } else if facts.direct_allowed || kind == CandidateType::Relayed {
+            keep(&mut facts.their_candidates, fact);
+        }
+    }
+    if !facts.direct_allowed {
+        // Somebody who is not to see our address is not to be seen either, whatever a lower layer may know.
+        for path in &mut facts.paths {
+            path.remote = None;
+        }
+    }
+}
+
+fn put_relay(facts: &mut CallFacts, stats: &RelayStats, offset_ms: u64) {
+    let name = stats.service.to_string();
+    let known = facts.relays.iter_mut().rev().find(|relay| relay.relay == name);
+    let Some(relay) = known else { return };
+    relay.udp_tried = stats.udp_tried;
+    relay.tcp_tried = stats.tcp_tried;
+    relay.udp_answer_ms = stats.udp_answer_ms;
+    relay.tcp_answer_ms = stats.tcp_answer_ms;
+    relay.tcp443_answer_ms = stats.tcp443_answer_ms;
+    relay.over_tcp = stats.over_tcp;
+    relay.silent = stats.silent;
+    relay.answered_ms = relay.answered_ms.or(Some(stats.added_ms + offset_ms));
+    if let Some(why) = &stats.failed {
+        relay.state = RelayState::Lost;
+        relay.why = Some(clipped(why));
+    }
+}
+
+fn put_switches(facts: &mut CallFacts, stats: &SessionStats, offset_ms: u64) {
+    let sound = facts.steps.iter().find(|step| step.step == StepKind::Sound).map_or(0, |step| step.at_ms);
+    let switches = stats.switches.iter().filter_map(|switch| {
+        Some(SwitchFact {
+            into_call_ms: (switch.at_ms + offset_ms).saturating_sub(sound),
+            from: route_name(&switch.from_route?),
+            to: route_name(&switch.to_route),
+            why: clipped(&switch.why),
+            lost: Some(switch.lost_packets),
+            gap_ms: Some(switch.gap_ms.ceil() as u64),
+        })
+    });
+    facts.switches = switches.take(SWITCHES_MAX).collect();
+}
+
 /// How a direct path is written.
 pub(crate) const DIRECT: &str = "direct";
 
@@ -221,14 +305,17 @@ fn path_fact(path: &PathStats, offset_ms: u64) -> PathFact {
         PathState::Good => PathCondition::Good,
         PathState::Silent if heard => PathCondition::Silent,
         PathState::Silent => PathCondition::Failed,
+        PathState::GaveUp => PathCondition::Failed,
         PathState::Closed => PathCondition::Closed,
     };
+    let direct = path.route == Route::Direct;
+    let end = |end: Option<&PathEnd>| end.map(|end| end.addr.to_string());
     let tcp = matches!(path.route, Route::Relay { tcp: true, .. });
     PathFact {
         path: route_name(&path.route),
         transport: if tcp { "tcp" } else { "udp" }.to_owned(),
-        local: None,
-        remote: None,
+        local: direct.then(|| end(path.local.as_ref())).flatten(),
+        remote: direct.then(|| end(path.remote.as_ref())).flatten(),
         state,
         round_trip_ms: path.round_trip_ms,
         first_heard_ms: path.first_heard_ms.map(|at| at + offset_ms),
@@ -251,8 +338,16 @@ fn keep_candidate(list: &mut Vec<CandidateFact>, candidate: &Candidate) {
         base: None,
         relay: candidate.relay.map(|relay| relay.to_string()),
     };
-    if list.len() < CANDIDATES_MAX && !list.contains(&fact) {
-        list.push(fact);
+    keep(list, fact);
+}
+
+fn keep(list: &mut Vec<CandidateFact>, fact: CandidateFact) {
+    // A forwarded port is offered as server-reflexive; what it is in truth is known a little later.
+    let same = |known: &&mut CandidateFact| known.address == fact.address && known.relay == fact.relay;
+    match list.iter_mut().find(same) {
+        Some(known) => known.kind = fact.kind,
+        None if list.len() < CANDIDATES_MAX => list.push(fact),
+        None => {}
     }
 }
 
@@ -269,6 +364,8 @@ fn clipped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tandem_media::session::CandidateStats;
+
     use super::*;
 
     fn now(ms: u64) -> Now {
@@ -311,7 +408,8 @@ mod tests {
 
     #[test]
     fn nothing_grows_without_bound() {
-        let mut recorder = Recorder::new(CallDirection::Incoming, false, false, now(0));
+        let mut recorder = Recorder::new(CallDirection::Incoming, true, false, now(0));
+        recorder.take_fact(CallFact::DirectAllowed(true), now(0));
         for n in 0..1_000_u16 {
             let [high, low] = n.to_be_bytes();
             let key = [high ^ low, low, high, 1, 0, 0, 0, 0].repeat(4).try_into().expect("32 bytes");
@@ -334,5 +432,26 @@ mod tests {
         assert_eq!(facts.their_candidates.len(), CANDIDATES_MAX);
         assert_eq!(facts.own_candidates.len(), CANDIDATES_MAX);
         assert_eq!(facts.notes.len(), NOTES_MAX);
+    }
+
+    #[test]
+    fn of_a_stranger_no_address_is_kept() {
+        let mut recorder = Recorder::new(CallDirection::Incoming, false, false, now(0));
+        recorder.take_fact(CallFact::DirectAllowed(false), now(0));
+        let addr = std::net::SocketAddr::from(([192, 0, 2, 7], 5000));
+        let candidate = Candidate { kind: CandidateKind::Host, addr, relay: None, priority: 1 };
+        recorder.take_fact(CallFact::TheirCandidate(candidate), now(1));
+        let stats = SessionStats {
+            candidates: vec![CandidateStats {
+                local: false,
+                kind: CandidateOrigin::PeerReflexive,
+                addr,
+                relay: None,
+                at_ms: 1,
+            }],
+            ..SessionStats::default()
+        };
+        let facts = recorder.facts(Some((&stats, 1_000_000)));
+        assert!(!format!("{facts:?}").contains("192.0.2.7"), "{facts:?}");
     }
 }

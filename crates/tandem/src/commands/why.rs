@@ -137,10 +137,23 @@ fn relays(facts: &CallFacts) -> String {
             }
             (RelayState::Lost, why) => format!("lost: {}", why.as_deref().unwrap_or("it did not say why")),
         };
-        [short(&relay.relay), took.unwrap_or_default(), outcome]
+        let answer = |tried: bool, ms: Option<u64>| match (tried, ms) {
+            (_, Some(ms)) => format!("{ms} ms"),
+            (true, None) => "no answer".to_owned(),
+            (false, None) => "-".to_owned(),
+        };
+        let tcp = relay.tcp_answer_ms.into_iter().chain(relay.tcp443_answer_ms).min();
+        let silent = if relay.silent { ", silent now" } else { "" };
+        [
+            short(&relay.relay),
+            took.unwrap_or_default(),
+            answer(relay.udp_tried, relay.udp_answer_ms),
+            answer(relay.tcp_tried, tcp),
+            format!("{outcome}{silent}"),
+        ]
     };
-    let rows: Vec<[String; 3]> = facts.relays.iter().map(row).collect();
-    section("Relays asked", ["relay", "took", "outcome"], &rows)
+    let rows: Vec<[String; 5]> = facts.relays.iter().map(row).collect();
+    section("Relays asked", ["relay", "grant", "UDP", "TCP", "outcome"], &rows)
 }
 
 fn candidates(facts: &CallFacts) -> String {
@@ -150,6 +163,7 @@ fn candidates(facts: &CallFacts) -> String {
             CandidateType::ServerReflexive => "server-reflexive",
             CandidateType::Relayed => "relayed",
             CandidateType::Mapped => "mapped port",
+            CandidateType::PeerReflexive => "peer-reflexive",
         };
         let on = match (&candidate.relay, &candidate.base) {
             (Some(relay), _) => format!("on {}", short(relay)),
