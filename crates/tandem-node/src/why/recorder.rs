@@ -343,12 +343,13 @@ fn keep_candidate(list: &mut Vec<CandidateFact>, candidate: &Candidate) {
 
 fn keep(list: &mut Vec<CandidateFact>, fact: CandidateFact) {
     // A forwarded port is offered as server-reflexive; what it is in truth is known a little later.
-    let same = |known: &&mut CandidateFact| known.address == fact.address && known.relay == fact.relay;
-    match list.iter_mut().find(same) {
-        Some(known) => known.kind = fact.kind,
-        None if list.len() < CANDIDATES_MAX => list.push(fact),
-        None => {}
+    let same = |known: &CandidateFact| known.address == fact.address && known.relay == fact.relay;
+    if let Some(index) = list.iter().position(same) {
+        list[index].kind = fact.kind;
+    } else if list.len() < CANDIDATES_MAX {
+        list.push(fact);
     }
+}
 }
 
 fn route_name(route: &Route) -> String {
