@@ -350,7 +350,6 @@ fn keep(list: &mut Vec<CandidateFact>, fact: CandidateFact) {
         list.push(fact);
     }
 }
-}
 
 fn route_name(route: &Route) -> String {
     match route {
