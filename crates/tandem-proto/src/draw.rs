@@ -6,6 +6,7 @@ use crate::grant::equal_in_constant_time;
 use crate::ids::ServiceKey;
 
 const DRAW_DOMAIN: &str = "tandem draw 1";
+const COMMIT_DOMAIN: &str = "tandem redraw commit 1";
 
 /// A supernode as the draw sees it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -19,6 +20,15 @@ pub struct SupernodeRef {
 #[must_use]
 pub fn commit(nonce: &[u8; 32]) -> [u8; 32] {
     sha256(nonce)
+}
+
+/// What the caller sends when it wants more relays in a call: its nonce and the relays it proposes, bound together, so
+/// that neither can be chosen once the other end's are known. SHA-256 over the domain "tandem redraw commit 1", a zero
+/// byte, the nonce, and the service keys in their order.
+#[must_use]
+pub fn commit_with(nonce: &[u8; 32], proposed: &[ServiceKey]) -> [u8; 32] {
+    let keys: Vec<u8> = proposed.iter().flat_map(|key| *key.as_bytes()).collect();
+    domain::hash(COMMIT_DOMAIN, &[nonce, &keys])
 }
 
 /// Whether the nonce revealed later is the one committed to.

@@ -169,6 +169,7 @@ impl Calls {
         let signal = leg.streams.last().copied();
         if leg.phase == Phase::Confirmed {
             signal.into_iter().for_each(|signal| leg.send_candidates(out, signal));
+            leg.repeat_redraw(out);
             return Ok(());
         }
         let (ringing, answer) = (leg.ringing.clone(), leg.answer.clone());

@@ -8,6 +8,7 @@ use tandem_proto::wire::{Answer, Draw, MediaDescription, Offer, Ringing};
 use super::Out;
 use super::candidates::{Known, frames};
 use super::plan::Plan;
+use super::redraw::Redraws;
 use super::types::{Command, LegId, Role, SignalId};
 use crate::time::Now;
 
@@ -111,6 +112,7 @@ pub(super) struct Leg {
     pub(super) streams: Vec<SignalId>,
     pub(super) reach: Reach,
     pub(super) watch: Watch,
+    pub(super) redraws: Redraws,
 }
 
 impl Leg {
@@ -136,6 +138,7 @@ impl Leg {
             streams: Vec::new(),
             reach: Reach::default(),
             watch: Watch::default(),
+            redraws: Redraws::default(),
         }
     }
 

@@ -14,6 +14,7 @@ mod leg;
 mod notes;
 mod outgoing;
 mod plan;
+mod redraw;
 mod running;
 mod signal;
 mod timers;

@@ -192,6 +192,7 @@ impl Calls {
         let Some(Parts { head, leg, out, .. }) = self.parts(id) else { return };
         leg.phase = Phase::Confirmed;
         leg.watch.started = now.mono_ms;
+        leg.redraws.start(leg.role, now);
         head.enter(Stage::Established, now);
         out.push(Command::StartMedia { call: head.id, leg: leg.id });
         out.report(head.id, CallEvent::Answered { leg: leg.id, device: leg.device });

@@ -16,6 +16,15 @@ pub(super) const RELAYS_WANTED: usize = 2;
 const DRAWN_MAX: usize = 3;
 /// Fallback relays a Draw may name.
 const FALLBACK_MAX: usize = 8;
+/// Relays that a redraw adds at most.
+const REDRAWN_MAX: usize = 8;
+/// Relays kept in the list of a leg; those that died longest ago leave first.
+const PLAN_MAX: usize = 24;
+/// A relay that died this long ago may be vouched for again, and leaves the list when there are newer ones, in
+/// milliseconds.
+const LONG_DEAD_MS: u64 = 60_000;
+/// A spare relay whose descriptor ends sooner than this does not count as one, in milliseconds.
+const SPARE_MARGIN_MS: u64 = 60_000;
 /// Relays one end may vouch for.
 pub(super) const VOUCHED_MAX: usize = 8;
 /// A grant that takes longer counts as refused, in milliseconds.
@@ -119,6 +128,61 @@ impl Plan {
     /// How many relays the list has.
     pub(super) fn len(&self) -> usize {
         self.relays.len()
+    }
+
+    /// Relays in reserve whose descriptors hold for a while.
+    pub(super) fn spares(&self, now: Now) -> usize {
+        let holds = |d: &SupernodeDescriptor| {
+            d.not_after_s().saturating_mul(1_000) >= now.unix_ms.saturating_add(SPARE_MARGIN_MS)
+        };
+        self.relays.iter().filter(|p| p.state == Use::Spare && holds(&p.descriptor)).count()
+    }
+
+    /// Which of our own relays to put into a redraw: those that the list does not have, or that died long ago.
+    pub(super) fn fresh(&self, own: &[SupernodeDescriptor], now: Now) -> Vec<SupernodeDescriptor> {
+        let is_fresh = |d: &&SupernodeDescriptor| match self.state(d.service()) {
+            None => true,
+            Some(Use::Dead(since)) => now.mono_ms >= since + LONG_DEAD_MS,
+            Some(_) => false,
+        };
+        own.iter().filter(stays(now)).filter(is_fresh).take(VOUCHED_MAX).cloned().collect()
+    }
+
+    /// Adds what a redraw gave, in its order, to the end of the list; returns how many relays are new in reserve.
+    pub(super) fn extend(&mut self, relays: Vec<SupernodeDescriptor>, now: Now) -> usize {
+        let mut gained = 0;
+        for descriptor in relays {
+            let known = self.relays.iter_mut().find(|p| p.descriptor.service() == descriptor.service());
+            let Some(known) = known else {
+                self.relays.push(Planned { descriptor, state: Use::Spare });
+                gained += 1;
+                continue;
+            };
+            if known.descriptor.sequence() < descriptor.sequence() {
+                known.descriptor = descriptor;
+            }
+            if matches!(known.state, Use::Dead(since) if now.mono_ms >= since + LONG_DEAD_MS) {
+                known.state = Use::Spare;
+                gained += 1;
+            }
+        }
+        while self.relays.len() > PLAN_MAX {
+            self.drop_one();
+        }
+        gained
+    }
+
+    /// The relay that died first leaves; if none has died, the first in reserve.
+    fn drop_one(&mut self) {
+        let rank = |p: &Planned| match p.state {
+            Use::Dead(since) => (0, since),
+            Use::Spare => (1, 0),
+            Use::Asked(_) | Use::Joined => (2, 0),
+        };
+        let Some((index, _)) = self.relays.iter().enumerate().min_by_key(|(_, p)| rank(p)) else { return };
+        self.relays.remove(index);
+        // Who was drawn first matters only before anything died.
+        self.drawn = self.drawn.min(index);
     }
 
     /// The first ones, as drawn.
@@ -236,10 +300,28 @@ pub(super) fn usable(signed: &Signed, now: Now) -> Option<SupernodeDescriptor> {
 
 /// The first few of our own that will stay valid for a while.
 pub(super) fn vouched(own: &[SupernodeDescriptor], now: Now) -> Vec<SupernodeDescriptor> {
-    let stays = |d: &&SupernodeDescriptor| {
-        d.not_after_s().saturating_mul(1_000) >= now.unix_ms.saturating_add(VOUCH_MARGIN_MS)
-    };
-    own.iter().filter(stays).take(VOUCHED_MAX).cloned().collect()
+    own.iter().filter(stays(now)).take(VOUCHED_MAX).cloned().collect()
+}
+
+fn stays(now: Now) -> impl Fn(&&SupernodeDescriptor) -> bool {
+    move |d| d.not_after_s().saturating_mul(1_000) >= now.unix_ms.saturating_add(VOUCH_MARGIN_MS)
+}
+
+/// The relays that a redraw gives, best first; the same on both ends.
+pub(super) fn redrawn(
+    nonces: (&[u8; 32], &[u8; 32]),
+    proposed: &[SupernodeDescriptor],
+    vouched: &[SupernodeDescriptor],
+) -> Vec<SupernodeDescriptor> {
+    drawn(nonces, &union(proposed, vouched), REDRAWN_MAX)
+}
+
+/// The descriptors of the other end's frame, each once, or why they are not believed.
+pub(super) fn offered(signed: &[Signed], now: Now) -> Result<Vec<SupernodeDescriptor>, DrawError> {
+    if signed.len() > VOUCHED_MAX {
+        return Err(DrawError::TooMany);
+    }
+    signed.iter().map(|signed| usable(signed, now).ok_or(DrawError::BadRelay)).collect()
 }
 
 /// Both lists in one, each supernode once and in its newest version.

@@ -52,6 +52,7 @@ impl Calls {
             }
             Err(reason) => {
                 leg.plan.set(service, Use::Dead(now.mono_ms));
+                leg.redraws.hurry(now);
                 let reason = super::signal::clipped(&reason);
                 head.note(
                     out,
@@ -91,6 +92,7 @@ impl Calls {
             return;
         }
         leg.plan.set(service, Use::Dead(now.mono_ms));
+        leg.redraws.hurry(now);
         head.note(out, &format!("Relay {} fell silent.", short(service)));
         if leg.plan.live() < RELAYS_WANTED && leg.watch.top_up_at.is_none() {
             leg.watch.top_up_at = Some(now.mono_ms + TOP_UP_MS);
@@ -189,6 +191,7 @@ impl Calls {
             leg.plan.set(service, Use::Dead(now.mono_ms));
         }
         leg.plan.begin_again();
+        leg.redraws.hurry(now);
         let relays = leg.plan.take_next(RELAYS_WANTED, &leg.secret, now);
         if !relays.is_empty() {
             let services: Vec<ServiceKey> = relays.iter().map(|relay| relay.service).collect();

@@ -179,6 +179,9 @@ impl Calls {
             Body::PathReport(report) => self.on_path_report(leg, report),
             // The driver takes these before they come here: they belong to no call.
             Body::DeviceInvitation(_) | Body::DeviceAccepted(_) => Ok(()),
+            Body::Redraw(redraw) => self.on_redraw(leg, redraw, now),
+            Body::RedrawAnswer(answer) => self.on_redraw_answer(leg, answer, now),
+            Body::RedrawReveal(reveal) => self.on_redraw_reveal(leg, reveal, now),
             Body::Decline(decline) => self.on_decline(leg, reason_of(decline.reason)),
         }
     }
@@ -241,6 +244,7 @@ impl Calls {
             leg.send(out, Body::Confirm(Confirm {}));
         }
         leg.send_candidates(out, signal);
+        leg.repeat_redraw(out);
     }
 
     fn add_stream(&mut self, signal: SignalId, stream: Stream, now: Now) {

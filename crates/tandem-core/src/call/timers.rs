@@ -109,6 +109,10 @@ impl Calls {
         if !overdue.is_empty() || is_due(leg.watch.top_up_at, now) {
             top_up(leg, out, now);
         }
+        if is_due(leg.redraws.next_timeout(), now) {
+            self.redraw_timeout(id, now);
+        }
+        let Some(Parts { leg, .. }) = self.parts(id) else { return };
         if is_due(first_sound_deadline(leg), now) {
             return self.handle_all_paths_silent(id, now);
         }
@@ -148,6 +152,7 @@ fn leg_deadline(leg: &Leg, head: &Head) -> Option<u64> {
         leg.watch.top_up_at,
         leg.watch.next_round,
         leg.watch.tell_at,
+        leg.redraws.next_timeout(),
         first_sound_deadline(leg),
     ];
     deadlines.into_iter().flatten().min()

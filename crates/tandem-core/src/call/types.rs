@@ -146,6 +146,8 @@ pub enum Command {
     AddRemoteCandidate { leg: LegId, generation: u32, candidate: Candidate },
     /// The call is agreed: open the microphone and the speaker.
     StartMedia { call: CallId, leg: LegId },
+    /// Learn of more relays (ask a home) and tell them through `set_relays`, now and when there are newer ones.
+    RefreshRelays,
     /// What the other end hears on each path.
     RemotePathReport { leg: LegId, sequence: u64, paths: Vec<PathState> },
     /// Drop the media session of this leg.

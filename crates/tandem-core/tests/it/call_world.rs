@@ -108,7 +108,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(supernodes: usize) -> Self {
-        let supernodes = (0..supernodes).map(supernode).collect();
+        let supernodes = (0..supernodes).map(|index| supernode(index, START)).collect();
         Self {
             now: START,
             nodes: Vec::new(),
@@ -439,6 +439,10 @@ impl World {
                 (media.started, media.started_ms) = (true, now_ms);
             }
             Command::EndMedia { leg } => _ = self.nodes[node].media.remove(&leg),
+            Command::RefreshRelays => {
+                let relays = self.known_relays();
+                self.nodes[node].calls.set_relays(relays);
+            }
             Command::Ring { .. }
             | Command::RemotePathReport { .. }
             | Command::RememberDeviceSet { .. }
@@ -580,6 +584,43 @@ impl World {
 
     // ---- helpers ----
 
+    /// What a home would name now: supernodes that live, the newest first.
+    fn known_relays(&self) -> Vec<SupernodeDescriptor> {
+        self.supernodes.iter().rev().filter(|s| !s.dead).map(|s| s.descriptor.clone()).collect()
+    }
+
+    /// Relays that work and that both of the two nodes are on.
+    pub(crate) fn live_paths(&self, nodes: [usize; 2]) -> usize {
+        let on = |node: usize, relay: &ServiceKey| {
+            self.nodes[node].media.values().any(|media| media.relays.contains_key(relay))
+        };
+        let live = self.supernodes.iter().filter(|s| !s.dead);
+        live.filter(|s| nodes.iter().all(|node| on(*node, &s.key))).count()
+    }
+
+    /// Devices find other homes for those that died.
+    pub(crate) fn rehome(&mut self) {
+        for node in 0..self.nodes.len() {
+            let mut homes: Vec<usize> =
+                self.nodes[node].homes.iter().copied().filter(|home| !self.supernodes[*home].dead).collect();
+            let live = (0..self.supernodes.len()).rev().filter(|home| !self.supernodes[*home].dead);
+            let others: Vec<usize> =
+                live.filter(|home| !homes.contains(home)).take(3 - homes.len()).collect();
+            homes.extend(others);
+            self.nodes[node].homes = homes;
+        }
+    }
+
+    /// Drops the streams that have been closed for long, so that an hour does not take an hour.
+    pub(crate) fn forget_closed(&mut self) {
+        self.links.retain(|link| link.open);
+    }
+
+    /// A supernode appears.
+    pub(crate) fn add_supernode(&mut self) {
+        self.supernodes.push(supernode(self.supernodes.len(), self.now));
+    }
+
     pub(crate) fn super_of(&self, key: ServiceKey) -> &Supernode {
         self.supernodes.iter().find(|s| s.key == key).unwrap()
     }
@@ -672,15 +713,15 @@ pub(crate) fn certificate(secret: &AccountSecret, device: DeviceKey, serial: u64
     DeviceCertificate::issue(secret, new).unwrap()
 }
 
-fn supernode(index: usize) -> Supernode {
-    let secret = ServiceSecret::from_seed(&[200 + index as u8; 32]);
+fn supernode(index: usize, now: Now) -> Supernode {
+    let secret = ServiceSecret::from_seed(&[200u8.wrapping_add(index as u8); 32]);
     let address = |transport| {
         let ip = format!("127.{}.0.1", index + 1).parse().unwrap();
         TransportAddress { ip, port: 3479, transport }.to_bytes()
     };
     let new = NewDescriptor {
-        sequence: START.unix_ms,
-        not_after_s: START.unix_ms / 1_000 + 80_000,
+        sequence: now.unix_ms,
+        not_after_s: now.unix_ms / 1_000 + 10_800,
         roles: Roles::DIRECTORY.with(Roles::RELAY),
         addresses: vec![vec![1]],
         relay: vec![address(Transport::Udp), address(Transport::Tcp)],

@@ -5,6 +5,7 @@
 mod call;
 mod call_hostile;
 mod call_network;
+mod call_redraw;
 mod call_revoked;
 mod call_trouble;
 mod call_world;

@@ -21,6 +21,8 @@ const HTTPS_PORT: u16 = 443;
 pub(crate) struct PeerTable {
     peers: Vec<Peer>,
     by_key: BTreeMap<ServiceKey, PeerRef>,
+    /// Descriptors taken up so far.
+    told: u64,
 }
 
 /// A supernode.
@@ -31,6 +33,8 @@ pub(crate) struct Peer {
     pub(crate) addresses: Vec<Vec<u8>>,
     pub(crate) descriptor: Option<SupernodeDescriptor>,
     network: u32,
+    /// When its descriptor was told last, counted in descriptors.
+    told: u64,
 }
 
 impl PeerTable {
@@ -44,6 +48,7 @@ impl PeerTable {
 
     /// Takes up what a supernode says of itself; an older descriptor changes nothing.
     pub(crate) fn insert_descriptor(&mut self, descriptor: SupernodeDescriptor) -> Option<PeerRef> {
+        self.told += 1;
         let service = descriptor.service();
         let addresses: Vec<Vec<u8>> = descriptor.addresses().iter().take(ADDRESSES_MAX).cloned().collect();
         let Some(peer) = self.by_key.get(&service).copied() else {
@@ -51,6 +56,7 @@ impl PeerTable {
         };
         let network = network_of(&addresses);
         let entry = self.peers.get_mut(peer.0 as usize)?;
+        entry.told = self.told;
         if entry.descriptor.as_ref().is_none_or(|known| known.sequence() < descriptor.sequence()) {
             entry.addresses = addresses;
             entry.network = network;
@@ -93,6 +99,11 @@ impl PeerTable {
             .filter(move |descriptor| descriptor.check_time(unix_ms).is_ok())
     }
 
+    /// Greater for a supernode whose descriptor was told later.
+    pub(crate) fn told(&self, service: ServiceKey) -> u64 {
+        self.by_key(&service).map_or(0, |(_, peer)| peer.told)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.peers.len()
     }
@@ -108,7 +119,7 @@ impl PeerTable {
         }
         let peer = PeerRef(u32::try_from(self.peers.len()).ok()?);
         let network = network_of(&addresses);
-        self.peers.push(Peer { service, addresses, descriptor, network });
+        self.peers.push(Peer { service, addresses, descriptor, network, told: self.told });
         self.by_key.insert(service, peer);
         Some(peer)
     }

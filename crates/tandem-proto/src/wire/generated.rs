@@ -344,7 +344,7 @@ pub struct DeviceSetNoted {}
 pub struct SignalFrame {
     #[prost(
         oneof = "signal_frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 17, 18"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 17, 18"
     )]
     pub body: ::core::option::Option<signal_frame::Body>,
 }
@@ -382,6 +382,15 @@ pub mod signal_frame {
         /// device → caller
         #[prost(message, tag = "11")]
         Decline(super::Decline),
+        /// caller → callee: more relays are wanted
+        #[prost(message, tag = "12")]
+        Redraw(super::Redraw),
+        /// callee → caller
+        #[prost(message, tag = "13")]
+        RedrawAnswer(super::RedrawAnswer),
+        /// caller → callee
+        #[prost(message, tag = "14")]
+        RedrawReveal(super::RedrawReveal),
         /// holder of the account key → device: papers, new or renewed
         #[prost(message, tag = "17")]
         DeviceInvitation(super::DeviceInvitation),
@@ -468,6 +477,38 @@ pub struct Draw {
     /// to use when all relays of the call die, at most 8
     #[prost(message, repeated, tag = "3")]
     pub fallback: ::prost::alloc::vec::Vec<Signed>,
+}
+/// More relays for a call going on (spec/signalling.md "Redraws").
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Redraw {
+    /// 1 for the first of a call
+    #[prost(uint32, tag = "1")]
+    pub round: u32,
+    /// commitment to the nonce and the relays in RedrawReveal
+    #[prost(bytes = "vec", tag = "2")]
+    pub commit: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RedrawAnswer {
+    #[prost(uint32, tag = "1")]
+    pub round: u32,
+    /// 32 bytes, the callee's, fresh for this round
+    #[prost(bytes = "vec", tag = "2")]
+    pub nonce: ::prost::alloc::vec::Vec<u8>,
+    /// SupernodeDescriptors, at most 8
+    #[prost(message, repeated, tag = "3")]
+    pub relays: ::prost::alloc::vec::Vec<Signed>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RedrawReveal {
+    #[prost(uint32, tag = "1")]
+    pub round: u32,
+    /// 32 bytes, the caller's
+    #[prost(bytes = "vec", tag = "2")]
+    pub nonce: ::prost::alloc::vec::Vec<u8>,
+    /// SupernodeDescriptors, at most 8, in the order committed to
+    #[prost(message, repeated, tag = "3")]
+    pub relays: ::prost::alloc::vec::Vec<Signed>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Candidates {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rand::seq::IteratorRandom as _;
 use tandem_core::call::{
     AnswerError, CallEvent, CallId, CallOptions, CallStatus, Command, EndReason, LegId, PlaceError,
     Redundancy, RelayAccess, RelayWanted, Role, SignalId, Stage,
@@ -10,7 +11,8 @@ use tandem_core::time::Now;
 use tandem_media::session::{self, Candidate, Event, SessionConfig};
 use tandem_proto::ids::{AccountKey, ServiceKey};
 use tandem_proto::multiaddr::{Transport, TransportAddress};
-use tandem_proto::wire::{Grant, PathReport, PathState};
+use tandem_proto::signed::Roles;
+use tandem_proto::wire::{Grant, PathReport, PathState, SupernodesRequest};
 use tokio::sync::oneshot;
 
 use super::{FinalReport, LegMedia, Phone, PhoneNews, Surroundings};
@@ -22,6 +24,10 @@ use crate::why::CallFact;
 
 /// A second home is tried when the first has not answered by then, in milliseconds.
 const RACE_AFTER_MS: u32 = 300;
+/// Relays asked of a home when a call needs more.
+const RELAYS_ASKED: u32 = 16;
+/// Homes asked at once, since one of them may be the supernode that has just died.
+const HOMES_ASKED: usize = 2;
 
 impl Phone {
     // ---- what the person wants ----------------------------------------------------------------------------------
@@ -114,6 +120,10 @@ impl Phone {
                     self.request_grant(leg, &relay, around.now);
                 }
             }
+            Command::RefreshRelays => {
+                self.ask_relays(around);
+                self.refresh_relays(around);
+            }
             Command::RememberDeviceSet { account, device_set, .. } => {
                 self.news.push_back(PhoneNews::DeviceSet { account, device_set });
             }
@@ -161,6 +171,15 @@ impl Phone {
             }
             Command::EndMedia { leg } => self.end_media(leg, now),
             other => debug_assert!(false, "not a command for media: {other:?}"),
+        }
+    }
+
+    /// Asks homes for relays it knows now; they come to the call machine when the answer does.
+    fn ask_relays(&mut self, around: &Surroundings<'_>) {
+        let homes = self.homes.reserved().filter_map(|peer| Some(around.peers.get(peer)?.service));
+        for home in homes.sample(&mut rand::rng(), HOMES_ASKED) {
+            let request = SupernodesRequest { roles: Roles::RELAY.0, near: Vec::new(), limit: RELAYS_ASKED };
+            self.links.ask_supernodes(home, request, around.now);
         }
     }
 

@@ -10,6 +10,7 @@ mod homes;
 mod links;
 mod lookups;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
@@ -380,7 +381,9 @@ impl Phone {
             self.homes.reserved().filter_map(|peer| Some(around.peers.get(peer)?.service)).collect();
         let mut relays: Vec<SupernodeDescriptor> =
             around.peers.descriptors(around.now.unix_ms).filter(relay).cloned().collect();
-        relays.sort_by_key(|descriptor| (!homes.contains(&descriptor.service()), descriptor.service()));
+        // Those we heard of last are the likeliest to live.
+        let unheard = |descriptor: &SupernodeDescriptor| Reverse(around.peers.told(descriptor.service()));
+        relays.sort_by_key(|descriptor| (!homes.contains(&descriptor.service()), unheard(descriptor)));
         self.calls.set_relays(relays);
     }
 }

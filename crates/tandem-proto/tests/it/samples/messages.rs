@@ -213,6 +213,9 @@ fn signal_bodies() -> Vec<Sample> {
         frame("decline", Body::Decline(decline())),
         frame("device invitation", Body::DeviceInvitation(device_invitation())),
         frame("device accepted", Body::DeviceAccepted(device_accepted())),
+        frame("redraw", Body::Redraw(redraw())),
+        frame("redraw answer", Body::RedrawAnswer(redraw_answer())),
+        frame("redraw reveal", Body::RedrawReveal(redraw_reveal())),
     ]
 }
 
@@ -230,6 +233,9 @@ fn signal_parts() -> Vec<Sample> {
         sample("Confirm", "empty", wire::Confirm {}),
         sample("HangUp", "answered elsewhere", hang_up()),
         sample("Decline", "busy", decline()),
+        sample("Redraw", "first round", redraw()),
+        sample("RedrawAnswer", "one relay", redraw_answer()),
+        sample("RedrawReveal", "one relay", redraw_reveal()),
         sample("PathState", "silent relay", path_report().paths[0].clone()),
         sample("PathReport", "one silent relay", path_report()),
         sample("DeviceInvitation", "by link", device_invitation()),
@@ -334,4 +340,17 @@ fn decline() -> wire::Decline {
 fn path_report() -> wire::PathReport {
     let silent = wire::PathState { relay: service(1).public().0.to_vec(), hears: false, lost_permille: 1000 };
     wire::PathReport { sequence: 7, paths: vec![silent] }
+}
+
+fn redraw() -> wire::Redraw {
+    let commit = tandem_proto::draw::commit_with(&[3; 32], &[service(2).public()]);
+    wire::Redraw { round: 1, commit: commit.to_vec() }
+}
+
+fn redraw_answer() -> wire::RedrawAnswer {
+    wire::RedrawAnswer { round: 1, nonce: vec![4; 32], relays: vec![descriptor(1).signed().clone()] }
+}
+
+fn redraw_reveal() -> wire::RedrawReveal {
+    wire::RedrawReveal { round: 1, nonce: vec![3; 32], relays: vec![descriptor(2).signed().clone()] }
 }
