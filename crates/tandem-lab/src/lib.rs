@@ -8,11 +8,13 @@
 mod address;
 mod call;
 mod lab;
+pub mod matrix;
 mod namespace;
 mod nat;
 mod plan;
 mod process;
 mod shell;
+pub mod sound;
 mod wire;
 
 pub use call::{Call, CallOutcome, CallPlan};

@@ -178,13 +178,23 @@ impl Starting {
     /// # Errors
     /// As there.
     pub fn ready_within(self, patience: Duration) -> Result<Process> {
+        let left = patience.saturating_sub(self.begun.elapsed());
+        self.ready_from_now(left)
+    }
+
+    /// As [`Starting::ready`], with a patience that begins now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ready_from_now(self, patience: Duration) -> Result<Process> {
         let Self { mut process, lines, begun } = self;
-        let left = patience.saturating_sub(begun.elapsed());
-        let line = match lines.recv_timeout(left) {
+        let line = match lines.recv_timeout(patience) {
             Ok(line) => line,
             Err(error) => {
                 let what = match error {
-                    RecvTimeoutError::Timeout => format!("was not reachable within {} s", patience.as_secs()),
+                    RecvTimeoutError::Timeout => {
+                        format!("was not reachable within {:.1} s", begun.elapsed().as_secs_f64())
+                    }
                     RecvTimeoutError::Disconnected => "ended before others could reach it".to_owned(),
                 };
                 bail!("{} {what}; its log: {}", process.name, process.log.display());

@@ -1,0 +1,156 @@
+//! `tandem-lab`: the real `tandem` binary across NATs. `./x lab` builds both and runs this.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use tandem_lab::matrix::{self, Options, Outcome, Pair, Relation, Report};
+use tandem_lab::{can_make_namespaces, why_not};
+
+/// What exit statuses mean: 0 all as the table says, 1 not, 2 wrong arguments, 3 the machine cannot.
+const CANNOT: u8 = 3;
+
+/// Calls between every kind of network, held against the committed table (docs/LAB.md)
+#[derive(Debug, Parser)]
+#[command(
+    name = "tandem-lab",
+    after_help = "Examples:
+  ./x lab                                          all 64 pairs, as strangers and as contacts
+  ./x lab --pair symmetric,port_restricted         one pair, with all that was measured
+  ./x lab --few                                    the twelve pairs of ./x test
+  ./x lab --delay-ms 25                            every access line 25 ms each way: set-up times"
+)]
+struct Arguments {
+    /// Only this pair: caller's network, callee's network; or one_home, one_carrier, hairpin_carrier. May be repeated
+    #[arg(long, value_name = "A,B", value_parser = Pair::parse)]
+    pair: Vec<Pair>,
+    /// Twelve pairs that between them use every kind and every reason
+    #[arg(long, conflicts_with = "pair")]
+    few: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+    /// One-way delay of each home's access line
+    #[arg(long, value_name = "MS")]
+    delay_ms: Option<u64>,
+    /// How long each call lasts
+    #[arg(long, value_name = "SECONDS", default_value_t = 4.0)]
+    seconds: f64,
+    /// Only as strangers
+    #[arg(long, conflicts_with = "contacts")]
+    strangers: bool,
+    /// Only as contacts
+    #[arg(long)]
+    contacts: bool,
+    /// The program under test
+    #[arg(long, value_name = "FILE", default_value = "target/release/tandem")]
+    binary: PathBuf,
+    /// Folder with alice.wav and bob.wav
+    #[arg(long, value_name = "DIR", default_value = "assets/speech")]
+    speech: PathBuf,
+    /// Folder for data, logs, recordings and the picture
+    #[arg(long, value_name = "DIR", default_value = "target/lab")]
+    out: PathBuf,
+    /// What the nodes log
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: String,
+    /// Say that the machine cannot make namespaces, and succeed: for a stage of tests outside CI
+    #[arg(long)]
+    or_skip: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if !can_make_namespaces() {
+        eprintln!("{}", why_not());
+        return if arguments.or_skip { ExitCode::SUCCESS } else { ExitCode::from(CANNOT) };
+    }
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("The lab could not run: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    let pairs = if arguments.few {
+        Pair::few()
+    } else if arguments.pair.is_empty() {
+        Pair::all()
+    } else {
+        arguments.pair.clone()
+    };
+    let report = matrix::run(&pairs, &arguments.options(), &|line| eprintln!("{line}"))?;
+    let picture = arguments.out.join("lab.svg");
+    if pairs.len() == Pair::all().len() {
+        std::fs::write(&picture, matrix::picture(&report))
+            .with_context(|| format!("cannot write {}", picture.display()))?;
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&matrix::json(&report))?);
+    } else {
+        show(arguments, &pairs, &report, &picture);
+    }
+    Ok(report.held())
+}
+
+fn show(arguments: &Arguments, pairs: &[Pair], report: &Report, picture: &Path) {
+    print!("{}", matrix::table(report));
+    if !arguments.pair.is_empty() {
+        report.outcomes.iter().for_each(detail);
+    }
+    if pairs.len() == Pair::all().len() {
+        println!("Picture: {}", picture.display());
+    }
+    println!("Logs and recordings: {}", arguments.out.display());
+}
+
+/// All that was measured of one call.
+fn detail(outcome: &Outcome) {
+    println!("\n{} as {:?}: {}", outcome.pair, outcome.relation, outcome.reason);
+    let ms = |value: Option<u64>| value.map_or_else(|| "—".to_owned(), |ms| format!("{ms} ms"));
+    println!(
+        "  call to ringing {}, answer to first sound {}",
+        ms(outcome.call_to_ringing_ms),
+        ms(outcome.answer_to_sound_ms)
+    );
+    for (who, heard) in [("caller", &outcome.caller), ("callee", &outcome.callee)] {
+        let Some(heard) = heard else { continue };
+        println!(
+            "  {who} heard {:.1} s, correlation {:.2}, {:+.1} dB; {} packets, {} lost, {} ms made up; paths: {}",
+            heard.seconds,
+            heard.correlation,
+            heard.level_db,
+            heard.received,
+            heard.lost,
+            heard.concealed_ms,
+            heard.paths.join(", ")
+        );
+    }
+}
+
+impl Arguments {
+    fn options(&self) -> Options {
+        let mut relations = Vec::new();
+        if !self.contacts {
+            relations.push(Relation::Strangers);
+        }
+        if !self.strangers {
+            relations.push(Relation::Contacts);
+        }
+        Options {
+            binary: self.binary.clone(),
+            speech: self.speech.clone(),
+            out: self.out.clone(),
+            delay: self.delay_ms.map(Duration::from_millis),
+            length: Duration::from_secs_f64(self.seconds.clamp(1.5, 20.0)),
+            log: self.log.clone(),
+            relations,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What came out, as text and as JSON.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use tandem_api::CallPath;
+
+use super::figures::Spread;
+use super::judge::words;
+use super::{Kind, Outcome, Pair, Relation, Report};
+
+const COLUMN: usize = 15;
+
+/// The table of the eight kinds where there is one, then each pair by itself, then figures, then what is wrong.
+pub fn table(report: &Report) -> String {
+    let mut text = String::new();
+    put(&mut text, report).expect("invariant: writing to a string does not fail");
+    text
+}
+
+fn put(text: &mut String, report: &Report) -> std::fmt::Result {
+    for relation in [Relation::Strangers, Relation::Contacts] {
+        let of: Vec<&Outcome> = report.outcomes.iter().filter(|o| o.relation == relation).collect();
+        if of.is_empty() {
+            continue;
+        }
+        let held = of.iter().filter(|outcome| outcome.held()).count();
+        let sound = of.iter().filter(|outcome| has_sound(outcome)).count();
+        writeln!(
+            text,
+            "\n{}: {held} of {} as the table says, {sound} with sound both ways",
+            heading(relation),
+            of.len()
+        )?;
+        if of.len() == Pair::all().len() {
+            square(text, &of)?;
+        } else {
+            for outcome in &of {
+                writeln!(text, "  {:<36} {}", outcome.pair, cell(outcome))?;
+            }
+        }
+    }
+    for (name, spread, target) in figures(report) {
+        let Some(spread) = spread else { continue };
+        let target = target.map(|ms| format!("  (p50 at most {ms:.0})")).unwrap_or_default();
+        writeln!(
+            text,
+            "{name:<42} p50 {:>6.0} ms   p95 {:>6.0} ms   of {}{target}",
+            spread.p50, spread.p95, spread.count
+        )?;
+    }
+    for outcome in report.outcomes.iter().filter(|outcome| !outcome.held()) {
+        writeln!(text, "\n{} as {}:", outcome.pair, heading(outcome.relation).to_lowercase())?;
+        for wrong in &outcome.wrong {
+            writeln!(text, "  {wrong}")?;
+        }
+        writeln!(text, "  expected {}: {}", words(outcome.expected), outcome.reason)?;
+    }
+    writeln!(text, "\n{:.0} s in all", report.seconds)
+}
+
+fn square(text: &mut String, of: &[&Outcome]) -> std::fmt::Result {
+    write!(text, "{:<COLUMN$}", "calls →")?;
+    for callee in Kind::TABLE {
+        write!(text, "{:<COLUMN$}", callee.words())?;
+    }
+    writeln!(text)?;
+    for caller in Kind::TABLE {
+        write!(text, "{:<COLUMN$}", caller.words())?;
+        for callee in Kind::TABLE {
+            let found = of.iter().find(|outcome| outcome.of == Pair::Kinds(caller, callee));
+            write!(text, "{:<COLUMN$}", found.map_or_else(String::new, |outcome| cell(outcome)))?;
+        }
+        writeln!(text)?;
+    }
+    Ok(())
+}
+
+/// `direct`, `relayed`, or what it was instead.
+fn cell(outcome: &Outcome) -> String {
+    let was = outcome.path.map_or("no sound", words);
+    if outcome.held() { was.to_owned() } else { format!("{was} ✗") }
+}
+
+pub(super) fn has_sound(outcome: &Outcome) -> bool {
+    outcome.path.is_some() && outcome.caller.is_some() && outcome.callee.is_some()
+}
+
+pub(super) fn heading(relation: Relation) -> &'static str {
+    match relation {
+        Relation::Strangers => "Strangers",
+        Relation::Contacts => "Contacts",
+    }
+}
+
+/// Name, spread, and the median to reach on legs of 50 ms round trip.
+fn figures(report: &Report) -> Vec<(&'static str, Option<Spread>, Option<f64>)> {
+    let of = |relation: Relation, value: fn(&Outcome) -> Option<u64>| {
+        let outcomes = report.outcomes.iter().filter(|outcome| outcome.relation == relation);
+        Spread::of(outcomes.filter_map(value).map(|ms| ms as f64).collect())
+    };
+    let all = |value: fn(&Outcome) -> Option<u64>| {
+        Spread::of(report.outcomes.iter().filter_map(value).map(|ms| ms as f64).collect())
+    };
+    vec![
+        ("start to reachable", Spread::of(report.starts_ms.clone()), Some(2_000.0)),
+        (
+            "call to ringing, a stranger (cold)",
+            of(Relation::Strangers, |o| o.call_to_ringing_ms),
+            Some(400.0),
+        ),
+        ("call to ringing, a contact", of(Relation::Contacts, |o| o.call_to_ringing_ms), Some(200.0)),
+        ("answer to first sound", all(|o| o.answer_to_sound_ms), Some(300.0)),
+    ]
+}
+
+/// The same for programs.
+pub fn json(report: &Report) -> Value {
+    let figures: serde_json::Map<String, Value> = figures(report)
+        .into_iter()
+        .map(|(name, spread, target)| (name.to_owned(), json!({"ms": spread, "target_p50_ms": target})))
+        .collect();
+    json!({
+        "held": report.held(),
+        "pairs": report.outcomes.len(),
+        "with_sound": report.outcomes.iter().filter(|outcome| has_sound(outcome)).count(),
+        "as_expected": report.outcomes.iter().filter(|outcome| outcome.held()).count(),
+        "direct": report.outcomes.iter().filter(|outcome| outcome.path == Some(CallPath::Direct)).count(),
+        "figures": figures,
+        "outcomes": report.outcomes,
+        "seconds": report.seconds,
+    })
+}
