@@ -23,6 +23,9 @@ pub(super) const RELAYED_PORT: u16 = 49_152;
 const VIRTUAL_NETWORK: u32 = u32::from_be_bytes([198, 18, 0, 0]);
 const VIRTUAL_ADDRESSES: u32 = 1 << 17;
 
+/// What a client sent before it heard that its newer 5-tuple has the allocation is still carried, for this long.
+const FORMER_LIFETIME: Duration = Duration::from_secs(5);
+
 /// Names an allocation while it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot(u32);
@@ -42,6 +45,35 @@ pub(super) struct Channel {
     expires: Instant,
 }
 
+/// A newer Allocate of the device that has the allocation, from another 5-tuple: it shares the relayed address, and has
+/// the allocation with its first permission or channel. Until then the older 5-tuple has it, so that a client moves
+/// without a gap, and one that raced UDP and TCP keeps the one it chooses.
+#[derive(Debug)]
+pub(super) struct Heir {
+    pub(super) client: ClientAddr,
+    pub(super) username: UsernameHash,
+    pub(super) transaction: TransactionId,
+    pub(super) quota_bytes: Option<u64>,
+    pub(super) created: Instant,
+    pub(super) expires: Instant,
+}
+
+/// Who had the allocation until a moment ago.
+#[derive(Debug, Clone, Copy)]
+struct Former {
+    client: ClientAddr,
+    channel: Option<Channel>,
+    until: Instant,
+}
+
+/// What a 5-tuple is to an allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Holder,
+    Heir,
+    Former,
+}
+
 /// What is known when an allocation is made.
 #[derive(Debug)]
 pub(super) struct NewAllocation {
@@ -53,8 +85,6 @@ pub(super) struct NewAllocation {
     pub(super) quota_bytes: Option<u64>,
     pub(super) created: Instant,
     pub(super) expires: Instant,
-    /// Bytes this device has already had carried in this call, by the allocation this one replaces.
-    pub(super) bytes_spent: u64,
 }
 
 /// Which user name made the allocation (RFC 8656 §5: the same one must refresh it), in 16 bytes instead of a string.
@@ -74,6 +104,10 @@ pub(super) struct Allocation {
     pub(super) created: Instant,
     pub(super) expires: Instant,
     pub(super) last_heard: Instant,
+    /// Kept right by the table, as all that is found by client.
+    heir: Option<Box<Heir>>,
+    /// Whose it was, and until when what it sends is carried.
+    former: Option<Former>,
     /// The other allocation of the call. Kept right by the table: it is always alive.
     partner: Option<Slot>,
     permission: Option<Permission>,
@@ -97,12 +131,14 @@ impl Allocation {
             created: new.created,
             expires: new.expires,
             last_heard: new.created,
+            heir: None,
+            former: None,
             partner: None,
             permission: None,
             channel: None,
             bucket: Bucket::full(new.created),
             quota_bytes: new.quota_bytes,
-            bytes_spent: new.bytes_spent,
+            bytes_spent: 0,
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -127,6 +163,39 @@ impl Allocation {
     /// The channel that is bound now.
     pub(super) fn channel(&self, now: Instant) -> Option<Channel> {
         self.channel.filter(|channel| now < channel.expires)
+    }
+
+    /// What this 5-tuple, by which the allocation was found, is to it.
+    pub(super) fn standing(&self, client: &ClientAddr) -> Standing {
+        if self.client == *client {
+            Standing::Holder
+        } else if self.heir().is_some_and(|heir| heir.client == *client) {
+            Standing::Heir
+        } else {
+            Standing::Former
+        }
+    }
+
+    pub(super) fn heir(&self) -> Option<&Heir> {
+        self.heir.as_deref()
+    }
+
+    /// Whether what this 5-tuple sends is carried.
+    pub(super) fn takes_from(&self, client: &ClientAddr, now: Instant) -> bool {
+        self.client == *client
+            || self.former.is_some_and(|former| former.client == *client && now < former.until)
+    }
+
+    /// The peer of the channel of this number that this 5-tuple bound.
+    pub(super) fn channel_peer(&self, number: u16, client: &ClientAddr, now: Instant) -> Option<Ipv4Addr> {
+        let channel = if self.client == *client {
+            self.channel
+        } else {
+            let former = self.former.filter(|former| former.client == *client && now < former.until);
+            former.and_then(|former| former.channel)
+        };
+        let live = |channel: &Channel| now < channel.expires && channel.number == number;
+        channel.filter(live).map(|channel| channel.peer)
     }
 
     pub(super) fn has_partner(&self) -> bool {
@@ -161,12 +230,12 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn len(&self) -> usize {
-        self.by_client.len()
+        self.slots.len() - self.free.len()
     }
 
     /// Calls with both allocations alive.
     pub(super) fn calls(&self) -> usize {
-        self.by_client.len() - self.by_tag.len()
+        self.len() - self.by_tag.len()
     }
 
     pub(super) fn find(&self, client: &ClientAddr) -> Option<Slot> {
@@ -213,7 +282,7 @@ impl Table {
         if let Some(device) = device {
             // A client that restarted is not locked out by what it left behind.
             if let Some(own) = present.find(|slot| self.get(*slot).device == Some(device)) {
-                return Room::Instead(own);
+                return Room::Own(own);
             }
             return if second.is_none() { Room::Free } else { Room::Full };
         }
@@ -252,20 +321,76 @@ impl Table {
         slot
     }
 
-    /// Takes an allocation out of every index.
-    pub(super) fn remove(&mut self, slot: Slot) -> Allocation {
-        let allocation = self.slots[slot.0 as usize].take().expect("a slot names a live allocation");
-        self.free.push(slot);
-        self.by_client.remove(&allocation.client);
-        self.by_expiry.remove(&(allocation.expires, slot));
-        self.addresses.remove(&allocation.relayed);
-        let source = allocation.client.source();
+    /// A 5-tuple that allocates has nothing left of what it had.
+    pub(super) fn forget_former(&mut self, client: &ClientAddr) {
+        if let Some(slot) = self.find(client)
+            && self.get(slot).standing(client) == Standing::Former
+        {
+            self.get_mut(slot).former = None;
+            self.by_client.remove(client);
+        }
+    }
+
+    /// A newer 5-tuple of the same device is to have this allocation. An older heir goes.
+    pub(super) fn set_heir(&mut self, slot: Slot, heir: Heir) {
+        self.drop_heir(slot);
+        self.by_client.insert(heir.client, slot);
+        *self.per_source.entry(heir.client.source()).or_default() += 1;
+        let expires = self.get(slot).expires.max(heir.expires);
+        self.get_mut(slot).heir = Some(Box::new(heir));
+        self.set_expiry(slot, expires);
+    }
+
+    pub(super) fn drop_heir(&mut self, slot: Slot) {
+        if let Some(heir) = self.get_mut(slot).heir.take() {
+            self.by_client.remove(&heir.client);
+            self.leave_source(heir.client.source());
+        }
+    }
+
+    /// The heir has the allocation now: relayed address, partner, permission and bytes spent stay; the channel's number
+    /// was the older client's choice. `false` if there is no heir.
+    pub(super) fn inherit(&mut self, slot: Slot, now: Instant) -> bool {
+        let allocation = self.get_mut(slot);
+        let Some(heir) = allocation.heir.take() else { return false };
+        let before = std::mem::replace(&mut allocation.client, heir.client);
+        let channel = allocation.channel.take();
+        let former = Former { client: before, channel, until: now + FORMER_LIFETIME };
+        let former = allocation.former.replace(former);
+        allocation.username = heir.username;
+        allocation.transaction = heir.transaction;
+        allocation.quota_bytes = heir.quota_bytes;
+        allocation.created = heir.created;
+        allocation.last_heard = now;
+        if let Some(former) = former {
+            self.by_client.remove(&former.client);
+        }
+        self.leave_source(before.source());
+        self.set_expiry(slot, heir.expires);
+        true
+    }
+
+    fn leave_source(&mut self, source: SourceNetwork) {
         if let Some(count) = self.per_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
                 self.per_source.remove(&source);
             }
         }
+    }
+
+    /// Takes an allocation out of every index.
+    pub(super) fn remove(&mut self, slot: Slot) -> Allocation {
+        self.drop_heir(slot);
+        let allocation = self.slots[slot.0 as usize].take().expect("a slot names a live allocation");
+        self.free.push(slot);
+        self.by_client.remove(&allocation.client);
+        if let Some(former) = allocation.former {
+            self.by_client.remove(&former.client);
+        }
+        self.by_expiry.remove(&(allocation.expires, slot));
+        self.addresses.remove(&allocation.relayed);
+        self.leave_source(allocation.client.source());
         match allocation.partner {
             None => {
                 self.by_tag.remove(&allocation.tag);
@@ -305,6 +430,8 @@ impl Table {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
     Free,
+    /// The device has this one already: it moves there.
+    Own(Slot),
     /// Yes, if this one goes.
     Instead(Slot),
     Full,

@@ -190,7 +190,7 @@ impl Server {
     /// A TCP connection ended, and its allocation with it (RFC 8656 §3.1).
     pub fn disconnected(&mut self, client: &ClientAddr) {
         if let Some(slot) = self.table.find(client) {
-            self.table.remove(slot);
+            self.leave(slot, self.table.get(slot).standing(client));
         }
     }
 

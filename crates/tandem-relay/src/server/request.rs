@@ -16,7 +16,7 @@ use turn_types::attribute::{
 };
 use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, REFRESH};
 
-use super::allocation::{ALLOCATIONS_LIMIT, NewAllocation, RELAYED_PORT, Room, Slot};
+use super::allocation::{ALLOCATIONS_LIMIT, Heir, NewAllocation, RELAYED_PORT, Room, Slot, Standing};
 use super::auth::{Authenticated, authenticate};
 use super::reply::{ErrorKind, Signed, bare_error, binding_success, challenge};
 use super::{DropReason, Server, Verdict};
@@ -148,23 +148,27 @@ impl Server {
         from: &ClientAddr,
         now: Instant,
     ) -> Result<Vec<u8>, ErrorKind> {
+        self.table.forget_former(from);
         if let Some(slot) = self.table.find(from) {
             let existing = self.table.get(slot);
-            let is_retransmission = existing.transaction == signed.request.transaction_id()
-                && existing.username == authenticated.username;
-            return if is_retransmission {
-                Ok(self.allocated(signed, slot, now))
+            let made_by = match (existing.standing(from), existing.heir()) {
+                (Standing::Holder, _) => Some((existing.transaction, existing.username)),
+                (Standing::Heir, Some(heir)) => Some((heir.transaction, heir.username)),
+                _ => None,
+            };
+            return if made_by == Some((signed.request.transaction_id(), authenticated.username)) {
+                Ok(self.allocated(signed, slot, from, now))
             } else {
                 Err(ErrorKind::AllocationMismatch)
             };
         }
         let made = check_allocate_form(signed.request)
             .and_then(|()| self.make_room(authenticated, from, now))
-            .map(|bytes_spent| self.insert(signed.request, authenticated, from, bytes_spent, now));
+            .map(|own| self.insert(signed.request, authenticated, from, own, now));
         match made {
             Ok(slot) => {
                 self.stats.allocations_made += 1;
-                Ok(self.allocated(signed, slot, now))
+                Ok(self.allocated(signed, slot, from, now))
             }
             Err(kind) => {
                 self.stats.allocations_refused += 1;
@@ -173,26 +177,28 @@ impl Server {
         }
     }
 
-    /// Everything that can stand in the way of a well-formed Allocate. What must go makes way; returns the bytes the
-    /// device has spent in this call already.
+    /// Everything that can stand in the way of a well-formed Allocate. What must go makes way; returns the allocation
+    /// that the device has in this call already.
     fn make_room(
         &mut self,
         authenticated: &Authenticated,
         from: &ClientAddr,
         now: Instant,
-    ) -> Result<u64, ErrorKind> {
+    ) -> Result<Option<Slot>, ErrorKind> {
         let authorised = &authenticated.authorised;
         if authorised.not_after_s < self.unix_s(now) {
             return Err(ErrorKind::Unauthenticated);
         }
-        if self.draining {
-            return Err(ErrorKind::InsufficientCapacity);
-        }
         let leaving = match self.table.room_in_call(authorised.tag, authorised.device, now) {
             Room::Free => None,
+            // A relay that drains keeps what it has, wherever that moves to.
+            Room::Own(slot) => return self.room_to_move(slot, from).map(|()| Some(slot)),
             Room::Instead(slot) => Some(slot),
             Room::Full => return Err(ErrorKind::QuotaReached),
         };
+        if self.draining {
+            return Err(ErrorKind::InsufficientCapacity);
+        }
         let leaving_source = leaving.map(|slot| self.table.get(slot).client.source());
         let staying = self.table.len() - usize::from(leaving.is_some());
         let of_source = self.table.count_of(from.source()) - u32::from(leaving_source == Some(from.source()));
@@ -202,9 +208,22 @@ impl Server {
         if of_source >= self.config.allocations_per_source_max {
             return Err(ErrorKind::QuotaReached);
         }
-        let Some(slot) = leaving else { return Ok(0) };
-        let left = self.table.remove(slot);
-        Ok(if left.device.is_some() && left.device == authorised.device { left.bytes_spent } else { 0 })
+        if let Some(slot) = leaving {
+            self.table.remove(slot);
+        }
+        Ok(None)
+    }
+
+    /// Whether the source of a newer 5-tuple has room; what the move frees there is counted.
+    fn room_to_move(&self, slot: Slot, from: &ClientAddr) -> Result<(), ErrorKind> {
+        let allocation = self.table.get(slot);
+        let leaving = [Some(allocation.client), allocation.heir().map(|heir| heir.client)];
+        let freed = leaving.into_iter().flatten().filter(|client| client.source() == from.source()).count();
+        let of_source = self.table.count_of(from.source()) as usize - freed;
+        if of_source >= self.config.allocations_per_source_max as usize {
+            return Err(ErrorKind::QuotaReached);
+        }
+        Ok(())
     }
 
     fn insert(
@@ -212,10 +231,23 @@ impl Server {
         request: &Message<'_>,
         authenticated: &Authenticated,
         from: &ClientAddr,
-        bytes_spent: u64,
+        own: Option<Slot>,
         now: Instant,
     ) -> Slot {
         let lifetime = self.granted_lifetime(request.attribute::<Lifetime>().ok());
+        let expires = now + lifetime.min(self.config.allocation_age_max);
+        if let Some(slot) = own {
+            let heir = Heir {
+                client: *from,
+                username: authenticated.username,
+                transaction: request.transaction_id(),
+                quota_bytes: authenticated.authorised.quota_bytes,
+                created: now,
+                expires,
+            };
+            self.table.set_heir(slot, heir);
+            return slot;
+        }
         let new = NewAllocation {
             client: *from,
             tag: authenticated.authorised.tag,
@@ -224,18 +256,17 @@ impl Server {
             transaction: request.transaction_id(),
             quota_bytes: authenticated.authorised.quota_bytes,
             created: now,
-            expires: now + lifetime.min(self.config.allocation_age_max),
-            bytes_spent,
+            expires,
         };
         let random = self.random.next();
         self.table.insert(new, (random >> 32) as u32)
     }
 
-    fn allocated(&self, signed: &Signed<'_>, slot: Slot, now: Instant) -> Vec<u8> {
+    fn allocated(&self, signed: &Signed<'_>, slot: Slot, from: &ClientAddr, now: Instant) -> Vec<u8> {
         let allocation = self.table.get(slot);
         let transaction = signed.request.transaction_id();
         let relayed = XorRelayedAddress::new(relayed_socket(allocation.relayed), transaction);
-        let mapped = XorMappedAddress::new(allocation.client.address(), transaction);
+        let mapped = XorMappedAddress::new(from.address(), transaction);
         let lifetime = whole_seconds(allocation.expires.saturating_duration_since(now));
         if signed.request.has_attribute(AdditionalAddressFamily::TYPE) {
             let no_ipv6 =
@@ -261,7 +292,7 @@ impl Server {
         from: &ClientAddr,
         now: Instant,
     ) -> Result<Vec<u8>, ErrorKind> {
-        let slot = self.own(authenticated, from)?;
+        let (slot, standing) = self.own(authenticated, from)?;
         if signed.request.has_attribute(RequestedAddressFamily::TYPE)
             && requested_family(signed.request).is_err()
         {
@@ -269,7 +300,7 @@ impl Server {
         }
         let asked = signed.request.attribute::<Lifetime>().ok();
         if asked.as_ref().is_some_and(|lifetime| lifetime.seconds() == 0) {
-            self.table.remove(slot);
+            self.leave(slot, standing);
             return Ok(signed.success(&[&Lifetime::new(0)]));
         }
         let allocation = self.table.get(slot);
@@ -282,6 +313,23 @@ impl Server {
         Ok(signed.success(&[&whole_seconds(expires.saturating_duration_since(now))]))
     }
 
+    /// A client gives up what it has: an heir its claim, a holder the allocation, to the heir if there is one.
+    pub(super) fn leave(&mut self, slot: Slot, standing: Standing) {
+        let heir_since = self.table.get(slot).heir().map(|heir| heir.created);
+        match standing {
+            Standing::Heir => self.table.drop_heir(slot),
+            Standing::Holder => match heir_since {
+                Some(since) => {
+                    self.table.inherit(slot, since);
+                }
+                None => {
+                    self.table.remove(slot);
+                }
+            },
+            Standing::Former => {}
+        }
+    }
+
     // ---- CreatePermission (RFC 8656 §10) --------------------------------------------------------------------------
 
     fn create_permission(
@@ -291,7 +339,7 @@ impl Server {
         from: &ClientAddr,
         now: Instant,
     ) -> Result<Vec<u8>, ErrorKind> {
-        let slot = self.own(authenticated, from)?;
+        let (slot, standing) = self.own(authenticated, from)?;
         let partner = self.table.partner_address(slot);
         let mut peers = 0;
         for (_, raw) in
@@ -303,6 +351,7 @@ impl Server {
             peers += 1;
         }
         let Some(partner) = partner.filter(|_| peers > 0) else { return Err(ErrorKind::BadRequest) };
+        self.take_over(slot, standing, now);
         self.table.get_mut(slot).permit(partner, now);
         Ok(signed.success(&[]))
     }
@@ -316,7 +365,7 @@ impl Server {
         from: &ClientAddr,
         now: Instant,
     ) -> Result<Vec<u8>, ErrorKind> {
-        let slot = self.own(authenticated, from)?;
+        let (slot, standing) = self.own(authenticated, from)?;
         let request = signed.request;
         let number = request.attribute::<ChannelNumber>().map_err(|_| ErrorKind::BadRequest)?.channel();
         let peer = request.attribute::<XorPeerAddress>().map_err(|_| ErrorKind::BadRequest)?;
@@ -328,6 +377,7 @@ impl Server {
         if peer.port() != RELAYED_PORT {
             return Err(ErrorKind::Forbidden);
         }
+        self.take_over(slot, standing, now);
         let allocation = self.table.get_mut(slot);
         // One number for one peer. A number bound to a partner that has gone is free again.
         let bound = allocation.channel(now).filter(|channel| channel.peer == partner);
@@ -338,13 +388,26 @@ impl Server {
         Ok(signed.success(&[]))
     }
 
-    /// The client's allocation, if its user name is the one that made it.
-    fn own(&self, authenticated: &Authenticated, from: &ClientAddr) -> Result<Slot, ErrorKind> {
+    fn take_over(&mut self, slot: Slot, standing: Standing, now: Instant) {
+        if standing == Standing::Heir {
+            self.table.inherit(slot, now);
+        }
+    }
+
+    /// The client's allocation, if its user name is the one that made it. A former client has none.
+    fn own(&self, authenticated: &Authenticated, from: &ClientAddr) -> Result<(Slot, Standing), ErrorKind> {
         let slot = self.table.find(from).ok_or(ErrorKind::AllocationMismatch)?;
-        if self.table.get(slot).username != authenticated.username {
+        let allocation = self.table.get(slot);
+        let standing = allocation.standing(from);
+        let username = match (standing, allocation.heir()) {
+            (Standing::Holder, _) => allocation.username,
+            (Standing::Heir, Some(heir)) => heir.username,
+            _ => return Err(ErrorKind::AllocationMismatch),
+        };
+        if username != authenticated.username {
             return Err(ErrorKind::WrongCredentials);
         }
-        Ok(slot)
+        Ok((slot, standing))
     }
 }
 

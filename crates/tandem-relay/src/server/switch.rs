@@ -73,12 +73,11 @@ impl Server {
             return Verdict::Drop(DropReason::Malformed);
         }
         let Some(slot) = self.table.find(from) else { return Verdict::Drop(DropReason::NoAllocation) };
-        let Some(channel) = self.table.get(slot).channel(now).filter(|channel| channel.number == number)
-        else {
+        let Some(peer) = self.table.get(slot).channel_peer(number, from, now) else {
             return Verdict::Drop(DropReason::NoChannel);
         };
         let start = packet.start + CHANNEL_HEADER_BYTES;
-        self.switch(buffer, start..start + length, slot, channel.peer, now)
+        self.switch(buffer, start..start + length, slot, peer, now)
     }
 
     /// A Send indication (RFC 8656 §11.2) in the message that begins at `start`.
@@ -94,6 +93,9 @@ impl Server {
         let SocketAddr::V4(peer) = send.peer else { return Verdict::Drop(DropReason::NoPartner) };
         if peer.port() != RELAYED_PORT {
             return Verdict::Drop(DropReason::NoPartner);
+        }
+        if !self.table.get(slot).takes_from(from, now) {
+            return Verdict::Drop(DropReason::NoAllocation);
         }
         let payload = start + send.data.start..start + send.data.end;
         if self.table.partner_address(slot) == Some(*peer.ip())

@@ -9,6 +9,9 @@ use tandem_relay::client::ClientAddr;
 use tandem_relay::config::Rate;
 use tandem_relay::server::DropReason;
 
+use turn_types::attribute::RequestedTransport;
+use turn_types::message::ALLOCATE;
+
 use crate::bench::{Bench, Client, Fate, channel_data, data_of, send_indication, terms};
 
 /// Addresses that somebody would like a relay to send to.
@@ -151,7 +154,7 @@ fn over_a_stream_channel_data_is_padded_and_over_udp_not() {
 }
 
 #[test]
-fn a_third_device_is_refused_and_a_restarted_one_replaces_itself() {
+fn a_third_device_is_refused_and_one_that_moves_keeps_its_address() {
     let mut bench = Bench::new();
     let (caller, mut callee) = bench.call(1);
     assert_eq!(Client::new(1, 3).allocate(&mut bench), Err(486));
@@ -159,14 +162,76 @@ fn a_third_device_is_refused_and_a_restarted_one_replaces_itself() {
     let mut again = caller.restarted(6_000);
     again.allocate(&mut bench).unwrap();
     assert_eq!(bench.server.stats().allocations, 2);
-    assert_eq!(caller.clone().refresh(&mut bench, 600), Err(437), "the old one is gone");
-    let fate = callee.send(&mut bench, caller.relayed(), b"x");
-    assert_eq!(fate, Fate::Dropped(DropReason::NoPartner), "the old address leads nowhere");
+    assert_eq!(again.relayed(), caller.relayed(), "the other end needs to learn nothing");
+    // Until the newer one joins, the older one has it.
+    assert_eq!(caller.clone().refresh(&mut bench, 600), Ok(600));
+    let to_caller = |bench: &mut Bench, callee: &mut Client| match callee.send(bench, caller.relayed(), b"x")
+    {
+        Fate::Forwarded { to, .. } => to,
+        fate => panic!("{fate:?}"),
+    };
+    assert_eq!(to_caller(&mut bench, &mut callee), caller.address);
     again.bind(&mut bench, 0x4000, callee.relayed()).unwrap();
-    callee.bind(&mut bench, 0x4000, again.relayed()).unwrap();
-    assert!(
-        matches!(callee.channel(&mut bench, 0x4000, b"x"), Fate::Forwarded { to, .. } if to == again.address)
-    );
+    assert_eq!(to_caller(&mut bench, &mut callee), again.address);
+    assert_eq!(caller.clone().refresh(&mut bench, 600), Err(437), "the older one has nothing any more");
+    let sent = |bench: &mut Bench, by: &Client| by.clone().send(bench, callee.relayed(), b"x");
+    assert!(matches!(sent(&mut bench, &caller), Fate::Forwarded { .. }), "what was on its way is carried");
+    bench.pass(Duration::from_secs(6));
+    assert_eq!(sent(&mut bench, &caller), Fate::Dropped(DropReason::NoAllocation), "for a moment only");
+    assert!(matches!(sent(&mut bench, &again), Fate::Forwarded { .. }));
+    assert_eq!(bench.server.stats().allocations, 2);
+}
+
+#[test]
+fn nobody_but_the_device_itself_moves_its_allocation() {
+    let mut bench = Bench::new();
+    let (caller, mut callee) = bench.call(1);
+    let mut thief =
+        Client::with_password(caller.username.clone(), "guessed".to_owned(), Client::new(1, 9).address);
+    assert_eq!(thief.allocate(&mut bench), Err(401));
+    let stolen = caller.signed_as(7.into(), ALLOCATE, &[&RequestedTransport::new(RequestedTransport::UDP)]);
+    assert_eq!(thief.exchange(&mut bench, &stolen), Err(438), "a nonce is good for one address");
+    let fate = callee.send(&mut bench, caller.relayed(), b"x");
+    assert!(matches!(fate, Fate::Forwarded { to, .. } if to == caller.address));
+}
+
+#[test]
+fn a_claim_that_is_given_up_changes_nothing_and_only_the_newest_counts() {
+    let mut bench = Bench::new();
+    let (mut caller, mut callee) = bench.call(1);
+    for port in 6_000..6_100 {
+        caller.restarted(port).allocate(&mut bench).unwrap();
+    }
+    let mut last = caller.restarted(7_000);
+    last.allocate(&mut bench).unwrap();
+    assert_eq!(bench.server.stats().allocations, 2, "claims take no room");
+    assert_eq!(caller.restarted(6_050).bind(&mut bench, 0x4000, callee.relayed()), Err(437));
+    assert_eq!(last.refresh(&mut bench, 0), Ok(0));
+    let fate = callee.send(&mut bench, caller.relayed(), b"x");
+    assert!(matches!(fate, Fate::Forwarded { to, .. } if to == caller.address));
+    // And the older one may go before the newer one has joined.
+    let mut next = caller.restarted(7_001);
+    next.allocate(&mut bench).unwrap();
+    assert_eq!(caller.refresh(&mut bench, 0), Ok(0));
+    next.bind(&mut bench, 0x4001, callee.relayed()).unwrap();
+    let fate = callee.send(&mut bench, next.relayed(), b"x");
+    assert!(matches!(fate, Fate::Forwarded { to, .. } if to == next.address));
+    assert_eq!(next.refresh(&mut bench, 0), Ok(0));
+    assert_eq!(callee.refresh(&mut bench, 0), Ok(0));
+    assert_eq!(bench.server.stats().allocations, 0);
+}
+
+#[test]
+fn a_full_network_and_a_draining_relay_still_let_an_allocation_move() {
+    let mut bench = Bench::with(|config| config.allocations_per_source_max = 1);
+    let (caller, callee) = bench.call(1);
+    bench.server.set_draining(true);
+    for round in 0..5 {
+        let mut again = caller.restarted(6_000 + round);
+        again.allocate(&mut bench).unwrap();
+        again.bind(&mut bench, 0x4000, callee.relayed()).unwrap();
+    }
+    assert_eq!(bench.server.stats().allocations, 2);
 }
 
 #[test]
