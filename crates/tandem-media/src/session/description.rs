@@ -6,10 +6,11 @@ use sha2::{Digest, Sha256};
 use tandem_proto::ids::ServiceKey;
 use tandem_proto::wire;
 
-use super::types::{Candidate, CandidateKind, Route};
+use super::types::{Candidate, CandidateKind, PathId, Route};
 
 impl Candidate {
-    /// A candidate with ICE's recommended priority (RFC 8445 §5.1.2.1; one component, local preference 65535).
+    /// A candidate with ICE's recommended priority (RFC 8445 §5.1.2.1, RFC 8421 §4; one component, local preference 65535
+    /// for IPv6 and 65534 for IPv4).
     #[must_use]
     pub fn new(kind: CandidateKind, addr: SocketAddr, relay: Option<ServiceKey>) -> Self {
         let type_preference: u32 = match kind {
@@ -17,7 +18,8 @@ impl Candidate {
             CandidateKind::ServerReflexive => 100,
             CandidateKind::Relayed => 0,
         };
-        Self { kind, addr, relay, priority: (type_preference << 24) | (65_535 << 8) | 255 }
+        let local_preference: u32 = if addr.is_ipv6() { 65_535 } else { 65_534 };
+        Self { kind, addr, relay, priority: (type_preference << 24) | (local_preference << 8) | 255 }
     }
 
     /// As it is sent to the other end.
@@ -54,12 +56,27 @@ impl Candidate {
     }
 }
 
-/// What both ends call a path in probes: 8 bytes, all zero for direct ones (spec/media.md, "Probes").
+/// What a path is called in probes: 8 bytes (spec/media.md, "Probes"). Both ends call a relayed path alike. A direct one
+/// has a name from each end, since behind NATs they see different addresses of it; the other end's is learnt from its
+/// probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PathName(pub(super) [u8; 8]);
 
 impl PathName {
+    /// Any direct path: in reports by signalling, which have one entry for all of them.
     pub(super) const DIRECT: Self = Self([0; 8]);
+
+    /// What this end calls its direct path of this number: four zero bytes, then the number and one, big-endian.
+    pub(super) fn of_direct(path: PathId) -> Self {
+        let mut name = [0; 8];
+        name[4..].copy_from_slice(&path.0.saturating_add(1).to_be_bytes());
+        Self(name)
+    }
+
+    /// Whether a direct path can be called that.
+    pub(super) fn is_of_direct(self) -> bool {
+        self.0[..4] == [0; 4] && self != Self::DIRECT
+    }
 }
 
 /// How the two ends of one call name paths. A relay that reads a probe cannot tell from the names which other relays
@@ -91,9 +108,9 @@ impl PathNames {
         PathName(name)
     }
 
-    pub(super) fn of(&self, route: &Route) -> PathName {
+    pub(super) fn of(&self, id: PathId, route: &Route) -> PathName {
         match route {
-            Route::Direct => PathName::DIRECT,
+            Route::Direct => PathName::of_direct(id),
             Route::Relay { service, .. } => self.of_relay(service),
         }
     }
@@ -121,6 +138,13 @@ mod tests {
         let name = PathNames::new("one", "two").of_relay(&service);
         assert_eq!(name, PathNames::new("two", "one").of_relay(&service));
         assert_ne!(name, PathNames::new("two", "three").of_relay(&service));
+    }
+
+    #[test]
+    fn a_direct_path_is_named_by_number() {
+        assert_eq!(PathName::of_direct(PathId(0x0102_0304)), PathName([0, 0, 0, 0, 1, 2, 3, 5]));
+        assert!(PathName::of_direct(PathId(0)).is_of_direct() && !PathName::DIRECT.is_of_direct());
+        assert!(!PathNames::new("one", "two").of_relay(&ServiceKey([5; 32])).is_of_direct());
     }
 
     #[test]

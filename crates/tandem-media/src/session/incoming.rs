@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use super::congestion::Change;
 use super::credit::Sighting;
+use super::description::PathName;
 use super::probe::{NEVER, Probe, is_probe};
 use super::rtc::{is_dtls, is_sound, rtp_time, short_sequence};
-use super::types::{Event, PathId, SocketId};
+use super::types::{CandidateOrigin, Event, PathId, Route, SocketId};
 use super::{Session, Way};
 
 impl Session {
@@ -21,8 +22,8 @@ impl Session {
             for datagram in inner {
                 self.take_datagram(path, &datagram, now);
             }
-        } else if self.hosts.iter().any(|host| host.socket == socket) {
-            match self.direct_path(Way::Direct { socket, remote: from }, data, now) {
+        } else if self.direct.owns(socket) && !self.take_reflexive(socket, from, data, now) {
+            match self.direct_path(socket, from, data, now) {
                 Some(path) => self.take_datagram(path, data, now),
                 None => self.rejected += 1,
             }
@@ -31,12 +32,19 @@ impl Session {
 
     /// The direct path a datagram belongs to. One from an unknown address opens a path only with an authentic probe:
     /// a peer-reflexive candidate (RFC 8445 §7.3.1.3).
-    fn direct_path(&mut self, way: Way, data: &[u8], now: Instant) -> Option<PathId> {
-        if let Some((path, _)) = self.ways.iter().find(|(_, known)| **known == way) {
-            return Some(*path);
+    fn direct_path(
+        &mut self,
+        socket: SocketId,
+        from: SocketAddr,
+        data: &[u8],
+        now: Instant,
+    ) -> Option<PathId> {
+        if let Some(path) = self.open_way(Way::Direct { socket, remote: from }) {
+            return Some(path);
         }
-        Probe::decode(data, &self.local.ice_pwd)?;
-        self.open_direct(way, now)
+        let probe = Probe::decode(data, &self.local.ice_pwd)?;
+        probe.name.is_of_direct().then_some(())?;
+        self.open_direct(socket, from, CandidateOrigin::PeerReflexive, now)
     }
 
     fn take_datagram(&mut self, path: PathId, data: &[u8], now: Instant) {
@@ -57,9 +65,14 @@ impl Session {
     }
 
     fn take_probe(&mut self, path: PathId, data: &[u8], now: Instant) {
-        let expected = self.paths.get(path).map(|path| path.name);
+        let Some(known) = self.paths.get(path) else { return };
+        // The other end's name of a direct path is its own choice.
+        let fits = |name: PathName| match known.route {
+            Route::Direct => name.is_of_direct(),
+            Route::Relay { .. } => name == known.name,
+        };
         let probe = Probe::decode(data, &self.local.ice_pwd);
-        let Some(probe) = probe.filter(|probe| Some(probe.name) == expected) else {
+        let Some(probe) = probe.filter(|probe| fits(probe.name)) else {
             self.rejected += 1;
             return;
         };

@@ -8,19 +8,25 @@
 //! among them, `probe` is what keeps them known, `credit` tells copies from replays, `rtc` is the media engine, which
 //! never learns that there is more than one way, and `counts` are the figures.
 
+mod choice;
 mod congestion;
 mod counts;
 mod credit;
 mod description;
+mod direct;
 mod history;
 mod incoming;
 mod outgoing;
 mod path;
 mod paths;
 mod probe;
+mod reflexive;
+mod relay_attempt;
 mod relay_leg;
+mod relay_watch;
 mod rtc;
 mod stream;
+mod stun;
 #[cfg(test)]
 mod testing;
 mod types;
@@ -43,18 +49,19 @@ use congestion::{StandingDelay, Thrift};
 use counts::{Arrivals, PathCounts};
 use credit::SeenPackets;
 use description::{PathName, PathNames};
+use direct::Direct;
 use history::History;
 use outgoing::Recent;
 use paths::PathSet;
 use probe::Entry;
-use relay_leg::{LegEvent, RelayLeg};
+use relay_leg::{LegContext, LegEvent, RelayLeg};
 use rtc::RtcEngine;
+use stun::Transactions;
 
 /// Relays of one session, failed ones not counted.
 const RELAYS_MAX: usize = 12;
-/// Direct paths of one session (DESIGN §7, "ICE stays small").
-const DIRECT_MAX: usize = 6;
-const HOSTS_MAX: usize = 4;
+/// Failed ones that are remembered for people.
+const RELAYS_REMEMBERED: usize = 20;
 /// Candidates of the other end kept for relays we have no grant on yet.
 const WAITING_MAX: usize = 32;
 /// Events and datagrams kept for a driver that does not fetch them; the oldest go first.
@@ -73,9 +80,11 @@ pub struct Session {
     ways: BTreeMap<PathId, Way>,
     counts: BTreeMap<PathId, PathCounts>,
     legs: Vec<Leg>,
-    hosts: Vec<Host>,
-    /// The other end's candidates, as they came.
-    remote_hosts: Vec<SocketAddr>,
+    /// What failed relays were like, for people.
+    failed_relays: VecDeque<RelayStats>,
+    direct: Direct,
+    transactions: Transactions,
+    udp_blocked: bool,
     waiting: VecDeque<(ServiceKey, SocketAddr)>,
     seen_sound: SeenPackets,
     seen_control: SeenPackets,
@@ -115,13 +124,6 @@ struct Leg {
     path: Option<PathId>,
 }
 
-#[derive(Debug)]
-struct Host {
-    socket: SocketId,
-    bind: IpAddr,
-    local: Option<SocketAddr>,
-}
-
 impl Session {
     /// Begins the media of a leg. Makes a DTLS key, so it takes about a millisecond.
     #[must_use]
@@ -134,8 +136,10 @@ impl Session {
             ways: BTreeMap::new(),
             counts: BTreeMap::new(),
             legs: Vec::new(),
-            hosts: Vec::new(),
-            remote_hosts: Vec::new(),
+            failed_relays: VecDeque::new(),
+            direct: Direct::new(now),
+            transactions: Transactions::new(config.seed.rotate_left(31)),
+            udp_blocked: config.udp_blocked,
             waiting: VecDeque::new(),
             seen_sound: SeenPackets::new(config.seed),
             seen_control: SeenPackets::new(config.seed.rotate_left(17)),
@@ -192,21 +196,29 @@ impl Session {
     /// # Errors
     /// If the relay has no address, or there are too many.
     pub fn add_relay(&mut self, access: RelayAccess, now: Instant) -> Result<(), AddRelayError> {
-        self.legs.retain(|leg| !leg.relay.has_failed());
         if access.udp.is_empty() && access.tcp.is_empty() {
             return Err(AddRelayError::NoAddress);
         }
-        if let Some(leg) = self.legs.iter_mut().find(|leg| leg.relay.access.service == access.service) {
-            leg.relay.access = access;
+        if let Some(index) = self.legs.iter().position(|leg| leg.relay.access.service == access.service) {
+            self.with_leg(index, now, |leg, context, _| leg.renew(access, context));
+            self.drain(now);
             return Ok(());
         }
         if self.legs.len() >= RELAYS_MAX && !self.drop_silent_relay(now) {
             return Err(AddRelayError::TooMany(RELAYS_MAX));
         }
-        let mut relay = RelayLeg::new(access, self.began, now, &mut self.next_socket);
+        let mut context = LegContext {
+            began: self.began,
+            now,
+            next_socket: &mut self.next_socket,
+            transactions: &mut self.transactions,
+            udp_blocked: self.udp_blocked,
+            heard: None,
+        };
+        let mut relay = RelayLeg::new(access, &mut context);
         let service = relay.access.service;
         if let Some((_, remote)) = self.waiting.iter().rev().find(|(waiting, _)| *waiting == service) {
-            relay.handle_remote(*remote);
+            relay.handle_remote(*remote, now);
         }
         self.legs.push(Leg { relay, path: None });
         self.drain(now);
@@ -215,36 +227,27 @@ impl Session {
 
     /// Asks for a UDP socket on this address for direct paths. Only between contacts: the other end learns it.
     pub fn add_host(&mut self, bind: IpAddr, now: Instant) {
-        if self.hosts.len() < HOSTS_MAX && !self.hosts.iter().any(|host| host.bind == bind) {
-            let id = SocketId(self.next_socket);
-            self.next_socket += 1;
-            self.hosts.push(Host { socket: id, bind, local: None });
-            let kind = SocketKind::Udp { bind: Some(bind), toward: None, purpose: SocketPurpose::Host };
-            self.commands.push_back(SocketCommand::Open { id, kind });
-        }
+        self.open_host(bind);
         self.drain(now);
     }
 
     /// A router forwards `external` to the host socket at `local` (PCP, NAT-PMP, UPnP): one more candidate.
     pub fn add_mapped(&mut self, local: SocketAddr, external: SocketAddr, now: Instant) {
-        if self.hosts.iter().any(|host| host.local == Some(local)) {
+        if self.direct.hosts.iter().any(|host| host.local == Some(local)) {
             self.local_candidate(CandidateOrigin::Mapped, external, None, now);
         }
         self.drain(now);
     }
 
     /// The addresses of this machine have changed; `hosts` are those there are now, none if there is no network. Host
-    /// sockets follow, if [`Self::add_host`] was ever called; relays are reached anew.
+    /// sockets follow, if [`Self::add_host`] was ever called. Every relay is reached anew on a new socket, at once; what
+    /// there is stays in use until that works. Without a network all goes on trying.
     pub fn handle_network_changed(&mut self, hosts: &[IpAddr], now: Instant) {
-        let gone: Vec<SocketId> =
-            self.hosts.iter().filter(|host| !hosts.contains(&host.bind)).map(|host| host.socket).collect();
-        let direct = !self.hosts.is_empty();
-        for id in gone {
-            self.commands.push_back(SocketCommand::Close { id });
-            self.handle_socket_closed(id, "the address is gone", now);
-        }
-        for host in hosts.iter().filter(|_| direct) {
-            self.add_host(*host, now);
+        self.hosts_changed(hosts, now);
+        for index in 0..self.legs.len() {
+            if !hosts.is_empty() {
+                self.with_leg(index, now, |leg, context, _| leg.handle_network_changed(context));
+            }
         }
         self.drain(now);
     }
@@ -260,20 +263,18 @@ impl Session {
         self.history.candidate(false, origin, candidate.addr, candidate.relay, now);
         match (candidate.kind, candidate.relay) {
             (CandidateKind::Relayed, Some(service)) => {
-                match self.legs.iter_mut().find(|leg| leg.relay.access.service == service) {
-                    Some(leg) => leg.relay.handle_remote(candidate.addr),
-                    None => self.waiting.push_back((service, candidate.addr)),
+                if let Some(leg) = self.legs.iter_mut().find(|leg| leg.relay.access.service == service) {
+                    leg.relay.handle_remote(candidate.addr, now);
                 }
+                self.waiting.retain(|(waiting, _)| *waiting != service);
+                self.waiting.push_back((service, candidate.addr));
                 while self.waiting.len() > WAITING_MAX {
                     self.waiting.pop_front();
                 }
             }
             (CandidateKind::Relayed, None) => {}
             (CandidateKind::Host | CandidateKind::ServerReflexive, _) => {
-                if self.remote_hosts.len() < DIRECT_MAX && !self.remote_hosts.contains(&candidate.addr) {
-                    self.remote_hosts.push(candidate.addr);
-                    self.pair_hosts(now);
-                }
+                self.remote_address(origin, candidate.addr);
             }
         }
         self.drain(now);
@@ -283,33 +284,19 @@ impl Session {
 
     /// A socket asked for is open; `local` is its own address.
     pub fn handle_socket(&mut self, id: SocketId, local: SocketAddr, now: Instant) {
-        if let Some(host) = self.hosts.iter_mut().find(|host| host.socket == id) {
-            host.local = Some(local);
-            self.push_event(Event::HostSocket { id, local });
-            self.local_candidate(CandidateOrigin::Host, local, None, now);
-            self.pair_hosts(now);
-        }
+        self.host_opened(id, local, now);
         for leg in &mut self.legs {
-            leg.relay.handle_socket(id, local);
+            leg.relay.handle_socket(id, local, now);
         }
         self.drain(now);
     }
 
     /// A socket asked for did not open, or is gone. Not for a passing error such as "unreachable".
     pub fn handle_socket_closed(&mut self, id: SocketId, reason: &str, now: Instant) {
-        for leg in &mut self.legs {
-            leg.relay.handle_socket_closed(id, reason, &mut self.next_socket);
+        for index in 0..self.legs.len() {
+            self.with_leg(index, now, |leg, context, _| leg.handle_socket_closed(id, reason, context));
         }
-        for host in self.hosts.extract_if(.., |host| host.socket == id).collect::<Vec<_>>() {
-            if let Some(local) = host.local {
-                self.push_event(Event::HostSocketClosed { id, local });
-            }
-        }
-        let gone =
-            self.ways.iter().filter(|(_, way)| matches!(way, Way::Direct { socket, .. } if *socket == id));
-        for path in gone.map(|(path, _)| *path).collect::<Vec<_>>() {
-            self.paths.closed(path, now);
-        }
+        self.host_closed(id, now);
         self.drain(now);
     }
 
@@ -393,7 +380,7 @@ impl Session {
         for index in 0..self.legs.len() {
             self.take_leg_events(index, now);
         }
-        for host in self.hosts.drain(..) {
+        for host in std::mem::take(&mut self.direct.hosts) {
             self.commands.push_back(SocketCommand::Close { id: host.socket });
         }
         self.push_event(Event::Closed { reason: reason.to_owned() });
@@ -421,7 +408,7 @@ impl Session {
         let described = self.engine.remote_password().is_some();
         let paths = self.paths.poll_timeout().filter(|_| described);
         let legs = self.legs.iter_mut().filter_map(|leg| leg.relay.poll_timeout(now)).min();
-        [self.engine.poll_timeout(), paths, legs].into_iter().flatten().min()
+        [self.engine.poll_timeout(), paths, legs, self.direct_timeout()].into_iter().flatten().min()
     }
 
     /// The next thing to do with a socket.
@@ -466,9 +453,9 @@ impl Session {
             mirroring: self.paths.mirror().is_some(),
             paths: self.counts.keys().filter_map(|id| self.path_stats(*id, now)).collect(),
             candidates: self.history.candidates(),
-            relays: Vec::new(),
+            relays: self.relay_stats(),
             switches: self.history.switches(),
-            mapping_varies: None,
+            mapping_varies: self.direct.mapping_varies,
         }
     }
 
@@ -482,6 +469,7 @@ impl Session {
     fn path_stats(&self, id: PathId, now: Instant) -> Option<PathStats> {
         let ms = |at: Instant| as_ms(at.saturating_duration_since(self.began));
         let (path, counts) = (self.paths.get(id)?, self.counts.get(&id)?);
+        let ends = self.path_ends(id);
         Some(PathStats {
             id,
             route: path.route,
@@ -495,16 +483,32 @@ impl Session {
             last_heard_ms: path.last_heard.map(ms),
             last_sent_ms: counts.last_sent.map(ms),
             round_trip_ms: path.round_trip.map(|time| time.as_secs_f64() * 1000.0),
-            local: None,
-            remote: None,
+            local: ends.0,
+            remote: ends.1,
             opened_ms: ms(path.opened_at),
             validated_ms: path.validated_at.map(ms),
             probes_sent: counts.probes_sent,
             probes_received: counts.probes_received,
-            gave_up_at_ms: None,
+            gave_up_at_ms: path.gave_up_at.map(ms),
             primary: self.paths.primary() == Some(id),
             mirroring: self.paths.mirror() == Some(id),
         })
+    }
+
+    /// The addresses that a path joins.
+    fn path_ends(&self, id: PathId) -> (Option<PathEnd>, Option<PathEnd>) {
+        if let Some((local, remote)) = self.paths.get(id).and_then(|path| path.ends) {
+            return (Some(local), Some(remote));
+        }
+        let leg = self.legs.iter().find(|leg| leg.path == Some(id));
+        let (local, remote) = leg.map_or((None, None), |leg| leg.relay.ends());
+        let end = |addr| PathEnd { kind: CandidateOrigin::Relayed, addr };
+        (local.map(end), remote.map(end))
+    }
+
+    fn relay_stats(&self) -> Vec<RelayStats> {
+        let legs = self.legs.iter().map(|leg| leg.relay.stats());
+        self.failed_relays.iter().cloned().chain(legs).collect()
     }
 
     // ---- inside ----------------------------------------------------------------------------------------------
@@ -515,10 +519,11 @@ impl Session {
             return;
         }
         for index in 0..self.legs.len() {
-            let (leg, transmits) = (&mut self.legs[index].relay, &mut self.transmits);
-            leg.drive(now, &mut self.next_socket, &mut |transmit| transmits.push_back(transmit));
+            self.with_leg(index, now, |leg, context, out| leg.drive(context, out));
             self.take_leg_events(index, now);
         }
+        self.drop_failed_legs();
+        self.drive_direct(now);
         if self.paths.primary().is_some() {
             self.engine.start(now);
         }
@@ -527,6 +532,36 @@ impl Session {
         self.send_probes(now);
         while self.transmits.len() > QUEUE_MAX {
             self.transmits.pop_front();
+        }
+    }
+
+    /// Does something with a relay's leg, which gets what it needs of the session.
+    fn with_leg(
+        &mut self,
+        index: usize,
+        now: Instant,
+        act: impl FnOnce(&mut RelayLeg, &mut LegContext<'_>, &mut dyn FnMut(Transmit)),
+    ) {
+        let leg = &mut self.legs[index];
+        let path = leg.path.and_then(|path| self.paths.get(path));
+        let mut context = LegContext {
+            began: self.began,
+            now,
+            next_socket: &mut self.next_socket,
+            transactions: &mut self.transactions,
+            udp_blocked: self.udp_blocked,
+            heard: path.and_then(|path| Some((path.last_heard?, path.quiet_after()))),
+        };
+        let transmits = &mut self.transmits;
+        act(&mut leg.relay, &mut context, &mut |transmit| transmits.push_back(transmit));
+    }
+
+    fn drop_failed_legs(&mut self) {
+        for leg in self.legs.extract_if(.., |leg| leg.relay.has_failed()) {
+            if self.failed_relays.len() == RELAYS_REMEMBERED {
+                self.failed_relays.pop_front();
+            }
+            self.failed_relays.push_back(leg.relay.stats());
         }
     }
 
@@ -541,8 +576,19 @@ impl Session {
                 }
                 LegEvent::Bound => {
                     let route = Route::Relay { service, tcp: self.legs[index].relay.over_tcp() };
-                    self.legs[index].path = self.open_path(route, Way::Relay(service), now);
+                    match self.legs[index].path {
+                        Some(path) => self.paths.moved(path, route, now),
+                        None => self.legs[index].path = self.open_path(route, Way::Relay(service), now),
+                    }
                 }
+                LegEvent::UdpBlocked => {
+                    if !std::mem::replace(&mut self.udp_blocked, true) {
+                        self.push_event(Event::UdpSeemsBlocked);
+                    }
+                }
+                LegEvent::Silent => self.push_event(Event::RelaySilent { relay: service }),
+                LegEvent::Back => self.push_event(Event::RelayBack { relay: service }),
+                LegEvent::GrantStale => self.push_event(Event::GrantStale { relay: service }),
                 LegEvent::Failed(reason) => {
                     if let Some(path) = self.legs[index].path {
                         self.paths.closed(path, now);
@@ -562,7 +608,7 @@ impl Session {
             self.paths.closed(path, now);
         }
         self.take_leg_events(index, now);
-        self.legs.remove(index);
+        self.drop_failed_legs();
         true
     }
 
@@ -578,29 +624,6 @@ impl Session {
         self.ways.insert(id, way);
         self.counts.insert(id, PathCounts::new());
         Some(id)
-    }
-
-    /// Pairs our host sockets with the other end's host candidates of the same family.
-    fn pair_hosts(&mut self, now: Instant) {
-        let sockets = self.hosts.iter().filter_map(|host| Some((host.socket, host.local?)));
-        let pairs: Vec<Way> = sockets
-            .flat_map(|(socket, local)| {
-                let remotes =
-                    self.remote_hosts.iter().filter(move |remote| remote.is_ipv4() == local.is_ipv4());
-                remotes.map(move |remote| Way::Direct { socket, remote: *remote })
-            })
-            .collect();
-        for way in pairs {
-            self.open_direct(way, now);
-        }
-    }
-
-    fn open_direct(&mut self, way: Way, now: Instant) -> Option<PathId> {
-        if let Some((known, _)) = self.ways.iter().find(|(_, known)| **known == way) {
-            return Some(*known);
-        }
-        let direct = self.ways.values().filter(|way| matches!(way, Way::Direct { .. })).count();
-        if direct >= DIRECT_MAX { None } else { self.open_path(Route::Direct, way, now) }
     }
 
     /// A new address of this end: noted, and told to the other end.

@@ -61,16 +61,16 @@ impl Session {
             self.transmit_sound(data, now);
         } else if is_dtls(&data) || data[0] < 2 {
             // Handshake flights and the engine's checks are rare and must get through.
-            for path in self.paths.valid().collect::<Vec<_>>() {
+            for path in self.paths.valid(now).collect::<Vec<_>>() {
                 self.send_on(path, &data, now);
             }
-        } else if let Some(path) = self.paths.route().first() {
+        } else if let Some(path) = self.paths.route(now).first() {
             self.send_on(*path, &data, now);
         }
     }
 
     fn transmit_sound(&mut self, data: Vec<u8>, now: Instant) {
-        let paths = self.paths.route();
+        let paths = self.paths.route(now);
         for path in &paths {
             self.send_sound_on(*path, &data, now);
         }
@@ -130,6 +130,11 @@ impl Session {
                     self.push_event(Event::PathReport(report));
                 }
                 Decision::AllSilent => self.push_event(Event::AllPathsSilent),
+                Decision::GaveUp(id) => {
+                    if let Some(Way::Direct { socket, remote }) = self.ways.get(&id).copied() {
+                        self.direct.gave_up(socket, remote);
+                    }
+                }
                 Decision::Recovered => self.push_event(Event::PathsRecovered),
             }
         }
@@ -137,7 +142,7 @@ impl Session {
 
     /// Sends what may be lost again, on the paths of now that have not carried it.
     fn resend(&mut self, back: Duration, now: Instant) {
-        let targets = self.paths.route();
+        let targets = self.paths.route(now);
         let mut recent = std::mem::take(&mut self.recent);
         for packet in recent.iter_mut().filter(|packet| now.saturating_duration_since(packet.at) <= back) {
             for path in &targets {

@@ -5,12 +5,20 @@ use std::time::{Duration, Instant};
 
 use super::description::PathName;
 use super::probe::NEVER;
-use super::types::{PathState, Route};
+use super::types::{PathEnd, PathState, Route};
 
 /// A path that was silent this long is left: one lost probe is tolerated, two are not.
 pub(super) const SILENT: Duration = Duration::from_millis(450);
+/// Sound that comes every 20 ms and stops for this long: is it the relay, or our way to it?
+const QUIET_SOUND: Duration = Duration::from_millis(120);
 /// How long one probe's echo can be matched.
 const PROBES_REMEMBERED: usize = 32;
+/// A pair of addresses is checked this long, and with this many probes at most; then it is given up. Only direct
+/// ones: a relay is nobody who could be harmed.
+const CHECK_FOR: Duration = Duration::from_secs(10);
+const CHECKS_MAX: u32 = 100;
+/// RFC 7675 §5.1: without a sign of life for this long nothing but probes goes to a direct address.
+const CONSENT: Duration = Duration::from_secs(30);
 const LOSS_BUCKET: Duration = Duration::from_millis(500);
 /// Fewer packets than this say nothing about loss.
 const LOSS_SPAN_MIN: u64 = 20;
@@ -21,11 +29,20 @@ pub(super) struct Path {
     pub(super) route: Route,
     /// How probes name it; set before the first of them.
     pub(super) name: PathName,
+    /// How the other end's probes name it; learnt from them on direct paths.
+    pub(super) peer_name: Option<PathName>,
+    /// This end's address and the other's, on direct paths.
+    pub(super) ends: Option<(PathEnd, PathEnd)>,
+    /// The first probe on it, and how many there were before it was valid.
+    checked_since: Option<Instant>,
+    checks: u32,
+    pub(super) gave_up_at: Option<Instant>,
     pub(super) opened_at: Instant,
     pub(super) closed: bool,
     /// Since when an authentic round trip is known.
     pub(super) validated_at: Option<Instant>,
     pub(super) last_heard: Option<Instant>,
+    last_sound: Option<Instant>,
     /// The other end's latest word on how long ago it heard us here, and when that word came.
     pub(super) peer_age: Option<Duration>,
     pub(super) peer_lost_permille: u16,
@@ -45,10 +62,16 @@ impl Path {
         Self {
             route,
             name,
+            peer_name: (route != Route::Direct).then_some(name),
+            ends: None,
+            checked_since: None,
+            checks: 0,
+            gave_up_at: None,
             opened_at: now,
             closed: false,
             validated_at: None,
             last_heard: None,
+            last_sound: None,
             peer_age: None,
             peer_lost_permille: 0,
             peer_primary: false,
@@ -76,11 +99,42 @@ impl Path {
 
     pub(super) fn state(&self, now: Instant) -> PathState {
         match (self.closed, self.validated_at, self.usable(now)) {
+            _ if self.gave_up_at.is_some() => PathState::GaveUp,
             (true, ..) => PathState::Closed,
             (_, None, _) => PathState::Checking,
             (_, _, true) => PathState::Good,
             _ => PathState::Silent,
         }
+    }
+
+    /// Whether sound may be sent on it, hoping that it arrives.
+    pub(super) fn consents(&self, now: Instant) -> bool {
+        let recent = |at: Instant| now.saturating_duration_since(at) < CONSENT;
+        !self.closed
+            && self.validated_at.is_some()
+            && (self.route != Route::Direct || self.last_heard.is_some_and(recent))
+    }
+
+    /// When checking it has gone on for long enough to be given up.
+    pub(super) fn give_up_at(&self) -> Option<Instant> {
+        if self.closed || self.route != Route::Direct || self.validated_at.is_some() {
+            return None;
+        }
+        let since = self.checked_since?;
+        Some(if self.checks >= CHECKS_MAX { since } else { since + CHECK_FOR })
+    }
+
+    /// Since when it is checked.
+    pub(super) fn checking_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.checked_since.unwrap_or(now))
+    }
+
+    /// After which silence it is strange that nothing comes: sound came just before, or only probes.
+    pub(super) fn quiet_after(&self) -> Duration {
+        let sound = self.last_sound.is_some_and(|at| {
+            self.last_heard.is_some_and(|heard| heard.saturating_duration_since(at) < SILENT)
+        });
+        if sound { QUIET_SOUND } else { SILENT }
     }
 
     /// Whether the two may die of the same cause.
@@ -94,6 +148,10 @@ impl Path {
 
     /// Notes that a probe leaves.
     pub(super) fn probe_sent(&mut self, sequence: u32, now: Instant) {
+        self.checked_since.get_or_insert(now);
+        if self.validated_at.is_none() {
+            self.checks = self.checks.saturating_add(1);
+        }
         if self.probes_out.len() == PROBES_REMEMBERED {
             self.probes_out.pop_front();
         }
@@ -126,6 +184,7 @@ impl Path {
     /// Credits the path with one packet of sound.
     pub(super) fn credit_sound(&mut self, sequence: u64, now: Instant) {
         self.last_heard = Some(now);
+        self.last_sound = Some(now);
         if self.loss[0].since.is_none_or(|since| now.saturating_duration_since(since) >= LOSS_BUCKET) {
             self.loss[1] = std::mem::take(&mut self.loss[0]);
             self.loss[0].since = Some(now);

@@ -6,28 +6,26 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::choice::MIRROR_FIRST;
 use super::description::{PathName, PathNames};
 use super::path::{Path, SILENT, age_ms};
 use super::probe::{Entry, MAX_ENTRIES, NEVER, Probe};
-use super::types::{PathId, Redundancy, Route};
+use super::types::{PathEnd, PathId, Redundancy, Route};
 
 /// Sound that stops for this long, three packets, may have lost its path. Wrong guesses cost two seconds of copies.
 pub(super) const SOUND_SUSPECT: Duration = Duration::from_millis(60);
 /// The same judged by the other end; a little less, since its clock ran while the word was on its way.
 const SOUND_SUSPECT_TOLD: Duration = Duration::from_millis(55);
-/// `auto` mirrors this long from the first sound (DESIGN §7); the connection itself is made while it rings.
-const MIRROR_FIRST: Duration = Duration::from_secs(10);
 /// How long a silent path keeps the mirror on.
-const HOLD_SILENT: Duration = Duration::from_secs(2);
-/// How long a lossy path keeps the mirror on.
-const HOLD_LOSSY: Duration = Duration::from_secs(5);
-/// Two packets in a hundred are ordinary; more is lossy.
-const LOSSY_PERMILLE: u16 = 30;
+pub(super) const HOLD_SILENT: Duration = Duration::from_secs(2);
 /// One probe this often on each path (DESIGN §7).
 const PROBE: Duration = Duration::from_millis(200);
 /// The same while a path is being checked, for its first second (RFC 8445 §14.2: at least 50 ms apart).
 const PROBE_CHECKING: Duration = Duration::from_millis(50);
-/// The same on paths that have long been silent.
+const CHECK_FAST: Duration = Duration::from_secs(1);
+/// Half as often until then.
+const CHECK_SLOWER: Duration = Duration::from_secs(3);
+/// The same on paths that have long been silent, while another one works.
 const PROBE_SLOW: Duration = Duration::from_secs(1);
 /// A path silent this long is probed slowly.
 const LONG_SILENT: Duration = Duration::from_secs(20);
@@ -36,11 +34,6 @@ const ALL_SILENT: Duration = Duration::from_millis(150);
 /// The same before anything has ever passed.
 const ALL_SILENT_FIRST: Duration = Duration::from_millis(2500);
 const ALL_SILENT_REPEAT: Duration = Duration::from_secs(2);
-/// A direct path must have worked this long before a relayed one is left for it.
-const DIRECT_PROVEN: Duration = Duration::from_secs(1);
-/// A path whose round trip is this much longer than another's is left for it. It also bounds what a relay gains by
-/// holding packets back.
-const SLOW: Duration = Duration::from_millis(150);
 /// Paths of one session, dead ones included.
 pub(super) const MAX_PATHS: usize = 32;
 
@@ -65,41 +58,43 @@ pub(super) enum Decision {
     ReportChanged,
     AllSilent,
     Recovered,
+    /// Nothing ever came back on this path; it is closed.
+    GaveUp(PathId),
 }
 
 #[derive(Debug)]
 pub(super) struct PathSet {
-    redundancy: Redundancy,
-    controlling: bool,
-    names: Option<PathNames>,
-    paths: BTreeMap<PathId, Path>,
-    primary: Option<PathId>,
-    second: Option<PathId>,
-    mirroring: bool,
-    connected: bool,
+    pub(super) redundancy: Redundancy,
+    pub(super) controlling: bool,
+    pub(super) names: Option<PathNames>,
+    pub(super) paths: BTreeMap<PathId, Path>,
+    pub(super) primary: Option<PathId>,
+    pub(super) second: Option<PathId>,
+    pub(super) mirroring: bool,
+    pub(super) connected: bool,
     /// When the first sound went either way: before that it only rings.
-    sound_began: Option<Instant>,
-    trouble: Option<(Instant, &'static str)>,
+    pub(super) sound_began: Option<Instant>,
+    pub(super) trouble: Option<(Instant, &'static str)>,
     /// Until then two copies do not fit.
-    narrow_until: Option<Instant>,
-    sound_in: SoundFlow,
-    sound_out: SoundFlow,
+    pub(super) narrow_until: Option<Instant>,
+    pub(super) sound_in: SoundFlow,
+    pub(super) sound_out: SoundFlow,
     /// Since when no path is usable, and when that is to be told (again).
-    silent: Option<Silence>,
-    last_report_in: u32,
-    decisions: Vec<Decision>,
+    pub(super) silent: Option<Silence>,
+    pub(super) last_report_in: u32,
+    pub(super) decisions: Vec<Decision>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Silence {
+pub(super) struct Silence {
     tell_at: Instant,
     told: bool,
 }
 
 /// Whether sound flows steadily, one packet each 20 ms.
 #[derive(Debug, Default, Clone, Copy)]
-struct SoundFlow {
-    last: Option<Instant>,
+pub(super) struct SoundFlow {
+    pub(super) last: Option<Instant>,
     steady: u8,
 }
 
@@ -110,7 +105,7 @@ impl SoundFlow {
         self.last = Some(now);
     }
 
-    fn flowing(&self) -> bool {
+    pub(super) fn flowing(&self) -> bool {
         self.steady >= 3
     }
 }
@@ -141,8 +136,11 @@ impl PathSet {
 
     /// How the two ends name paths; before this no probe may leave.
     pub(super) fn named(&mut self, names: PathNames) {
-        for path in self.paths.values_mut() {
-            path.name = names.of(&path.route);
+        for (id, path) in &mut self.paths {
+            path.name = names.of(*id, &path.route);
+            if path.route != Route::Direct {
+                path.peer_name = Some(path.name);
+            }
         }
         self.names = Some(names);
     }
@@ -159,12 +157,27 @@ impl PathSet {
             let Some(closed) = closed.map(|(id, _)| *id) else { return false };
             self.paths.remove(&closed);
         }
-        let name = self.names.as_ref().map_or(PathName::DIRECT, |names| names.of(&route));
+        let name = self.names.as_ref().map_or(PathName::DIRECT, |names| names.of(id, &route));
         self.paths.insert(id, Path::new(route, name, now));
         if self.silent.is_none() && self.primary.is_none() {
             self.silent = Some(Silence { tell_at: now + ALL_SILENT_FIRST, told: false });
         }
         true
+    }
+
+    /// Which addresses a direct path joins.
+    pub(super) fn set_ends(&mut self, id: PathId, local: PathEnd, remote: PathEnd) {
+        if let Some(path) = self.paths.get_mut(&id) {
+            path.ends = Some((local, remote));
+        }
+    }
+
+    /// The path's relay is reached by a new allocation, perhaps over another transport: it is tried at once.
+    pub(super) fn moved(&mut self, id: PathId, route: Route, now: Instant) {
+        if let Some(path) = self.paths.get_mut(&id) {
+            path.route = route;
+            path.next_probe = path.next_probe.min(now);
+        }
     }
 
     /// The path's socket or relay is gone.
@@ -190,10 +203,10 @@ impl PathSet {
             path.echoed(probe.echo, Duration::from_millis(probe.echo_delay_ms.into()), now);
         }
         let answer = probe.answer || path.validated_at.is_none();
-        let (name, primary) = (path.name, probe.primary);
-        if primary {
-            for path in self.paths.values_mut() {
-                path.peer_primary = path.name == name;
+        path.peer_name = Some(probe.name);
+        if probe.primary {
+            for (other, path) in &mut self.paths {
+                path.peer_primary = *other == id;
             }
         }
         if probe.sequence > self.last_report_in {
@@ -251,13 +264,25 @@ impl PathSet {
             self.suspect(now, 2 * SOUND_SUSPECT, "no sound comes in");
             self.tell_all(now);
         }
+        self.give_up(now);
         self.reconsider(now);
+    }
+
+    /// Leaves pairs alone that were checked for long enough.
+    fn give_up(&mut self, now: Instant) {
+        for (id, path) in &mut self.paths {
+            if path.give_up_at().is_some_and(|at| at <= now) {
+                path.closed = true;
+                path.gave_up_at = Some(now);
+                self.decisions.push(Decision::GaveUp(*id));
+            }
+        }
     }
 
     // ---- what to do ------------------------------------------------------------------------------------------
 
     /// The paths for a packet of sound, best first; empty before any path is valid.
-    pub(super) fn route(&self) -> Vec<PathId> {
+    pub(super) fn route(&self, now: Instant) -> Vec<PathId> {
         let Some(primary) = self.primary else { return Vec::new() };
         let mut route = vec![primary];
         if self.mirroring {
@@ -266,15 +291,15 @@ impl PathSet {
         if self.redundancy != Redundancy::Off && self.silent.is_some() {
             // Nothing is known to pass: try all that ever did.
             let mirror = self.mirror();
-            route.extend(self.valid().filter(|id| *id != primary && Some(*id) != mirror).take(3));
+            route.extend(self.valid(now).filter(|id| *id != primary && Some(*id) != mirror).take(3));
         }
+        route.retain(|id| self.paths.get(id).is_some_and(|path| path.consents(now)));
         route
     }
 
-    /// All paths that have been valid and are not closed: for DTLS and ICE, which are rare and must get through.
-    pub(super) fn valid(&self) -> impl Iterator<Item = PathId> + '_ {
-        let valid = |path: &Path| !path.closed && path.validated_at.is_some();
-        self.paths.iter().filter(move |(_, path)| valid(path)).map(|(id, _)| *id)
+    /// All paths that have been valid and may be used: for DTLS and ICE, which are rare and must get through.
+    pub(super) fn valid(&self, now: Instant) -> impl Iterator<Item = PathId> + '_ {
+        self.paths.iter().filter(move |(_, path)| path.consents(now)).map(|(id, _)| *id)
     }
 
     pub(super) fn primary(&self) -> Option<PathId> {
@@ -353,6 +378,7 @@ impl PathSet {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let open = || self.paths.values().filter(|path| !path.closed);
         let probes = open().map(|path| path.next_probe);
+        let given_up = open().filter_map(Path::give_up_at);
         let silences =
             open().filter(|path| path.told_heard).filter_map(|path| path.last_heard.map(|at| at + SILENT));
         let mirror_end = [self.trouble.map(|(until, _)| until), self.sound_began.map(|at| at + MIRROR_FIRST)];
@@ -363,7 +389,7 @@ impl PathSet {
             .max();
         let sound = self.sound_deadline().filter(|_| self.sound_in.flowing());
         let all = self.silent.map(|silence| silence.tell_at);
-        probes.chain(silences).chain(mirror_end).chain(sound).chain(all).min()
+        probes.chain(given_up).chain(silences).chain(mirror_end).chain(sound).chain(all).min()
     }
 
     // ---- how it decides --------------------------------------------------------------------------------------
@@ -374,7 +400,11 @@ impl PathSet {
 
     fn take_entries(&mut self, entries: &[Entry]) {
         for entry in entries {
-            for path in self.paths.values_mut().filter(|path| path.name == entry.name) {
+            let any_direct = entry.name == PathName::DIRECT;
+            let named = |path: &&mut Path| {
+                path.peer_name == Some(entry.name) || (any_direct && path.route == Route::Direct)
+            };
+            for path in self.paths.values_mut().filter(named) {
                 path.peer_age = Some(match entry.age_ms {
                     NEVER => Duration::MAX,
                     ms => Duration::from_millis(ms.into()),
@@ -405,14 +435,14 @@ impl PathSet {
         self.decisions.push(Decision::Resend { back });
     }
 
-    fn hold(&mut self, until: Instant, why: &'static str) {
+    pub(super) fn hold(&mut self, until: Instant, why: &'static str) {
         if self.trouble.is_none_or(|(old, _)| old < until) {
             self.trouble = Some((until, why));
         }
     }
 
     /// Lets a probe leave on every path at once.
-    fn tell_all(&mut self, now: Instant) {
+    pub(super) fn tell_all(&mut self, now: Instant) {
         for path in self.paths.values_mut() {
             path.next_probe = path.next_probe.min(now);
         }
@@ -439,100 +469,6 @@ impl PathSet {
         }
     }
 
-    fn choose_primary(&mut self, now: Instant) {
-        let Some(best) = self.best(now, |_| true).filter(|best| self.primary != Some(*best)) else { return };
-        let current = self.primary.and_then(|id| self.paths.get(&id));
-        let candidate = &self.paths[&best];
-        let why = match current {
-            None => "the first path that works",
-            Some(path) if path.closed => "the path before was closed",
-            Some(path) if !path.heard(now) => "the path before fell silent",
-            Some(path) if !path.usable(now) => "the other end no longer hears the path before",
-            Some(_) if !self.controlling && candidate.peer_primary => "the other end chose it",
-            Some(path) if candidate.route == Route::Direct && path.route != Route::Direct => {
-                "a direct path works"
-            }
-            Some(_) => "the path before became slow",
-        };
-        let closed = current.is_some_and(|path| path.closed);
-        let from = self.primary.replace(best);
-        if closed && self.redundancy != Redundancy::Off {
-            self.decisions.push(Decision::Resend { back: SILENT / 2 });
-        }
-        if from.is_some_and(|from| self.paths.get(&from).is_none_or(|path| !path.usable(now))) {
-            self.hold(now + HOLD_SILENT, why);
-        }
-        self.decisions.push(Decision::PrimaryChanged { from, to: best, why });
-        self.tell_all(now);
-    }
-
-    /// The best usable path that passes the filter.
-    fn best(&self, now: Instant, filter: impl Fn(&Path) -> bool) -> Option<PathId> {
-        let usable = self.paths.iter().filter(|(_, path)| path.usable(now) && filter(path));
-        usable.min_by_key(|(id, path)| self.rank(**id, path, now)).map(|(id, _)| *id)
-    }
-
-    /// Lower is better: the controlling end's choice, not slow, proven direct, UDP, the one in use, the shorter way.
-    fn rank(&self, id: PathId, path: &Path, now: Instant) -> (bool, bool, u8, bool, Duration, PathId) {
-        let proven = path.validated_at.is_some_and(|at| now.saturating_duration_since(at) >= DIRECT_PROVEN);
-        let in_use = self.primary == Some(id);
-        let class = match path.route {
-            Route::Direct if proven || in_use || self.primary.is_none() => 0,
-            Route::Direct | Route::Relay { tcp: false, .. } => 1,
-            // What works over TCP is not left for UDP: both go to relays, and every change costs a little.
-            Route::Relay { tcp: true, .. } => {
-                if in_use {
-                    1
-                } else {
-                    2
-                }
-            }
-        };
-        let follows = !self.controlling && path.peer_primary;
-        let round_trip = path.round_trip.unwrap_or_default();
-        let usable = self.paths.values().filter(|path| path.usable(now));
-        let shortest = usable.filter_map(|path| path.round_trip).min().unwrap_or_default();
-        let slow = round_trip > shortest + SLOW;
-        (!follows, slow, class, !in_use, round_trip, id)
-    }
-
-    fn choose_mirror(&mut self, now: Instant) {
-        let Some(primary) = self.primary.and_then(|id| self.paths.get(&id)) else { return };
-        let narrow = self.narrow_until.is_some_and(|until| now < until);
-        if primary.peer_lost_permille > LOSSY_PERMILLE && self.sound_out.flowing() && !narrow {
-            self.hold(now + HOLD_LOSSY, "the path in use loses packets");
-        }
-        self.second = self.choose_second(now);
-        let trouble = self.trouble.filter(|(until, _)| now < *until);
-        let began = |at: Instant| now.saturating_duration_since(at) < MIRROR_FIRST;
-        let first = self.connected && self.sound_began.is_none_or(began);
-        let (wanted, why) = match (self.redundancy, trouble) {
-            (Redundancy::Always | Redundancy::Auto, None) if narrow => {
-                (false, "two copies do not fit through the network here")
-            }
-            (Redundancy::Always, _) => (true, "asked for"),
-            (Redundancy::Off, _) => (false, "not wanted"),
-            (Redundancy::Auto, _) if first => (true, "the call has just begun"),
-            (Redundancy::Auto, Some((_, why))) => (true, why),
-            (Redundancy::Auto, None) => (false, "the path in use has been good for a while"),
-        };
-        let on = wanted && self.second.is_some();
-        if on != self.mirroring {
-            self.mirroring = on;
-            self.decisions.push(Decision::MirroringChanged { on, second: self.second, why });
-        }
-    }
-
-    /// A path of another fate than the primary's: the present one while it works, else the best, else any valid one.
-    fn choose_second(&self, now: Instant) -> Option<PathId> {
-        let primary = self.primary.and_then(|id| self.paths.get(&id))?;
-        let other = |path: &Path| !path.shares_fate(primary);
-        let present =
-            self.second.filter(|id| self.paths.get(id).is_some_and(|path| other(path) && path.usable(now)));
-        let any = || self.valid().find(|id| self.paths.get(id).is_some_and(other));
-        present.or_else(|| self.best(now, other)).or_else(any)
-    }
-
     fn note_silence(&mut self, now: Instant) {
         if self.paths.values().any(|path| path.usable(now)) {
             if self.silent.take().is_some_and(|silence| silence.told) {
@@ -554,9 +490,15 @@ impl PathSet {
         let Some(path) = self.paths.get(&id) else { return PROBE_SLOW };
         let since = |at: Instant| now.saturating_duration_since(at);
         if path.validated_at.is_none() {
-            return if since(path.opened_at) < PROBE_SLOW { PROBE_CHECKING } else { PROBE };
+            return match path.checking_for(now) {
+                time if time < CHECK_FAST => PROBE_CHECKING,
+                time if time < CHECK_SLOWER => 2 * PROBE_CHECKING,
+                _ => PROBE,
+            };
         }
-        if path.last_heard.is_some_and(|at| since(at) > LONG_SILENT) { PROBE_SLOW } else { PROBE }
+        // While nothing works at all, what comes back first is to be noticed at once.
+        let long = path.last_heard.is_some_and(|at| since(at) > LONG_SILENT);
+        if long && self.silent.is_none() { PROBE_SLOW } else { PROBE }
     }
 }
 
@@ -626,13 +568,13 @@ mod tests {
     fn auto_mirrors_ten_seconds_and_then_when_sound_stops() {
         let mut bench = Bench::new(Redundancy::Auto, 2);
         bench.run(1);
-        assert_eq!(bench.set.route(), [PathId(0), PathId(1)]);
+        assert_eq!(bench.set.route(bench.now), [PathId(0), PathId(1)]);
         bench.run(510);
-        assert_eq!(bench.set.route(), [PathId(0)]);
+        assert_eq!(bench.set.route(bench.now), [PathId(0)]);
         bench.set.decisions();
         bench.silent.push(0);
         bench.run(3);
-        assert_eq!(bench.set.route(), [PathId(0), PathId(1)], "mirrored after 60 ms");
+        assert_eq!(bench.set.route(bench.now), [PathId(0), PathId(1)], "mirrored after 60 ms");
         assert!(bench.set.decisions().iter().any(|decision| matches!(decision, Decision::Resend { .. })));
         bench.run(22);
         assert_eq!(bench.set.primary(), Some(PathId(1)), "left after 450 ms");
@@ -648,19 +590,19 @@ mod tests {
         assert!(wake >= bench.now, "nothing overdue while it rings: it would spin");
         bench.rings = false;
         bench.run(490);
-        assert_eq!(bench.set.route(), [PathId(0), PathId(1)]);
+        assert_eq!(bench.set.route(bench.now), [PathId(0), PathId(1)]);
         bench.run(20);
-        assert_eq!(bench.set.route(), [PathId(0)]);
+        assert_eq!(bench.set.route(bench.now), [PathId(0)]);
     }
 
     #[test]
     fn off_uses_one_path_only() {
         let mut bench = Bench::new(Redundancy::Off, 2);
         bench.run(10);
-        assert_eq!(bench.set.route(), [PathId(0)]);
+        assert_eq!(bench.set.route(bench.now), [PathId(0)]);
         bench.silent.push(0);
         bench.run(30);
-        assert_eq!(bench.set.route(), [PathId(1)]);
+        assert_eq!(bench.set.route(bench.now), [PathId(1)]);
     }
 
     #[test]
@@ -676,7 +618,7 @@ mod tests {
                 told.push(step * 20);
             }
         }
-        assert_eq!(bench.set.route().len(), 3);
+        assert_eq!(bench.set.route(bench.now).len(), 3);
         assert_eq!(told, [620, 2620, 4620], "milliseconds, in steps of 20");
         bench.silent.clear();
         bench.run(2);

@@ -1,38 +1,39 @@
-//! This end's allocation on one relay: TURN over UDP, and over TCP where UDP gets no answer.
-//!
-//! The first of the two to get an allocation is kept for the life of the session and refreshed by the TURN client.
+//! This end's allocation on one relay: TURN over UDP of both families and over TCP, raced; made again on a new socket
+//! when the server is silent or the network has changed, the old one in use until the new one can be.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use turn_client_proto::api::{
-    DelayedMessageOrChannelSend, Transmit as TurnTransmit, TransmitBuild, TurnConfig, TurnEvent, TurnPollRet,
-    TurnRecvRet,
-};
-use turn_client_proto::prelude::*;
-use turn_client_proto::tcp::TurnClientTcp;
-use turn_client_proto::types::{Instant as TurnInstant, TransportType, TurnCredentials};
-use turn_client_proto::udp::TurnClientUdp;
+use turn_client_proto::api::TurnEvent;
+use turn_client_proto::types::TransportType;
 
-use super::stream::{self, Stream};
-use super::types::{RelayAccess, SocketId, SocketKind, SocketPurpose, Transmit};
+use super::as_ms;
+use super::relay_attempt::Attempt;
+use super::relay_watch::{Watch, WatchStep};
+use super::stun;
+use super::types::{RelayAccess, RelayStats, SocketId, SocketKind, Transmit};
 
-/// UDP gets this long before TCP is raced.
-const RACE_TCP: Duration = Duration::from_millis(500);
+/// The second family is asked this long after the first.
+const RACE_FAMILY: Duration = Duration::from_millis(50);
+/// UDP gets this long for an answer before TCP is raced.
+const RACE_TCP: Duration = Duration::from_millis(250);
+/// The same for an allocation, though something answered.
+const RACE_TCP_ANSWERED: Duration = Duration::from_secs(1);
 /// A relay that has given no allocation by then has failed.
 const GIVE_UP: Duration = Duration::from_secs(8);
 /// A refused channel is asked for again after this, this many times.
 const BIND_AGAIN: Duration = Duration::from_millis(250);
 const BINDS_MAX: u8 = 8;
-/// The TURN client leaves this long between two requests, which is ICE's pacing (RFC 8445 §14.2). With one relay each
-/// request waits for the answer to the one before, so nothing is paced by it: it would only delay the call.
-const CLIENT_PACING: Duration = Duration::from_millis(50);
-/// How often the client's clock is moved on by that, at most, whatever a relay sends.
-const HURRIES_MAX: u8 = 8;
-/// Datagrams larger than this are no part of a call.
-const DATAGRAM_MAX: usize = 2048;
-
-turn_client_proto::impl_client!(pub(super) TurnClient, (Udp, TurnClientUdp), (Tcp, TurnClientTcp));
+/// What lost a race is kept this long, to give back what the relay may yet have given it.
+const LOSER_LINGERS: Duration = Duration::from_secs(1);
+/// The socket before is kept this long: something may be on its way to it.
+const OLD_LINGERS: Duration = Duration::from_secs(2);
+/// A race that gets on is not begun anew before it has come to nothing for this long.
+const ROUND_PATIENCE: Duration = Duration::from_millis(1500);
+/// Sockets of one leg; the oldest that is not in use goes.
+const ATTEMPTS_MAX: usize = 12;
+/// How often the other end may name another relayed address.
+const REMOTES_MAX: u8 = 64;
 
 /// What became of a leg.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,65 +43,104 @@ pub(super) enum LegEvent {
     Close(SocketId),
     /// This relayed address is ours.
     Allocated(SocketAddr),
-    /// Packets can pass to the other end's relayed address.
+    /// Packets can pass to the other end's relayed address: for the first time, or by a new allocation.
     Bound,
+    /// Over TCP it answers, over UDP it does not.
+    UdpBlocked,
+    /// It has answered nothing for a second.
+    Silent,
+    /// It answers again.
+    Back,
+    /// It refused the grant for a new allocation.
+    GrantStale,
     Failed(String),
+}
+
+/// What a leg needs of the session.
+pub(super) struct LegContext<'a> {
+    pub(super) began: Instant,
+    pub(super) now: Instant,
+    pub(super) next_socket: &'a mut u32,
+    pub(super) transactions: &'a mut stun::Transactions,
+    pub(super) udp_blocked: bool,
+    /// When something authentic last came by it, and how long a silence after that is strange.
+    pub(super) heard: Option<(Instant, Duration)>,
 }
 
 #[derive(Debug)]
 pub(super) struct RelayLeg {
     pub(super) access: RelayAccess,
-    epoch: Instant,
-    /// How often the client's clock was moved on before the channel was bound.
-    hurries: u8,
-    started: Instant,
+    /// Of the session: where the TURN client's clock starts.
+    began: Instant,
     attempts: Vec<Attempt>,
-    tcp_tried: bool,
+    /// The one through which packets pass.
+    active: Option<SocketId>,
+    round: Round,
+    watch: Watch,
     /// The other end's relayed address.
     remote: Option<SocketAddr>,
-    allocated: bool,
-    /// When the channel is to be asked for (again); `None` while an answer is awaited.
-    bind_at: Option<Instant>,
-    binds_refused: u8,
-    bound: bool,
-    failed: bool,
+    remotes: u8,
+    /// Ours, as it was told.
+    relayed: Option<SocketAddr>,
+    was_bound: bool,
+    failed: Option<String>,
+    stats: Stats,
     events: Vec<LegEvent>,
 }
 
+/// One race for an allocation.
 #[derive(Debug)]
-struct Attempt {
-    socket: SocketId,
-    transport: TransportType,
-    server: SocketAddr,
-    local: Option<SocketAddr>,
-    client: Option<TurnClient>,
-    /// What came over TCP and is no whole message yet.
-    stream: Stream,
-    closed: bool,
+struct Round {
+    number: u32,
+    began: Instant,
+    family_tried: bool,
+    tcp_tried: bool,
+    /// Whether TCP takes part.
+    tcp: bool,
+    winner: Option<SocketId>,
+    over: bool,
+}
+
+#[derive(Debug, Default)]
+struct Stats {
+    added: Option<Instant>,
+    udp_tried: bool,
+    tcp_tried: bool,
+    udp_answer: Option<Duration>,
+    tcp_answer: Option<Duration>,
+    tcp443_answer: Option<Duration>,
+    allocated: Option<Instant>,
+    reallocations: u32,
 }
 
 impl RelayLeg {
-    /// `epoch` is where the TURN client's clock starts; `next_socket` numbers sockets.
-    pub(super) fn new(access: RelayAccess, epoch: Instant, now: Instant, next_socket: &mut u32) -> Self {
+    pub(super) fn new(access: RelayAccess, context: &mut LegContext<'_>) -> Self {
+        let now = context.now;
+        let round = Round {
+            number: 0,
+            began: now,
+            family_tried: false,
+            tcp_tried: false,
+            tcp: true,
+            winner: None,
+            over: true,
+        };
         let mut leg = Self {
             access,
-            epoch,
-            hurries: 0,
-            started: now,
+            began: context.began,
             attempts: Vec::new(),
-            tcp_tried: false,
+            active: None,
+            round,
+            watch: Watch::new(now),
             remote: None,
-            allocated: false,
-            bind_at: Some(now),
-            binds_refused: 0,
-            bound: false,
-            failed: false,
+            remotes: 0,
+            relayed: None,
+            was_bound: false,
+            failed: None,
+            stats: Stats { added: Some(now), ..Stats::default() },
             events: Vec::new(),
         };
-        match leg.access.udp.first().copied() {
-            Some(server) => leg.attempt(TransportType::Udp, server, next_socket),
-            None => leg.try_tcp(next_socket),
-        }
+        leg.begin_round(true, context);
         leg
     }
 
@@ -114,40 +154,64 @@ impl RelayLeg {
 
     /// Whether the allocation in use was made over TCP.
     pub(super) fn over_tcp(&self) -> bool {
-        self.attempts.first().is_some_and(|attempt| attempt.transport == TransportType::Tcp)
+        self.in_use().is_some_and(Attempt::is_tcp)
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        self.failed
+        self.failed.is_some()
     }
 
-    pub(super) fn handle_socket(&mut self, socket: SocketId, local: SocketAddr) {
-        let credentials = TurnCredentials::new(&self.access.username, &self.access.password);
-        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.socket == socket) else { return };
-        let mut config = TurnConfig::new(credentials);
-        config.set_request_retransmits(
-            Duration::from_millis(200),
-            Duration::from_secs(2),
-            7,
-            Duration::from_secs(2),
-        );
-        attempt.local = Some(local);
-        attempt.client = Some(match attempt.transport {
-            TransportType::Udp => TurnClient::Udp(TurnClientUdp::allocate(local, attempt.server, config)),
-            TransportType::Tcp => TurnClient::Tcp(TurnClientTcp::allocate(local, attempt.server, config)),
-        });
+    /// This end's relayed address and the other's.
+    pub(super) fn ends(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        (self.relayed, self.remote)
     }
 
-    pub(super) fn handle_socket_closed(&mut self, socket: SocketId, reason: &str, next_socket: &mut u32) {
-        if self.owns(socket) {
-            self.attempts.retain(|attempt| attempt.socket != socket);
-            self.attempt_failed(reason, next_socket);
+    pub(super) fn handle_socket(&mut self, socket: SocketId, local: SocketAddr, now: Instant) {
+        let access = &self.access;
+        if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.socket == socket) {
+            attempt.opened(local, access, now);
         }
     }
 
-    /// The other end's relayed address on this relay, once it is known.
-    pub(super) fn handle_remote(&mut self, remote: SocketAddr) {
-        self.remote.get_or_insert(remote);
+    pub(super) fn handle_socket_closed(
+        &mut self,
+        socket: SocketId,
+        reason: &str,
+        context: &mut LegContext<'_>,
+    ) {
+        if self.owns(socket) {
+            self.attempts.retain(|attempt| attempt.socket != socket);
+            self.lost(socket, reason, context);
+        }
+    }
+
+    /// A new grant, perhaps with other addresses.
+    pub(super) fn renew(&mut self, access: RelayAccess, context: &mut LegContext<'_>) {
+        self.access = access;
+        if self.watch.renewed(context.now) {
+            self.begin_round(true, context);
+        }
+    }
+
+    /// This machine has other addresses: a new allocation is made at once, the old one in use meanwhile.
+    pub(super) fn handle_network_changed(&mut self, context: &mut LegContext<'_>) {
+        if !self.has_failed() {
+            self.watch.network_changed(context.now);
+            self.begin_round(true, context);
+        }
+    }
+
+    /// The other end's relayed address on this relay. It changes when the relay forgot the one before.
+    pub(super) fn handle_remote(&mut self, remote: SocketAddr, now: Instant) {
+        if self.remote == Some(remote) || self.remotes >= REMOTES_MAX {
+            return;
+        }
+        self.remotes += 1;
+        let first = self.remote.replace(remote).is_none();
+        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.relayed.is_some()) {
+            attempt.binds_refused = 0;
+            attempt.bind_at = Some(if first { now } else { now + BIND_AGAIN });
+        }
     }
 
     /// Takes what came on a socket; hands each datagram of the other end to `deliver`.
@@ -159,269 +223,414 @@ impl RelayLeg {
         now: Instant,
         deliver: &mut dyn FnMut(&[u8]),
     ) {
-        let clock = self.clock(now);
         let remote = self.remote;
         let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.socket == socket) else { return };
-        // An answer: what it makes possible need not wait.
-        if !self.bound {
-            self.hurries = (self.hurries + 1).min(HURRIES_MAX);
-        }
-        if attempt.transport == TransportType::Udp {
-            return attempt.take_message(data, from, remote, clock, deliver);
-        }
-        match attempt.stream.take(data) {
-            Ok(messages) => {
-                for message in &messages {
-                    attempt.take_message(message, from, remote, clock, deliver);
-                }
+        let (mapped, in_use) = (attempt.mapped, self.active == Some(socket));
+        let watch = &mut self.watch;
+        let mut binding = |answer: stun::Answer| {
+            if in_use {
+                watch.answered(answer, mapped, now);
             }
-            Err(stream::Foreign) => attempt.closed = true,
+        };
+        attempt.take(from, data, remote, now, deliver, &mut binding);
+        if attempt.answered == Some(now) {
+            let took = now.saturating_duration_since(attempt.began);
+            let best = match (attempt.transport, attempt.server.port()) {
+                (TransportType::Udp, _) => &mut self.stats.udp_answer,
+                (TransportType::Tcp, 443) => &mut self.stats.tcp443_answer,
+                (TransportType::Tcp, _) => &mut self.stats.tcp_answer,
+            };
+            *best = Some(best.map_or(took, |best| best.min(took)));
         }
     }
 
     /// A datagram for the other end; `None` if this leg cannot send yet.
     pub(super) fn send(&mut self, data: &[u8], now: Instant) -> Option<Transmit> {
-        let clock = self.clock(now);
-        let remote = self.remote.filter(|_| self.bound)?;
-        let attempt = self.attempts.first_mut()?;
-        let client = attempt.client.as_mut()?;
-        let build: TransmitBuild<DelayedMessageOrChannelSend<&[u8]>> =
-            client.send_to(TransportType::Udp, remote, data, clock).ok()??;
-        let mut out = [0; DATAGRAM_MAX];
-        if data.len() + 64 > out.len() {
-            return None;
-        }
-        let written = build.write_into(&mut out);
-        Some(Attempt::transmit(attempt.socket, attempt.transport, written.to, written.data))
+        let active = self.active?;
+        self.attempts.iter_mut().find(|attempt| attempt.socket == active)?.send(data, now)
     }
 
     /// Lets the TURN clients work: requests, refreshes, answers. Datagrams go to `out`.
-    pub(super) fn drive(&mut self, now: Instant, next_socket: &mut u32, out: &mut dyn FnMut(Transmit)) {
-        if self.failed {
+    pub(super) fn drive(&mut self, context: &mut LegContext<'_>, out: &mut dyn FnMut(Transmit)) {
+        if self.has_failed() {
             return;
         }
-        self.race(now, next_socket);
-        let clock = self.clock(now);
+        let now = context.now;
+        self.watch(context, out);
+        self.race(context);
         let mut happened = Vec::new();
         for attempt in &mut self.attempts {
-            attempt.drive(clock, out, &mut happened);
+            attempt.drive(now, out, &mut happened);
         }
         for (socket, event) in happened {
-            self.turn_event(socket, event, now, next_socket);
+            self.turn_event(socket, &event, context, out);
         }
-        self.drop_closed(next_socket);
+        self.drop_closed(context);
         self.bind(now, out);
+        self.drop_retired(now, out);
     }
 
     pub(super) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
-        if self.failed {
+        if self.has_failed() {
             return None;
         }
-        let clock = self.clock(now);
-        let (epoch, ahead) = (self.epoch, self.ahead());
-        let clients = self.attempts.iter_mut().filter_map(|attempt| attempt.client.as_mut());
-        let clients = clients.filter_map(|client| match client.poll(clock) {
-            TurnPollRet::WaitUntil(at) => Some(std_instant(epoch, at, ahead)),
-            _ => None,
+        let bindable = self.remote.is_some();
+        let clients = self.attempts.iter_mut().filter_map(|attempt| {
+            let bind = attempt.bind_at.filter(|_| bindable && attempt.retired.is_none());
+            [attempt.poll_timeout(now), bind, attempt.retired].into_iter().flatten().min()
         });
-        let next = clients.min();
-        let race = (!self.tcp_tried && !self.allocated && !self.access.tcp.is_empty())
-            .then(|| self.started + RACE_TCP);
-        let give_up = (!self.allocated).then(|| self.started + GIVE_UP);
-        let bind = self.bind_at.filter(|_| self.allocated && self.remote.is_some());
-        [next, race, give_up, bind].into_iter().flatten().min()
+        let clients = clients.min();
+        [clients, self.race_timeout(), self.watch_timeout()].into_iter().flatten().min()
     }
 
     /// Gives the allocation back.
     pub(super) fn close(&mut self, now: Instant, out: &mut dyn FnMut(Transmit)) {
-        let clock = self.clock(now);
         for attempt in &mut self.attempts {
-            if let Some(client) = attempt.client.as_mut() {
-                // Nothing to delete yet, or deleted already: both are what is wanted.
-                drop(client.delete(clock));
-            }
-            attempt.drive(clock, out, &mut Vec::new());
+            attempt.give_back(now, out);
         }
-        self.events.extend(self.attempts.drain(..).map(|attempt| LegEvent::Close(attempt.socket)));
-        self.failed = true;
+        self.end("it was left");
     }
 
-    // ---- inside ----------------------------------------------------------------------------------------------
-
-    fn clock(&self, now: Instant) -> TurnInstant {
-        let nanos = (now.saturating_duration_since(self.epoch) + self.ahead()).as_nanos();
-        TurnInstant::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+    pub(super) fn stats(&self) -> RelayStats {
+        let at = |at: Instant| as_ms(at.saturating_duration_since(self.began));
+        RelayStats {
+            service: self.access.service,
+            added_ms: self.stats.added.map_or(0, at),
+            udp_tried: self.stats.udp_tried,
+            tcp_tried: self.stats.tcp_tried,
+            udp_answer_ms: self.stats.udp_answer.map(as_ms),
+            tcp_answer_ms: self.stats.tcp_answer.map(as_ms),
+            tcp443_answer_ms: self.stats.tcp443_answer.map(as_ms),
+            allocated_ms: self.stats.allocated.map(at),
+            over_tcp: self.over_tcp(),
+            server: self.in_use().map(|attempt| attempt.server),
+            reallocations: self.stats.reallocations,
+            silent: self.watch.is_silent(),
+            failed: self.failed.clone(),
+        }
     }
 
-    /// How far the client's clock is ahead. What it times afterwards are minutes.
-    fn ahead(&self) -> Duration {
-        CLIENT_PACING * u32::from(self.hurries)
-    }
+    // ---- the race --------------------------------------------------------------------------------------------
 
-    fn attempt(&mut self, transport: TransportType, server: SocketAddr, next_socket: &mut u32) {
-        let socket = SocketId(*next_socket);
-        *next_socket += 1;
-        let kind = match transport {
-            TransportType::Udp => SocketKind::Udp {
-                bind: None,
-                toward: Some(server),
-                purpose: SocketPurpose::Relay(self.access.service),
-            },
-            TransportType::Tcp => SocketKind::Tcp { connect: server, relay: self.access.service },
+    fn begin_round(&mut self, tcp: bool, context: &mut LegContext<'_>) {
+        self.round = Round {
+            number: self.round.number + 1,
+            began: context.now,
+            family_tried: false,
+            tcp_tried: false,
+            tcp: tcp || self.access.udp.is_empty(),
+            winner: None,
+            over: false,
         };
-        self.events.push(LegEvent::Open(socket, kind));
-        self.attempts.push(Attempt {
-            socket,
-            transport,
-            server,
-            local: None,
-            client: None,
-            stream: Stream::default(),
-            closed: false,
-        });
-    }
-
-    fn try_tcp(&mut self, next_socket: &mut u32) {
-        if let Some(server) = self.access.tcp.first().copied().filter(|_| !self.tcp_tried) {
-            self.tcp_tried = true;
-            self.attempt(TransportType::Tcp, server, next_socket);
+        for attempt in &mut self.attempts {
+            if self.active != Some(attempt.socket) {
+                attempt.retired.get_or_insert(context.now + LOSER_LINGERS);
+            }
+        }
+        match self.access.udp.first().copied() {
+            Some(server) => self.attempt(TransportType::Udp, server, context),
+            None => self.try_tcp(context),
+        }
+        if context.udp_blocked {
+            self.try_tcp(context);
         }
     }
 
-    fn race(&mut self, now: Instant, next_socket: &mut u32) {
-        if self.allocated {
+    fn attempt(&mut self, transport: TransportType, server: SocketAddr, context: &mut LegContext<'_>) {
+        let socket = SocketId(*context.next_socket);
+        *context.next_socket += 1;
+        let attempt = Attempt::new(socket, (transport, server), self.round.number, self.began, context.now);
+        self.stats.udp_tried |= !attempt.is_tcp();
+        self.stats.tcp_tried |= attempt.is_tcp();
+        self.events.push(LegEvent::Open(socket, attempt.socket_kind(&self.access)));
+        self.attempts.push(attempt);
+        while self.attempts.len() > ATTEMPTS_MAX {
+            let idle = self.attempts.iter().position(|attempt| self.active != Some(attempt.socket));
+            let idle = self.attempts.remove(idle.unwrap_or(0));
+            self.events.push(LegEvent::Close(idle.socket));
+        }
+    }
+
+    /// The first address of the other family, or the second of the same.
+    fn try_other_udp(&mut self, context: &mut LegContext<'_>) {
+        if std::mem::replace(&mut self.round.family_tried, true) {
             return;
         }
-        let waited = now.saturating_duration_since(self.started);
-        if waited >= RACE_TCP {
-            self.try_tcp(next_socket);
+        let udp = &self.access.udp;
+        let Some(first) = udp.first() else { return };
+        let other = udp.iter().find(|other| other.is_ipv4() != first.is_ipv4()).or(udp.get(1)).copied();
+        if let Some(server) = other {
+            self.attempt(TransportType::Udp, server, context);
         }
-        if waited >= GIVE_UP {
+    }
+
+    fn try_tcp(&mut self, context: &mut LegContext<'_>) {
+        if !self.round.tcp || std::mem::replace(&mut self.round.tcp_tried, true) {
+            return;
+        }
+        let servers: Vec<SocketAddr> =
+            self.access.tcp.iter().take(RelayAccess::ADDRESSES_MAX).copied().collect();
+        for server in servers {
+            self.attempt(TransportType::Tcp, server, context);
+        }
+    }
+
+    fn of_round(&self) -> impl Iterator<Item = &Attempt> {
+        let number = self.round.number;
+        self.attempts.iter().filter(move |attempt| attempt.round == number && attempt.retired.is_none())
+    }
+
+    fn udp_answered(&self) -> bool {
+        self.of_round().any(|attempt| !attempt.is_tcp() && attempt.answered.is_some())
+    }
+
+    fn race(&mut self, context: &mut LegContext<'_>) {
+        if self.round.over || self.round.winner.is_some() {
+            return;
+        }
+        let waited = context.now.saturating_duration_since(self.round.began);
+        let answered = self.udp_answered();
+        if waited >= RACE_FAMILY && !answered {
+            self.try_other_udp(context);
+        }
+        if waited >= if answered { RACE_TCP_ANSWERED } else { RACE_TCP } {
+            self.try_tcp(context);
+        }
+        if waited >= GIVE_UP && self.stats.allocated.is_none() {
             self.fail("it did not answer");
         }
     }
 
-    fn turn_event(&mut self, socket: SocketId, event: TurnEvent, now: Instant, next_socket: &mut u32) {
+    fn race_timeout(&self) -> Option<Instant> {
+        if self.round.over || self.round.winner.is_some() {
+            return None;
+        }
+        let answered = self.udp_answered();
+        let family = (!self.round.family_tried && !answered).then_some(RACE_FAMILY);
+        let tcp = (self.round.tcp && !self.round.tcp_tried && !self.access.tcp.is_empty())
+            .then_some(if answered { RACE_TCP_ANSWERED } else { RACE_TCP });
+        let give_up = self.stats.allocated.is_none().then_some(GIVE_UP);
+        [family, tcp, give_up].into_iter().flatten().min().map(|after| self.round.began + after)
+    }
+
+    fn turn_event(
+        &mut self,
+        socket: SocketId,
+        event: &TurnEvent,
+        context: &mut LegContext<'_>,
+        out: &mut dyn FnMut(Transmit),
+    ) {
         match event {
-            TurnEvent::AllocationCreated(_, relayed) if !self.allocated => {
-                self.allocated = true;
-                let (kept, lost) = self.attempts.drain(..).partition(|attempt| attempt.socket == socket);
-                self.attempts = kept;
-                let lost: Vec<Attempt> = lost;
-                self.events.extend(lost.into_iter().map(|attempt| LegEvent::Close(attempt.socket)));
-                self.events.push(LegEvent::Allocated(relayed));
-            }
+            TurnEvent::AllocationCreated(_, relayed) => self.allocated(socket, *relayed, context.now, out),
             TurnEvent::AllocationCreateFailed(_) => {
-                self.attempts.retain(|attempt| attempt.socket != socket);
+                let Some(index) = self.attempts.iter().position(|attempt| attempt.socket == socket) else {
+                    return;
+                };
+                let attempt = self.attempts.remove(index);
                 self.events.push(LegEvent::Close(socket));
-                self.attempt_failed("it refused to relay", next_socket);
-            }
-            TurnEvent::ChannelCreated(..) if !self.bound => {
-                self.bound = true;
-                self.events.push(LegEvent::Bound);
-            }
-            TurnEvent::ChannelCreateFailed(..) if self.bound => {
-                // A refresh was refused: the relay no longer knows one of the two allocations.
-                self.fail("it no longer relays this call");
-            }
-            TurnEvent::ChannelCreateFailed(..) => {
-                // The other end's allocation may not be known there yet.
-                self.binds_refused += 1;
-                self.bind_at = Some(now + BIND_AGAIN);
-                if self.binds_refused >= BINDS_MAX {
-                    self.fail("it refused to join the two ends");
+                // 401: expired, or of an earlier start of the relay. 441: of another allocation.
+                if matches!(attempt.refused, Some(401 | 441)) && self.stats.allocated.is_some() {
+                    if self.watch.grant_refused(context.now) {
+                        self.events.push(LegEvent::GrantStale);
+                    }
+                } else if attempt.retired.is_none() {
+                    self.lost(socket, "it refused to relay", context);
                 }
             }
+            TurnEvent::ChannelCreated(_, peer) => self.channel_made(socket, *peer, context.now),
+            TurnEvent::ChannelCreateFailed(_, peer) => self.channel_refused(socket, *peer, context),
             _ => {}
+        }
+    }
+
+    fn allocated(
+        &mut self,
+        socket: SocketId,
+        relayed: SocketAddr,
+        now: Instant,
+        out: &mut dyn FnMut(Transmit),
+    ) {
+        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.socket == socket) else { return };
+        let late = attempt.retired.is_some() || self.round.winner.is_some_and(|winner| winner != socket);
+        if late {
+            attempt.give_back(now, out);
+            attempt.retired = Some(now);
+            return;
+        }
+        attempt.allocated(relayed, now);
+        let over_tcp = attempt.is_tcp();
+        let unanswered = self.of_round().any(|attempt| !attempt.is_tcp() && attempt.progress.is_some());
+        if over_tcp && unanswered && !self.udp_answered() {
+            self.events.push(LegEvent::UdpBlocked);
+        }
+        self.round.winner = Some(socket);
+        for loser in &mut self.attempts {
+            if loser.socket != socket && self.active != Some(loser.socket) {
+                loser.retired.get_or_insert(now + LOSER_LINGERS);
+            }
+        }
+        if self.stats.allocated.replace(self.stats.allocated.unwrap_or(now)).is_some() {
+            self.stats.reallocations += 1;
+        }
+        if self.relayed.replace(relayed) != Some(relayed) {
+            self.events.push(LegEvent::Allocated(relayed));
+        }
+    }
+
+    fn channel_made(&mut self, socket: SocketId, peer: SocketAddr, now: Instant) {
+        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.socket == socket) else { return };
+        // A refresh is told too.
+        if attempt.retired.is_some() || attempt.bound == Some(peer) || self.remote != Some(peer) {
+            return;
+        }
+        attempt.bound = Some(peer);
+        attempt.bound_at = Some(now);
+        if let Some(before) = self.active.replace(socket).filter(|before| *before != socket) {
+            let old = self.attempts.iter_mut().filter(|attempt| attempt.socket == before);
+            old.for_each(|old| old.retired = Some(now + OLD_LINGERS));
+        }
+        self.round.over = true;
+        self.was_bound = true;
+        if self.watch.joined(now) {
+            self.events.push(LegEvent::Back);
+        }
+        self.events.push(LegEvent::Bound);
+    }
+
+    fn channel_refused(&mut self, socket: SocketId, peer: SocketAddr, context: &mut LegContext<'_>) {
+        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.socket == socket) else { return };
+        if attempt.retired.is_some() || self.remote != Some(peer) {
+            return;
+        }
+        if attempt.bound == Some(peer) {
+            // A refresh was refused: the relay no longer knows one of the two allocations.
+            self.begin_round(true, context);
+            return;
+        }
+        // The other end's allocation may not be known there yet.
+        attempt.binds_refused = attempt.binds_refused.saturating_add(1);
+        let slow = attempt.binds_refused >= BINDS_MAX;
+        attempt.bind_at = Some(context.now + if slow { 2 * BIND_AGAIN } else { BIND_AGAIN });
+        if slow && !self.was_bound {
+            self.fail("it refused to join the two ends");
         }
     }
 
     /// Asks for the channel to the other end, once both relayed addresses are known.
     fn bind(&mut self, now: Instant, out: &mut dyn FnMut(Transmit)) {
-        let clock = self.clock(now);
-        let (Some(remote), Some(at)) = (self.remote.filter(|_| self.allocated), self.bind_at) else { return };
-        let Some(attempt) = self.attempts.first_mut().filter(|_| at <= now) else { return };
-        let Some(client) = attempt.client.as_mut() else { return };
-        self.bind_at = None;
-        if let Err(error) = client.bind_channel(TransportType::Udp, remote, clock) {
-            self.fail(&format!("no channel can be made there: {error}"));
-            return;
+        let Some(remote) = self.remote else { return };
+        let due = |attempt: &&mut Attempt| {
+            attempt.retired.is_none()
+                && attempt.relayed.is_some()
+                && attempt.bind_at.is_some_and(|at| at <= now)
+        };
+        let mut refused = None;
+        for attempt in self.attempts.iter_mut().filter(due) {
+            if attempt.bound == Some(remote) {
+                attempt.bind_at = None;
+            } else if let Err(error) = attempt.bind(remote, now) {
+                attempt.bind_at = Some(now + 2 * BIND_AGAIN);
+                refused = Some(error);
+            } else {
+                attempt.drive(now, out, &mut Vec::new());
+            }
         }
-        attempt.drive(clock, out, &mut Vec::new());
+        if let Some(error) = refused.filter(|_| !self.was_bound) {
+            self.fail(&format!("no channel can be made there: {error}"));
+        }
     }
 
-    fn attempt_failed(&mut self, reason: &str, next_socket: &mut u32) {
-        if !self.allocated {
-            self.try_tcp(next_socket);
+    // ---- silence ---------------------------------------------------------------------------------------------
+
+    fn watch(&mut self, context: &mut LegContext<'_>, out: &mut dyn FnMut(Transmit)) {
+        if !self.was_bound {
+            return;
         }
-        if self.attempts.is_empty() {
-            self.fail(reason);
+        let now = context.now;
+        let progress = self.of_round().filter_map(|attempt| attempt.progress).max();
+        let busy =
+            !self.round.over && progress.is_some_and(|at| now.saturating_duration_since(at) < ROUND_PATIENCE);
+        self.watch.heard(context.heard, self.in_use().and_then(|attempt| attempt.bound_at));
+        match self.watch.step(busy, now) {
+            WatchStep::Nothing => {}
+            WatchStep::Ask => {
+                let transaction = self.watch.asks(context.transactions, now);
+                if let Some(attempt) = self.in_use() {
+                    out(attempt.to_server(&stun::binding_request(transaction)));
+                }
+            }
+            WatchStep::Silent => self.events.push(LegEvent::Silent),
+            WatchStep::Back => self.events.push(LegEvent::Back),
+            WatchStep::Round { tcp } => self.begin_round(tcp, context),
+        }
+    }
+
+    fn watch_timeout(&self) -> Option<Instant> {
+        self.was_bound.then(|| self.watch.poll_timeout()).flatten()
+    }
+
+    fn in_use(&self) -> Option<&Attempt> {
+        self.attempts.iter().find(|attempt| self.active == Some(attempt.socket))
+    }
+
+    // ---- ends ------------------------------------------------------------------------------------------------
+
+    /// A try has come to nothing, or what was in use is gone.
+    fn lost(&mut self, socket: SocketId, reason: &str, context: &mut LegContext<'_>) {
+        if self.active == Some(socket) {
+            self.active = None;
+            self.watch.gone(context.now);
+            self.begin_round(true, context);
+            return;
+        }
+        if self.round.winner == Some(socket) {
+            self.round.winner = None;
+        }
+        if self.of_round().next().is_some() {
+            return;
+        }
+        self.try_other_udp(context);
+        if self.of_round().next().is_none() {
+            self.try_tcp(context);
+        }
+        if self.of_round().next().is_none() {
+            self.round.over = true;
+            if self.stats.allocated.is_none() {
+                self.fail(reason);
+            }
         }
     }
 
     fn fail(&mut self, reason: &str) {
-        if !self.failed {
-            self.failed = true;
-            self.events.extend(self.attempts.drain(..).map(|attempt| LegEvent::Close(attempt.socket)));
+        if !self.has_failed() {
+            self.end(reason);
             self.events.push(LegEvent::Failed(reason.to_owned()));
         }
     }
 
-    fn drop_closed(&mut self, next_socket: &mut u32) {
-        let closed = |attempt: &Attempt| attempt.closed;
-        if self.attempts.iter().any(closed) {
-            for attempt in self.attempts.extract_if(.., |attempt| attempt.closed) {
-                self.events.push(LegEvent::Close(attempt.socket));
+    fn end(&mut self, reason: &str) {
+        self.failed.get_or_insert_with(|| reason.to_owned());
+        self.active = None;
+        self.events.extend(self.attempts.drain(..).map(|attempt| LegEvent::Close(attempt.socket)));
+    }
+
+    fn drop_closed(&mut self, context: &mut LegContext<'_>) {
+        let closed: Vec<Attempt> = self.attempts.extract_if(.., |attempt| attempt.closed).collect();
+        for attempt in closed {
+            self.events.push(LegEvent::Close(attempt.socket));
+            if attempt.retired.is_none() {
+                self.lost(attempt.socket, "the allocation ended", context);
             }
-            self.attempt_failed("the allocation ended", next_socket);
-        }
-    }
-}
-
-impl Attempt {
-    /// One whole message of the relay.
-    fn take_message(
-        &mut self,
-        data: &[u8],
-        from: SocketAddr,
-        remote: Option<SocketAddr>,
-        clock: TurnInstant,
-        deliver: &mut dyn FnMut(&[u8]),
-    ) {
-        let (Some(local), Some(client)) = (self.local, self.client.as_mut()) else { return };
-        match client.recv(TurnTransmit::new(data, self.transport, from, local), clock) {
-            TurnRecvRet::PeerData(peer) if Some(peer.peer) == remote => deliver(peer.data()),
-            _ => {}
         }
     }
 
-    /// A message of ours as its transport wants it.
-    fn transmit(socket: SocketId, transport: TransportType, to: SocketAddr, message: &[u8]) -> Transmit {
-        let mut data = message.to_vec();
-        if transport == TransportType::Tcp {
-            stream::pad(&mut data);
-        }
-        Transmit { socket, to, data }
-    }
-
-    fn drive(
-        &mut self,
-        clock: TurnInstant,
-        out: &mut dyn FnMut(Transmit),
-        happened: &mut Vec<(SocketId, TurnEvent)>,
-    ) {
-        let Some(client) = self.client.as_mut() else { return };
-        self.closed |= matches!(client.poll(clock), TurnPollRet::Closed);
-        while let Some(transmit) = client.poll_transmit(clock) {
-            out(Self::transmit(self.socket, self.transport, transmit.to, &transmit.data));
-        }
-        while let Some(event) = client.poll_event() {
-            happened.push((self.socket, event));
+    fn drop_retired(&mut self, now: Instant, out: &mut dyn FnMut(Transmit)) {
+        let over = |attempt: &mut Attempt| attempt.retired.is_some_and(|at| at <= now);
+        let over: Vec<Attempt> = self.attempts.extract_if(.., over).collect();
+        for mut attempt in over {
+            // A relay that does not let allocations move still has the old one.
+            attempt.give_back(now, out);
+            self.events.push(LegEvent::Close(attempt.socket));
         }
     }
-}
-
-fn std_instant(epoch: Instant, at: TurnInstant, ahead: Duration) -> Instant {
-    let clock = Duration::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(0));
-    epoch.checked_add(clock.saturating_sub(ahead)).unwrap_or(epoch)
 }

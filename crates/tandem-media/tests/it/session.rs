@@ -372,7 +372,7 @@ fn tcp_is_used_where_udp_does_not_pass() {
     world.run(ms(1_000));
     assert_eq!(lost(&world), [0, 0]);
     for side in [A, B] {
-        assert_eq!(world.count(side, Duration::ZERO, |event| matches!(event, Event::RelayFailed { .. })), 1);
+        assert_eq!(world.count(side, Duration::ZERO, |event| matches!(event, Event::RelaySilent { .. })), 1);
     }
 }
 
