@@ -339,7 +339,10 @@ impl Phone {
                 self.note_heard(leg, &report.paths, now);
                 self.calls.send_path_report(leg, report.paths.clone());
             }
-            Event::RelayFailed { relay, .. } => self.calls.handle_relay_dead(leg, *relay, now),
+            Event::RelayFailed { relay, .. } | Event::RelaySilent { relay } => {
+                self.calls.handle_relay_dead(leg, *relay, now);
+            }
+            Event::RelayBack { relay } => self.calls.handle_relay_alive(leg, *relay, now),
             Event::AllPathsSilent => self.calls.handle_all_paths_silent(leg, now),
             Event::PathsRecovered => self.calls.handle_sound_again(leg, now),
             Event::Closed { reason } => self.calls.handle_media_failed(leg, reason),
@@ -354,8 +357,6 @@ impl Phone {
             | Event::HostSocket { .. }
             | Event::HostSocketClosed { .. }
             | Event::UdpSeemsBlocked
-            | Event::RelaySilent { .. }
-            | Event::RelayBack { .. }
             | Event::GrantStale { .. } => {}
         }
         self.news.push_back(PhoneNews::Media { call, event });
