@@ -1,7 +1,9 @@
-//! What the operating system does for the node: files with the right modes, the lock of a data folder, entropy, signals.
+//! What the operating system does for the node: files with the right modes, the lock of a data folder, entropy, signals, the
+//! network's changes.
 
 pub mod files;
 mod lock;
+pub mod network;
 pub mod paths;
 pub mod random;
 pub mod signals;

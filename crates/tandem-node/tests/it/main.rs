@@ -10,6 +10,7 @@ mod api;
 mod circuit_tap;
 mod config;
 mod keys;
+mod network;
 mod node;
 mod node_calls;
 mod node_privacy;
