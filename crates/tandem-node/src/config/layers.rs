@@ -219,6 +219,10 @@ fn build(values: &Values) -> Result<Config, ConfigError> {
         volunteer: volunteer(values)?,
         answer: text(values, "answer", answer)?.unwrap_or(defaults.answer),
         redundancy: text(values, "redundancy", redundancy)?.unwrap_or(defaults.redundancy),
+        port_mapping: values
+            .get("port_mapping")
+            .and_then(|(value, _)| value.as_bool())
+            .unwrap_or(defaults.port_mapping),
         relay_only: values
             .get("relay_only")
             .and_then(|(value, _)| value.as_bool())
@@ -384,6 +388,7 @@ fn value_of(config: &Config, key: &str) -> serde_json::Value {
         }),
         "redundancy" => json!(config.redundancy),
         "relay_only" => json!(config.relay_only),
+        "port_mapping" => json!(config.port_mapping),
         "public_ranges" => json!(config.public_ranges.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "log" => json!(config.log),
         "volunteer.roles" => {

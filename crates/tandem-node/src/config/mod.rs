@@ -46,6 +46,8 @@ pub struct Config {
     pub redundancy: Redundancy,
     /// Never show the other side of a call this machine's address.
     pub relay_only: bool,
+    /// Ask the router to forward a port to a call with a contact (PCP, NAT-PMP, UPnP).
+    pub port_mapping: bool,
     /// Ranges that count as public besides the global ones: a lab's, or a company's.
     pub public_ranges: Vec<Cidr>,
     /// A level for Tandem's own log (`info`), or a whole `tracing` filter (`tandem_node=debug,libp2p=info`).
@@ -105,6 +107,7 @@ impl Default for Config {
             answer: Answer::Ring,
             redundancy: Redundancy::Auto,
             relay_only: false,
+            port_mapping: true,
             public_ranges: Vec::new(),
             log: "info".to_owned(),
         }

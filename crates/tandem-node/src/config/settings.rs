@@ -35,6 +35,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("answer", "TANDEM_ANSWER", SettingKind::Text),
     setting("redundancy", "TANDEM_REDUNDANCY", SettingKind::Text),
     setting("relay_only", "TANDEM_RELAY_ONLY", SettingKind::Switch),
+    setting("port_mapping", "TANDEM_PORT_MAPPING", SettingKind::Switch),
     setting("public_ranges", "TANDEM_PUBLIC_RANGES", SettingKind::List),
     setting("log", "TANDEM_LOG", SettingKind::Text),
     setting("volunteer.roles", "TANDEM_VOLUNTEER", SettingKind::List),

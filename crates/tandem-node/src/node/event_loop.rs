@@ -10,10 +10,10 @@ use tandem_core::peer::PeerRef;
 use tandem_core::time::Now;
 use tandem_proto::identity::Address;
 use tandem_proto::ids::AccountKey;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::call_log::{CallBegin, LiveCall};
-use super::clock::Clock;
+use super::clock::{Clock, SleepWatch};
 use super::media::{EndpointPlan, MediaNews};
 use super::peers::PeerTable;
 use super::phone::{FinalReport, Phone, PhoneId, PhoneNews, Surroundings, recording_path};
@@ -23,6 +23,7 @@ use crate::config::{Answer, Config};
 use crate::handle::{NodeSide, Reply};
 use crate::installation::Installation;
 use crate::overlay::{DeviceCommand, DeviceEvent, ServiceEvent};
+use crate::platform::network::{Change, Network};
 
 /// Calls that live at once, ended ones whose figures are awaited included.
 pub(crate) const CALLS_MAX: usize = 16;
@@ -32,6 +33,8 @@ const MORE_HOMES_MS: u64 = 400;
 const SUPERNODE_READY_MS: u64 = 1_500;
 /// How often the person's device hears which supernodes its own supernode knows, while it lacks homes.
 const INTRODUCE_MS: u64 = 1_000;
+/// How often the clocks are compared, to notice that the machine slept.
+const CLOCKS_MS: u64 = 1_000;
 /// An echo call is ended after this long.
 const ECHO_CALL_MS: u64 = 5 * 60_000;
 /// A task that ends gets this long to take its last commands.
@@ -47,6 +50,7 @@ pub(crate) struct Inputs {
     pub(crate) service: Option<mpsc::Receiver<ServiceEvent>>,
     pub(crate) media: mpsc::Receiver<MediaNews>,
     pub(crate) reports: mpsc::Receiver<FinalReport>,
+    pub(crate) network: Option<watch::Receiver<Network>>,
 }
 
 /// The node.
@@ -67,6 +71,9 @@ pub(crate) struct Node {
     pub(crate) introduced_ms: u64,
     pub(crate) ready: Option<Ready>,
     pub(crate) stopping: Option<Stopping>,
+    pub(crate) network: Network,
+    pub(crate) sleep: SleepWatch,
+    pub(crate) clocks_ms: u64,
 }
 
 /// The node is ending.
@@ -83,6 +90,7 @@ enum Step {
     Service(Option<ServiceEvent>),
     Media(Option<MediaNews>),
     Report(Option<FinalReport>),
+    Network(Network),
     Timer,
 }
 
@@ -100,12 +108,14 @@ impl Node {
                 event = receive(&mut inputs.service) => Step::Service(event),
                 event = receive(&mut inputs.echo) => Step::Echo(event),
                 report = inputs.reports.recv() => Step::Report(report),
+                network = news_of(&mut inputs.network) => Step::Network(network),
                 request = inputs.side.requests.recv() => Step::Request(request),
                 () = tokio::time::sleep_until(due) => Step::Timer,
             };
             if !self.take(step, &inputs.side) {
                 break;
             }
+            self.compare_clocks();
             if self.clock.now().mono_ms >= wake {
                 self.handle_timers();
             }
@@ -149,11 +159,32 @@ impl Node {
                     call.take_report(report.report);
                 }
             }
+            Step::Network(network) => self.take_network(network),
             Step::Media(None) | Step::Report(None) => {}
             // The loop sees to the timers after every step.
             Step::Timer => {}
         }
         true
+    }
+
+    /// The machine's network is another.
+    fn take_network(&mut self, network: Network) {
+        let change = network.change_since(&self.network);
+        tracing::info!(?change, addresses = network.addresses.len(), "the network changed");
+        tracing::debug!(?network, "the network now");
+        self.network = network.clone();
+        self.with_phones(|phone, around| phone.handle_network(&network, change, around));
+    }
+
+    /// A machine that slept may have woken up anywhere: all that stood is made anew.
+    fn compare_clocks(&mut self) {
+        let now = self.clock.reading();
+        self.clocks_ms = now.mono_ms;
+        if let Some(slept_ms) = self.sleep.note(now) {
+            tracing::info!(slept_ms, "the machine slept");
+            let network = self.network.clone();
+            self.with_phones(|phone, around| phone.handle_network(&network, Change::Moved, around));
+        }
     }
 
     fn handle_timers(&mut self) {
@@ -199,6 +230,7 @@ impl Node {
             self.calls.values().filter_map(LiveCall::hang_up_at).min(),
             self.echo_calls.values().min().copied(),
             introduce,
+            Some(self.clocks_ms + CLOCKS_MS),
             ready,
             self.stopping.map(|stopping| stopping.until_ms.min(now_ms + 100)),
         ];
@@ -500,6 +532,11 @@ impl Node {
         act(&mut self.person, &mut around);
     }
 
+    fn with_phones(&mut self, mut act: impl FnMut(&mut Phone, &mut Surroundings<'_>)) {
+        self.with_person(&mut act);
+        self.with_echo(act);
+    }
+
     fn with_echo(&mut self, act: impl FnOnce(&mut Phone, &mut Surroundings<'_>)) {
         let Some(echo) = &mut self.echo else { return };
         let mut around = Surroundings { now: self.clock.now(), peers: &mut self.peers, seen: &|_| None };
@@ -528,6 +565,22 @@ async fn receive<T>(input: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
             event
         }
         None => std::future::pending().await,
+    }
+}
+
+/// The network, when it has changed.
+async fn news_of(input: &mut Option<watch::Receiver<Network>>) -> Network {
+    loop {
+        match input {
+            Some(receiver) => {
+                if receiver.changed().await.is_ok() {
+                    return receiver.borrow_and_update().clone();
+                }
+                // Nobody watches any more.
+                *input = None;
+            }
+            None => std::future::pending().await,
+        }
     }
 }
 

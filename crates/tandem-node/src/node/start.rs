@@ -13,11 +13,12 @@ use tandem_proto::names::NetworkId;
 use tandem_proto::signed::{DeviceCertificate, DeviceEntry, DeviceSet, NewCertificate};
 use tokio::sync::mpsc;
 
-use super::clock::Clock;
+use super::clock::{Clock, SleepWatch};
 use super::event_loop::{Inputs, Node};
 use super::memory;
 use super::peers::PeerTable;
 use super::phone::{Phone, PhoneChannels, PhoneId, PhoneIdentity, PhonePlan};
+use super::port_mapping::PortMapping;
 use super::requests::core_redundancy;
 use super::supernode::{Relay, Supernode, SupernodePlan};
 use crate::api::ApiListener;
@@ -28,6 +29,7 @@ use crate::overlay::{
     DeviceConfig, DeviceEvent, PublicAddresses, ServiceConfig, ServiceEvent, SupernodeAddress, spawn_device,
     spawn_service,
 };
+use crate::platform::network::{self, Network};
 
 /// News of media and their reports that may wait for the loop.
 const MEDIA_QUEUE: usize = 1024;
@@ -53,7 +55,15 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
     let (media_news, media) = mpsc::channel(MEDIA_QUEUE);
     let (reports_tx, reports) = mpsc::channel(REPORT_QUEUE);
     let bind = config.source_address();
-    let makings = Makings { config: &config, bind, media_news, reports: reports_tx };
+    let mut network = network::watch().await;
+    let network_now = network.borrow_and_update().clone();
+    let ports = if config.port_mapping {
+        PortMapping::start(&tokio::runtime::Handle::current())
+    } else {
+        PortMapping::forbidden()
+    };
+    let makings =
+        Makings { config: &config, bind, media_news, reports: reports_tx, network: &network_now, ports };
 
     let serving =
         if config.volunteer.any() { Some(start_serving(&makings, &installation, now)?) } else { None };
@@ -62,7 +72,15 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
         makings.phone(PhoneId::Person, person_identity(&installation), own_service, now)?;
 
     let (handle, side) = channel();
-    let mut inputs = Inputs { side, person: person_events, echo: None, service: None, media, reports };
+    let mut inputs = Inputs {
+        side,
+        person: person_events,
+        echo: None,
+        service: None,
+        media,
+        reports,
+        network: Some(network),
+    };
     let mut node = Node {
         clock,
         started: now,
@@ -78,6 +96,9 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
         introduced_ms: 0,
         ready: None,
         stopping: None,
+        network: network_now.clone(),
+        sleep: SleepWatch::new(clock.reading()),
+        clocks_ms: now.mono_ms,
     };
     if let Some(serving) = serving {
         node.install(serving, &known, &mut inputs);
@@ -96,6 +117,8 @@ struct Makings<'a> {
     bind: Option<IpAddr>,
     media_news: mpsc::Sender<super::media::MediaNews>,
     reports: mpsc::Sender<super::phone::FinalReport>,
+    network: &'a Network,
+    ports: PortMapping,
 }
 
 impl Makings<'_> {
@@ -123,6 +146,8 @@ impl Makings<'_> {
                 reports: self.reports.clone(),
             },
             bind: self.bind,
+            network: self.network.clone(),
+            ports: self.ports.clone(),
             excluded,
             incoming: CallOptions {
                 relay_only: self.config.relay_only,

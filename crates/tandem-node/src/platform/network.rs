@@ -53,6 +53,20 @@ pub struct Gateway {
     pub interface: u32,
     /// `None`: straight into the interface, as with a point-to-point link.
     pub via: Option<IpAddr>,
+    pub is_ipv4: bool,
+}
+
+/// What a change of network means for what stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing that leads anywhere: a bridge for containers came, a worse route went.
+    Aside,
+    /// Something came, and nothing that was used went: what stands goes on; calls get one more address.
+    More,
+    /// Nothing is left but loopback. There is nothing to be done before that ends.
+    Down,
+    /// What was used is gone or is no longer the best: everything is made anew, at once.
+    Moved,
 }
 
 /// Names a network as far as this machine can tell it from others: its gateways and the own addresses in it.
@@ -87,15 +101,7 @@ impl Network {
     /// the other end has shown one.
     #[must_use]
     pub fn hosts(&self, peer_has_unique_local: bool) -> Vec<IpAddr> {
-        let routed = |address: &&LocalAddress| address.default_route.is_some();
-        let plain = |address: &&LocalAddress| !address.bridge;
-        let mut candidates: Vec<&LocalAddress> = self.addresses.iter().filter(routed).collect();
-        if candidates.is_empty() {
-            candidates = self.addresses.iter().filter(plain).collect();
-        }
-        if candidates.is_empty() {
-            candidates = self.addresses.iter().collect();
-        }
+        let mut candidates = self.candidates();
         let global = candidates.iter().any(|address| is_global_v6(address.ip));
         candidates.retain(|address| !is_unique_local(address.ip) || peer_has_unique_local || !global);
         let mut seen: Vec<(u32, bool, bool)> = Vec::new();
@@ -110,14 +116,54 @@ impl Network {
         interleave(&hosts)
     }
 
-    /// Whether a port of this machine may need a mapping: it has a private IPv4 address and a gateway.
+    /// What it means that the network is now this, and was `before`.
     #[must_use]
-    pub fn is_behind_nat(&self) -> bool {
-        let private = |address: &LocalAddress| match address.ip {
-            IpAddr::V4(ip) => ip.is_private() || is_shared(ip.octets()),
-            IpAddr::V6(_) => false,
-        };
-        self.addresses.iter().any(|address| address.default_route.is_some() && private(address))
+    pub fn change_since(&self, before: &Self) -> Change {
+        if !self.is_up() {
+            return if before.is_up() { Change::Down } else { Change::Aside };
+        }
+        let (now, was) = (self.used(), before.used());
+        let gone = was.iter().any(|ip| !now.contains(ip));
+        let other_way = [true, false].into_iter().any(|v4| {
+            let was = before.best_gateway(v4);
+            was.is_some() && was != self.best_gateway(v4)
+        });
+        if !before.is_up() || gone || other_way {
+            Change::Moved
+        } else if now.len() > was.len() {
+            Change::More
+        } else {
+            Change::Aside
+        }
+    }
+
+    /// The IPv4 address that the machine leaves by, whose ports a router could forward.
+    #[must_use]
+    pub fn mappable(&self) -> Option<IpAddr> {
+        let best = self.addresses.iter().find(|address| address.ip.is_ipv4())?;
+        (best.default_route.is_some() && is_private_v4(best.ip)).then_some(best.ip)
+    }
+
+    /// Addresses that lead out; all of them but bridges', and then all, where none does.
+    fn used(&self) -> Vec<IpAddr> {
+        self.candidates().into_iter().map(|address| address.ip).collect()
+    }
+
+    fn candidates(&self) -> Vec<&LocalAddress> {
+        let routed = |address: &&LocalAddress| address.default_route.is_some();
+        let plain = |address: &&LocalAddress| !address.bridge;
+        let mut candidates: Vec<&LocalAddress> = self.addresses.iter().filter(routed).collect();
+        if candidates.is_empty() {
+            candidates = self.addresses.iter().filter(plain).collect();
+        }
+        if candidates.is_empty() {
+            candidates = self.addresses.iter().collect();
+        }
+        candidates
+    }
+
+    fn best_gateway(&self, v4: bool) -> Option<&Gateway> {
+        self.gateways.iter().find(|gateway| gateway.is_ipv4 == v4)
     }
 
     /// What this network is remembered by.
@@ -199,12 +245,10 @@ impl Changes {
     async fn settled(&mut self) {
         self.next().await;
         let latest = tokio::time::Instant::now() + SETTLED_WITHIN;
-        while let Ok(()) = tokio::time::timeout_at(
-            latest.min(tokio::time::Instant::now() + QUIET),
-            self.next(),
-        )
-        .await
-        {}
+        while let Ok(()) =
+            tokio::time::timeout_at(latest.min(tokio::time::Instant::now() + QUIET), self.next()).await
+        {
+        }
     }
 
     async fn next(&mut self) {
@@ -254,6 +298,10 @@ fn is_usable(ip: IpAddr) -> bool {
 #[must_use]
 pub fn is_unique_local(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if ip.is_unique_local())
+}
+
+fn is_private_v4(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(ip) if ip.is_private() || is_shared(ip.octets()))
 }
 
 fn is_global_v6(ip: IpAddr) -> bool {
@@ -343,21 +391,62 @@ mod tests {
 
     #[test]
     fn a_network_is_known_again_by_gateway_and_addresses() {
-        let gateway = |via: &str| Gateway { metric: 1, interface: 2, via: Some(via.parse().unwrap()) };
+        let gateway =
+            |via: &str| Gateway { metric: 1, interface: 2, via: Some(via.parse().unwrap()), is_ipv4: true };
         let home = |ip: &str, via: &str| {
             Network::new(vec![address(ip, 2, Some(1))], vec![gateway(via)]).fingerprint()
         };
-        assert_eq!(home("2001:db8::2", "10.0.0.1"), home("2001:db8::3", "10.0.0.1"), "a new temporary address");
+        assert_eq!(
+            home("2001:db8::2", "10.0.0.1"),
+            home("2001:db8::3", "10.0.0.1"),
+            "a new temporary address"
+        );
         assert_ne!(home("2001:db8::2", "10.0.0.1"), home("2001:db8::2", "10.0.0.9"));
         assert_ne!(home("10.0.0.2", "10.0.0.1"), home("10.0.0.3", "10.0.0.1"));
     }
 
     #[test]
-    fn only_private_addresses_that_lead_out_want_a_mapped_port() {
-        assert!(network(&[address("192.168.1.2", 2, Some(1))]).is_behind_nat());
-        assert!(network(&[address("100.64.0.2", 2, Some(1))]).is_behind_nat());
-        assert!(!network(&[address("192.168.1.2", 2, None)]).is_behind_nat());
-        assert!(!network(&[address("203.0.113.2", 2, Some(1))]).is_behind_nat());
+    fn only_a_private_address_that_leads_out_wants_a_mapped_port() {
+        let mappable = |ip: &str, route| network(&[address(ip, 2, route)]).mappable().is_some();
+        assert!(mappable("192.168.1.2", Some(1)) && mappable("100.64.0.2", Some(1)));
+        assert!(!mappable("192.168.1.2", None) && !mappable("203.0.113.2", Some(1)));
+    }
+
+    #[test]
+    fn what_a_change_means() {
+        let at = |list: &[(&str, Option<u32>)], via: &[(u32, &str)]| {
+            let addresses = list.iter().zip(2..).map(|((ip, route), n)| address(ip, n, *route)).collect();
+            let gateways = via.iter().map(|(metric, via)| {
+                let via: IpAddr = via.parse().unwrap();
+                Gateway { metric: *metric, interface: 2, via: Some(via), is_ipv4: via.is_ipv4() }
+            });
+            Network::new(addresses, gateways.collect())
+        };
+        let none = Network::default();
+        let wifi = at(&[("192.168.1.2", Some(600))], &[(600, "192.168.1.1")]);
+        let docker = at(&[("192.168.1.2", Some(600)), ("172.17.0.1", None)], &[(600, "192.168.1.1")]);
+        let six = at(
+            &[("192.168.1.2", Some(600)), ("2001:db8::2", Some(600))],
+            &[(600, "192.168.1.1"), (600, "fe80::1")],
+        );
+        let wire = at(
+            &[("192.168.1.2", Some(600)), ("10.0.0.2", Some(100))],
+            &[(100, "10.0.0.1"), (600, "192.168.1.1")],
+        );
+        let other = at(&[("192.168.1.2", Some(600))], &[(600, "192.168.1.254")]);
+        for (before, now, change) in [
+            (&none, &wifi, Change::Moved),
+            (&wifi, &none, Change::Down),
+            (&none, &none, Change::Aside),
+            (&wifi, &docker, Change::Aside),
+            (&docker, &wifi, Change::Aside),
+            (&wifi, &six, Change::More),
+            (&six, &wifi, Change::Moved),
+            (&wifi, &wire, Change::Moved),
+            (&wifi, &other, Change::Moved),
+        ] {
+            assert_eq!(now.change_since(before), change, "from {before:?} to {now:?}");
+        }
     }
 
     #[test]

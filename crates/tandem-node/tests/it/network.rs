@@ -27,8 +27,12 @@ pub(crate) fn ip(arguments: &str) {
 }
 
 /// Waits for the network to be as wanted; says how it is if it does not become so.
-async fn becomes(news: &mut tokio::sync::watch::Receiver<Network>, wanted: impl Fn(&Network) -> bool) -> Network {
-    let result = tokio::time::timeout(WITHIN, news.wait_for(&wanted)).await.map(|found| found.unwrap().clone());
+async fn becomes(
+    news: &mut tokio::sync::watch::Receiver<Network>,
+    wanted: impl Fn(&Network) -> bool,
+) -> Network {
+    let result =
+        tokio::time::timeout(WITHIN, news.wait_for(&wanted)).await.map(|found| found.unwrap().clone());
     match result {
         Ok(network) => network,
         Err(_) => panic!("it is {:?}", *news.borrow()),
@@ -58,7 +62,7 @@ fn addresses_routes_and_links_are_followed() {
         let network = becomes(&mut news, |network| !network.gateways.is_empty()).await;
         assert_eq!(network.gateways[0].via, Some("10.77.0.1".parse().unwrap()));
         assert_eq!(network.addresses[0].default_route, Some(7));
-        assert!(network.is_behind_nat());
+        assert_eq!(network.mappable(), Some("10.77.0.2".parse().unwrap()));
 
         ip("address add 2001:db8:7::2/64 dev one0 nodad");
         becomes(&mut news, |network| has(network, "2001:db8:7::2")).await;

@@ -15,6 +15,8 @@ use tandem_media::session::{Candidate, Event, RelayAccess, SessionConfig, Sessio
 use tandem_proto::wire::{MediaDescription, PathReport};
 use tokio::sync::{mpsc, oneshot};
 
+use super::port_mapping::PortMapping;
+use crate::platform::network::Network;
 pub(crate) use endpoint::EndpointPlan;
 pub(crate) use endpoint::check_playable;
 pub(crate) use report::{MediaReport, STEP_MS, route_name};
@@ -29,6 +31,8 @@ pub(crate) enum MediaCommand {
     AddRelay(RelayAccess),
     RemoteCandidate(Candidate),
     RemotePathReport(PathReport),
+    /// The machine's network is this now.
+    Network(Network),
     /// The call is agreed: open microphone and speaker.
     Start(EndpointPlan),
     Snapshot(oneshot::Sender<MediaSnapshot>),
@@ -73,6 +77,10 @@ pub(crate) struct MediaPlan {
     pub(crate) bind: Option<IpAddr>,
     /// The other end may learn this machine's addresses: a direct path is tried.
     pub(crate) direct: bool,
+    /// The machine's network when the leg begins.
+    pub(crate) network: Network,
+    /// Asks routers for ports.
+    pub(crate) ports: PortMapping,
 }
 
 /// The loop's end of a leg's thread. Dropping it ends the thread.

@@ -155,7 +155,7 @@ impl Drop for Sockets {
 }
 
 /// Which of this machine's addresses the system would use toward there. Nothing is sent.
-pub(super) async fn source_address(toward: SocketAddr) -> io::Result<IpAddr> {
+async fn source_address(toward: SocketAddr) -> io::Result<IpAddr> {
     let any: IpAddr =
         if toward.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let probe = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
@@ -176,7 +176,7 @@ async fn read_udp(id: SocketId, socket: UdpSocket, input: mpsc::Sender<SocketInp
                     return;
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Err(error) if is_passing(error.kind()) => {
                 if let Err(mpsc::error::TrySendError::Closed(_)) =
                     input.try_send(SocketInput::Unreachable { id })
                 {
@@ -190,6 +190,20 @@ async fn read_udp(id: SocketId, socket: UdpSocket, input: mpsc::Sender<SocketInp
             }
         }
     }
+}
+
+/// What the network says today and may not say tomorrow: the socket is as good as before.
+fn is_passing(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::Interrupted
+    )
 }
 
 async fn run_tcp(

@@ -1,17 +1,20 @@
 //! One leg's thread: sockets, session, endpoint, in short steps.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tandem_media::audio::Incoming;
 use tandem_media::audio::endpoint::{Endpoint, EndpointEvent};
-use tandem_media::session::{Event, RelayAccess, Session, SocketCommand};
+use tandem_media::session::{Candidate, CandidateKind, Event, Session, SocketCommand};
 use tokio::sync::{mpsc, oneshot};
 
 use super::report::MediaReport;
-use super::sockets::{self, SocketInput, Sockets};
+use super::sockets::{SocketInput, Sockets};
 use super::{EndpointPlan, MediaCommand, MediaNews, MediaNewsKind, MediaPlan, MediaSnapshot};
 use crate::node::clock::unix_ms;
+use crate::node::port_mapping::MappingWanted;
+use crate::platform::network::{Network, is_unique_local};
 
 /// Datagrams that may wait to be handled: over a second of two mirrored paths.
 const INPUT_QUEUE: usize = 256;
@@ -19,6 +22,8 @@ const INPUT_QUEUE: usize = 256;
 const INPUTS_A_TURN: usize = 32;
 /// Packets of sound kept for an endpoint that is about to open: 200 ms.
 const EARLY_MAX: usize = 10;
+/// Addresses a router may give one port before they are looked at.
+const MAPPED_MAX: usize = 4;
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Runs a leg until it is stopped or its handle is dropped.
@@ -59,6 +64,10 @@ struct Leg {
     /// Sound that came before the endpoint was opened: the other end heard of the agreement first.
     early: VecDeque<Sound>,
     begin_unix_ms: u64,
+    /// The other end has shown a unique local address (RFC 4193): ours may be of use too.
+    peer_has_unique_local: bool,
+    /// The socket that a router is asked to forward a port to, and what the router says.
+    mapping: Option<(SocketAddr, mpsc::Receiver<SocketAddr>)>,
     sockets: Sockets,
     input: mpsc::Receiver<SocketInput>,
     news: mpsc::Sender<MediaNews>,
@@ -78,6 +87,8 @@ impl Leg {
             agreed: None,
             early: VecDeque::new(),
             begin_unix_ms: 0,
+            peer_has_unique_local: false,
+            mapping: None,
             sockets,
             input,
             news,
@@ -86,6 +97,7 @@ impl Leg {
 
     async fn run(mut self, mut commands: mpsc::Receiver<MediaCommand>) {
         self.tell(MediaNewsKind::Prepared(self.session.local_description()));
+        self.offer_hosts(Instant::now());
         loop {
             self.drain().await;
             let wake = tokio::time::Instant::from_std(self.wake());
@@ -97,7 +109,7 @@ impl Leg {
                         self.stop(reply).await;
                         return;
                     }
-                    Some(command) => self.take_command(command).await,
+                    Some(command) => self.take_command(command),
                     None => return,
                 },
                 input = self.input.recv() => {
@@ -106,6 +118,9 @@ impl Leg {
                         let Ok(input) = self.input.try_recv() else { break };
                         self.take_input(Some(input));
                     }
+                }
+                (local, external) = mapped(&mut self.mapping) => {
+                    self.session.add_mapped(local, external, Instant::now());
                 }
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -134,7 +149,7 @@ impl Leg {
         }
     }
 
-    async fn take_command(&mut self, command: MediaCommand) {
+    fn take_command(&mut self, command: MediaCommand) {
         let now = Instant::now();
         match command {
             MediaCommand::RemoteDescription(description) => {
@@ -143,7 +158,6 @@ impl Leg {
                 }
             }
             MediaCommand::AddRelay(access) => {
-                self.offer_host(&access).await;
                 let relay = access.service;
                 match self.session.add_relay(access, now) {
                     Ok(()) => {}
@@ -153,7 +167,8 @@ impl Leg {
                     })),
                 }
             }
-            MediaCommand::RemoteCandidate(candidate) => self.session.handle_remote_candidate(&candidate, now),
+            MediaCommand::RemoteCandidate(candidate) => self.take_candidate(&candidate, now),
+            MediaCommand::Network(network) => self.take_network(network, now),
             MediaCommand::RemotePathReport(report) => self.session.handle_path_report(&report, now),
             MediaCommand::Start(plan) => self.start(plan, now),
             MediaCommand::Snapshot(reply) => {
@@ -165,19 +180,45 @@ impl Leg {
         }
     }
 
-    /// Offers this machine's address for a direct path, once, where the call allows it: the one that reaches relays.
-    async fn offer_host(&mut self, access: &RelayAccess) {
-        if !self.plan.direct {
-            return;
+    /// This machine's addresses, for direct paths: none is even opened where the other end may not learn them.
+    fn offer_hosts(&mut self, now: Instant) {
+        if self.plan.direct {
+            for host in self.hosts() {
+                self.session.add_host(host, now);
+            }
         }
-        let ip = match (self.plan.bind, access.udp.first().or(access.tcp.first())) {
-            (Some(ip), _) => Some(ip),
-            (None, Some(relay)) => sockets::source_address(*relay).await.ok(),
-            (None, None) => None,
-        };
-        if let Some(ip) = ip {
-            self.plan.direct = false;
-            self.session.add_host(ip, Instant::now());
+    }
+
+    /// Addresses that sound can leave from.
+    fn hosts(&self) -> Vec<IpAddr> {
+        match self.plan.bind {
+            Some(ip) => vec![ip],
+            None => self.plan.network.hosts(self.peer_has_unique_local),
+        }
+    }
+
+    fn take_candidate(&mut self, candidate: &Candidate, now: Instant) {
+        let shown = candidate.kind == CandidateKind::Host && is_unique_local(candidate.addr.ip());
+        if shown && !self.peer_has_unique_local {
+            self.peer_has_unique_local = true;
+            self.offer_hosts(now);
+        }
+        self.session.handle_remote_candidate(candidate, now);
+    }
+
+    fn take_network(&mut self, network: Network, now: Instant) {
+        self.plan.network = network;
+        let hosts = self.hosts();
+        self.session.handle_network_changed(&hosts, now);
+        self.offer_hosts(now);
+    }
+
+    /// A socket for direct paths is open. The router is asked for a port to the one that the machine leaves by.
+    fn want_mapping(&mut self, local: SocketAddr) {
+        if Some(local.ip()) == self.plan.network.mappable() {
+            let (told, mapped) = mpsc::channel(MAPPED_MAX);
+            self.plan.ports.want(MappingWanted { local, told });
+            self.mapping = Some((local, mapped));
         }
     }
 
@@ -280,7 +321,17 @@ impl Leg {
                 }
                 self.tell(MediaNewsKind::Session(event));
             }
-            event => self.tell(MediaNewsKind::Session(event)),
+            event => {
+                match &event {
+                    Event::HostSocket { local, .. } => self.want_mapping(*local),
+                    Event::HostSocketClosed { local, .. } => {
+                        // Dropped, the port is given back.
+                        self.mapping.take_if(|(mapped, _)| mapped == local);
+                    }
+                    _ => {}
+                }
+                self.tell(MediaNewsKind::Session(event));
+            }
         }
     }
 
@@ -307,4 +358,15 @@ impl Leg {
             tracing::warn!("the node is too busy to hear news of a call");
         }
     }
+}
+
+/// What the router says about the port it was asked for: the socket's address, and the one outside.
+async fn mapped(mapping: &mut Option<(SocketAddr, mpsc::Receiver<SocketAddr>)>) -> (SocketAddr, SocketAddr) {
+    if let Some((local, external)) = mapping
+        && let Some(external) = external.recv().await
+    {
+        return (*local, external);
+    }
+    // Nobody will say anything more.
+    std::future::pending().await
 }

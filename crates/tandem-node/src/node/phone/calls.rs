@@ -15,13 +15,16 @@ use tandem_proto::signed::Roles;
 use tandem_proto::wire::{Grant, PathReport, PathState, SupernodesRequest};
 use tokio::sync::oneshot;
 
-use super::{FinalReport, LegMedia, Phone, PhoneNews, Surroundings};
+use super::{FinalReport, GrantErrand, LegMedia, Phone, PhoneNews, Surroundings};
 use crate::node::media::{
     EndpointPlan, MediaCommand, MediaHandle, MediaNews, MediaNewsKind, MediaPlan, MediaReport, MediaSnapshot,
 };
 use crate::overlay::{self, DeviceCommand, DeviceEvent, SupernodeAddress};
+use crate::platform::network::Network;
 use crate::why::CallFact;
 
+/// Relays remembered of one leg, to ask them for another grant.
+pub(super) const RELAYS_MAX: usize = 32;
 /// A second home is tried when the first has not answered by then, in milliseconds.
 const RACE_AFTER_MS: u32 = 300;
 /// Relays asked of a home when a call needs more.
@@ -92,7 +95,7 @@ impl Phone {
 
     pub(super) fn do_for_calls(&mut self, command: Command, around: &mut Surroundings<'_>) {
         match command {
-            Command::LookUp { call, account } => self.begin_look_up(call, account, around),
+            Command::LookUp { call, account } => self.look_up(call, account, around),
             Command::OpenSignal { leg, device, routes } => {
                 let request = self.number();
                 self.opening.insert(request, leg);
@@ -117,7 +120,8 @@ impl Phone {
             }
             Command::RequestGrants { leg, relays } => {
                 for relay in relays {
-                    self.request_grant(leg, &relay, around.now);
+                    self.remember_relay(leg, &relay);
+                    self.request_grant(leg, &relay, false, around.now);
                 }
             }
             Command::RefreshRelays => {
@@ -141,6 +145,32 @@ impl Phone {
                 self.news.push_back(PhoneNews::Call { call, event });
             }
             command => self.do_for_media(command, around.now),
+        }
+    }
+
+    /// A call that is going on can wait until there is a home to ask.
+    fn look_up(&mut self, call: CallId, account: AccountKey, around: &mut Surroundings<'_>) {
+        let begun = self.calls.status().is_some_and(|status| status.stage > Stage::LookingUp);
+        if begun && self.homes.reserved().next().is_none() {
+            self.look_up_again = Some((call, account));
+        } else {
+            self.begin_look_up(call, account, around);
+        }
+    }
+
+    /// There is a home to ask (again).
+    pub(super) fn look_up_again(&mut self, around: &mut Surroundings<'_>) {
+        let Some((call, account)) = self.look_up_again.take() else { return };
+        if self.calls.status().is_some_and(|status| status.call == call) {
+            self.begin_look_up(call, account, around);
+        }
+    }
+
+    /// Every leg hears of the network, those that may not show their addresses too: their relays are reached anew.
+    pub(super) fn tell_all_media(&mut self, network: &Network) {
+        let legs: Vec<LegId> = self.media.keys().copied().collect();
+        for leg in legs {
+            self.tell_media(leg, MediaCommand::Network(network.clone()));
         }
     }
 
@@ -183,10 +213,40 @@ impl Phone {
         }
     }
 
-    fn request_grant(&mut self, leg: LegId, relay: &RelayWanted, now: Now) {
+    fn remember_relay(&mut self, leg: LegId, relay: &RelayWanted) {
+        let Some(media) = self.media.get_mut(&leg) else { return };
+        media.relays.retain(|known| known.service != relay.service);
+        if media.relays.len() < RELAYS_MAX {
+            media.relays.push(relay.clone());
+        }
+    }
+
+    /// A relay in use no longer takes the grant: another one is asked for.
+    fn renew_grant(&mut self, leg: LegId, relay: ServiceKey, now: Now) {
+        let asked =
+            self.grants.values().any(|errand| errand.leg == leg && errand.relay == relay && errand.renewal);
+        let wanted =
+            self.media.get(&leg).and_then(|media| media.relays.iter().find(|known| known.service == relay));
+        if let (Some(wanted), false) = (wanted.cloned(), asked) {
+            self.request_grant(leg, &wanted, true, now);
+        }
+    }
+
+    /// The links that grants were asked for on are gone: all are asked for again.
+    pub(super) fn request_grants_again(&mut self, now: Now) {
+        for GrantErrand { leg, relay, renewal } in std::mem::take(&mut self.grants).into_values() {
+            let media = self.media.get(&leg);
+            let wanted = media.and_then(|media| media.relays.iter().find(|known| known.service == relay));
+            if let Some(wanted) = wanted.cloned() {
+                self.request_grant(leg, &wanted, renewal, now);
+            }
+        }
+    }
+
+    fn request_grant(&mut self, leg: LegId, relay: &RelayWanted, renewal: bool, now: Now) {
         let errand = self.number();
         self.tell_fact(CallFact::RelayAsked(relay.service));
-        self.grants.insert(errand, (leg, relay.service));
+        self.grants.insert(errand, GrantErrand { leg, relay: relay.service, renewal });
         let at = SupernodeAddress { service: relay.service, addresses: relay.addresses.clone() };
         self.links.request_grant(errand, &at, &relay.tag.0, now);
     }
@@ -198,7 +258,7 @@ impl Phone {
         grant: Result<Grant, String>,
         now: Now,
     ) {
-        let Some((leg, relay)) = self.grants.remove(&errand) else { return };
+        let Some(GrantErrand { leg, relay, renewal }) = self.grants.remove(&errand) else { return };
         debug_assert_eq!(relay, service, "an errand goes to one supernode");
         self.tell_fact(CallFact::RelayAnswered { relay, refused: grant.as_ref().err().cloned() });
         let access = grant.map(|grant| RelayAccess {
@@ -206,7 +266,14 @@ impl Phone {
             password: grant.password,
             addresses: grant.relay,
         });
-        self.calls.handle_grant(leg, service, access, now);
+        match access {
+            Ok(access) if renewal => {
+                self.tell_media(leg, MediaCommand::AddRelay(relay_access(service, access)));
+            }
+            // Media asks again as long as it needs one.
+            Err(reason) if renewal => tracing::debug!(%service, reason, "no other grant"),
+            access => self.calls.handle_grant(leg, service, access, now),
+        }
     }
 
     /// There is one call at a time: what is done is done for it.
@@ -233,13 +300,21 @@ impl Phone {
             },
             ssrc: rand::random(),
             seed: rand::random(),
-            udp_blocked: false,
+            udp_blocked: self.networks.is_udp_blocked(now.mono_ms),
         };
         self.tell_fact(CallFact::DirectAllowed(direct));
-        let plan = MediaPlan { phone: self.id, leg, session, bind: self.bind, direct };
+        let plan = MediaPlan {
+            phone: self.id,
+            leg,
+            session,
+            bind: self.bind,
+            direct,
+            network: self.networks.now().clone(),
+            ports: self.ports.clone(),
+        };
         match MediaHandle::spawn(plan, self.media_news.clone()) {
             Ok(handle) => {
-                self.media.insert(leg, LegMedia { call, heard: Vec::new(), handle });
+                self.media.insert(leg, LegMedia { call, relays: Vec::new(), heard: Vec::new(), handle });
                 self.homes.set_in_call(true, now);
             }
             Err(error) => self.calls.handle_media_failed(leg, &error.to_string()),
@@ -351,13 +426,13 @@ impl Phone {
                 self.calls
                     .note(leg, &format!("Sound takes {kbit} kbit/s now, which is what the network carries."));
             }
+            Event::UdpSeemsBlocked => self.networks.note_udp_blocked(now.mono_ms),
+            Event::GrantStale { relay } => self.renew_grant(leg, *relay, now),
             Event::Connected
             | Event::Mirroring { .. }
             | Event::Opus { .. }
             | Event::HostSocket { .. }
-            | Event::HostSocketClosed { .. }
-            | Event::UdpSeemsBlocked
-            | Event::GrantStale { .. } => {}
+            | Event::HostSocketClosed { .. } => {}
         }
         self.news.push_back(PhoneNews::Media { call, event });
     }

@@ -70,6 +70,7 @@ impl Phone {
                     self.home_since.insert(peer, now.unix_ms);
                     self.homes.handle_reserved(peer, heartbeat_ms, now);
                     self.refresh_relays(around);
+                    self.look_up_again(around);
                     self.news.push_back(PhoneNews::Homes);
                 }
             }

@@ -222,6 +222,20 @@ impl Links {
         self.fail(service, false, reason);
     }
 
+    /// The machine's network changed: every link is dropped. Look-ups fail; the policy of homes and whoever asked
+    /// for grants begin anew by themselves and hear nothing.
+    pub(crate) fn handle_network_changed(&mut self) {
+        for (service, mut link) in std::mem::take(&mut self.links) {
+            self.commands.push_back(DeviceCommand::CloseHome(service));
+            let waiting = std::mem::take(&mut link.pending).into_values().map(|pending| pending.waiting);
+            for waiting in waiting.chain(link.queued.into_iter().map(|(waiting, _)| waiting)) {
+                if let Waiting::LookUp { .. } = waiting {
+                    self.fail_request(service, waiting, "the network of this machine changed", 0);
+                }
+            }
+        }
+    }
+
     pub(crate) fn handle_circuit(&mut self, service: ServiceKey, reserved: bool, reason: &str) {
         let Some(link) = self.links.get_mut(&service) else { return };
         link.circuit_reserved = reserved;

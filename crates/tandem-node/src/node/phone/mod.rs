@@ -14,7 +14,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use tandem_core::call::{CallEvent, CallId, CallOptions, Calls, CallsConfig, LegId, Strangers};
+use tandem_core::call::{CallEvent, CallId, CallOptions, Calls, CallsConfig, LegId, RelayWanted, Strangers};
 use tandem_core::homes::Homes;
 use tandem_core::peer::PeerRef;
 use tandem_core::time::Now;
@@ -28,9 +28,12 @@ use tandem_proto::wire::Signed;
 use tokio::sync::mpsc;
 
 use super::media::{EndpointPlan, MediaHandle, MediaNews, MediaReport};
+use super::networks::Networks;
 use super::outbox::Outbox;
 use super::peers::PeerTable;
+use super::port_mapping::PortMapping;
 use crate::overlay::{DeviceCommand, DeviceEvent};
+use crate::platform::network::{Change, Network};
 use crate::software;
 use crate::why::CallFact;
 pub(crate) use calls::{call_name, recording_path};
@@ -134,9 +137,20 @@ pub(crate) struct PhoneChannels {
 #[derive(Debug)]
 struct LegMedia {
     call: CallId,
+    /// Relays that a grant was asked of, to ask again; at most [`calls::RELAYS_MAX`].
+    relays: Vec<RelayWanted>,
     /// Relays that this end hears the other on, as last reported.
     heard: Vec<ServiceKey>,
     handle: MediaHandle,
+}
+
+/// A grant asked for.
+#[derive(Debug, Clone, Copy)]
+struct GrantErrand {
+    leg: LegId,
+    relay: ServiceKey,
+    /// The leg uses the relay already; its grant has run out.
+    renewal: bool,
 }
 
 pub(crate) struct Phone {
@@ -147,6 +161,8 @@ pub(crate) struct Phone {
     reports: mpsc::Sender<FinalReport>,
     /// The address of this machine that sound leaves from.
     bind: Option<IpAddr>,
+    networks: Networks,
+    ports: PortMapping,
     /// This node's own supernode is never a home or relay of the person's device: that would link the two.
     excluded: Option<ServiceKey>,
     homes: Homes,
@@ -160,10 +176,12 @@ pub(crate) struct Phone {
     endpoints: BTreeMap<CallId, EndpointPlan>,
     /// Signalling streams being opened, by the number given to the overlay.
     opening: BTreeMap<u64, LegId>,
-    grants: BTreeMap<u64, (LegId, ServiceKey)>,
+    grants: BTreeMap<u64, GrantErrand>,
     next_number: u64,
     /// Of our last published entry.
     sequence: Option<u64>,
+    /// The account of a call going on whose homes are to be looked up again as soon as there is somebody to ask.
+    look_up_again: Option<(CallId, AccountKey)>,
     news: VecDeque<PhoneNews>,
     was_reachable: bool,
 }
@@ -174,6 +192,8 @@ pub(crate) struct PhonePlan {
     pub(crate) identity: PhoneIdentity,
     pub(crate) channels: PhoneChannels,
     pub(crate) bind: Option<IpAddr>,
+    pub(crate) network: Network,
+    pub(crate) ports: PortMapping,
     pub(crate) excluded: Option<ServiceKey>,
     /// For calls that come in.
     pub(crate) incoming: CallOptions,
@@ -194,6 +214,8 @@ impl Phone {
             strangers: Strangers::Allow,
             options: plan.incoming,
         };
+        let mut networks = Networks::default();
+        networks.set(plan.network);
         let homes_seed = u64::from_le_bytes(plan.seed[..8].try_into().expect("8 of 32 bytes"));
         Self {
             id: plan.id,
@@ -202,6 +224,8 @@ impl Phone {
             media_news: plan.channels.media_news,
             reports: plan.channels.reports,
             bind: plan.bind,
+            networks,
+            ports: plan.ports,
             excluded: plan.excluded,
             homes: Homes::new(homes_seed, now),
             home_since: BTreeMap::new(),
@@ -215,6 +239,7 @@ impl Phone {
             grants: BTreeMap::new(),
             next_number: 1,
             sequence: None,
+            look_up_again: None,
             news: VecDeque::new(),
             was_reachable: false,
         }
@@ -252,6 +277,37 @@ impl Phone {
             .collect();
         self.homes.handle_known(&known, around.now);
         self.drive(around);
+    }
+
+    /// The machine's network is this now. `change` says what that means for what stands.
+    pub(crate) fn handle_network(
+        &mut self,
+        network: &Network,
+        change: Change,
+        around: &mut Surroundings<'_>,
+    ) {
+        self.networks.set(network.clone());
+        self.tell_all_media(network);
+        let lonely = change == Change::More && !self.is_reachable();
+        if change == Change::Moved || lonely {
+            self.make_anew(around);
+        }
+        self.drive(around);
+    }
+
+    /// Connections of the network before are no use in this one. All links are dropped before the swarm hears of it, so
+    /// that no late news of them can be taken for news of the new ones.
+    fn make_anew(&mut self, around: &mut Surroundings<'_>) {
+        let now = around.now;
+        self.links.handle_network_changed();
+        while let Some(command) = self.links.poll_command() {
+            self.send_overlay(command, now);
+        }
+        self.send_overlay(DeviceCommand::NetworkChanged, now);
+        self.homes.handle_network_changed(now);
+        self.request_grants_again(now);
+        self.calls.handle_network_changed(now);
+        self.news.push_back(PhoneNews::Homes);
     }
 
     pub(crate) fn handle_timeout(&mut self, around: &mut Surroundings<'_>) {

@@ -92,17 +92,17 @@ async fn ask(handle: &Handle) -> Result<Network, ReadError> {
         routes.extend(collect(handle.route().get(request).execute(), default_route).await?);
     }
     let usable: BTreeMap<u32, bool> = links.into_iter().collect();
-    routes.retain(|route| usable.contains_key(&route.gateway.interface));
+    routes.retain(|route| usable.contains_key(&route.interface));
     let found = collect(handle.address().get().execute(), usable_address).await?;
     let addresses = found.into_iter().filter_map(|(interface, ip, temporary)| {
-        let metrics = routes
-            .iter()
-            .filter(|route| route.gateway.interface == interface && route.is_ipv4 == ip.is_ipv4());
-        let default_route = metrics.map(|route| route.gateway.metric).min();
+        let metrics =
+            routes.iter().filter(|route| route.interface == interface && route.is_ipv4 == ip.is_ipv4());
+        let default_route = metrics.map(|route| route.metric).min();
         let bridge = *usable.get(&interface)?;
         Some(LocalAddress { ip, interface, default_route, temporary, bridge })
     });
-    Ok(Network::new(addresses.collect(), routes.iter().map(|route| route.gateway).collect()))
+    let addresses = addresses.collect();
+    Ok(Network::new(addresses, routes))
 }
 
 /// What `pick` takes of an answer's first entries.
@@ -155,12 +155,7 @@ fn usable_address(message: &AddressMessage) -> Option<(u32, IpAddr, bool)> {
     Some((message.header.index, ip, ip.is_ipv6() && flags.contains(secondary)))
 }
 
-struct DefaultRoute {
-    gateway: Gateway,
-    is_ipv4: bool,
-}
-
-fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {
+fn default_route(message: &RouteMessage) -> Option<Gateway> {
     let header = &message.header;
     if header.kind != RouteType::Unicast || header.destination_prefix_length > HALF_THE_INTERNET {
         return None;
@@ -180,5 +175,5 @@ fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {
         }
     }
     let is_ipv4 = header.address_family == rtnetlink::packet_route::AddressFamily::Inet;
-    Some(DefaultRoute { gateway: Gateway { metric, interface: interface?, via }, is_ipv4 })
+    Some(Gateway { metric, interface: interface?, via, is_ipv4 })
 }
