@@ -129,3 +129,110 @@ const RELEASE_GRACE: Duration = Duration::from_millis(200);
 fn is_of_use(ip: std::net::Ipv4Addr) -> bool {
     !(ip.is_unspecified() || ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+    use std::process::Command;
+    use std::sync::mpsc as std_mpsc;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
+    const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+    const OUTSIDE_PORT: u16 = 40_000;
+    const WITHIN: Duration = Duration::from_secs(20);
+
+    fn ip(arguments: &str) {
+        let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2 is installed");
+        assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// What the router was asked: a mapping for this port and this lifetime.
+    type Asked = (u16, u32);
+
+    /// A router that speaks NAT-PMP (RFC 6886 §3), in a network namespace of its own. Gives the number of its thread, by
+    /// which the namespace is found, then serves as soon as its interface is there.
+    fn router(
+        thread: &std_mpsc::Sender<String>,
+        begin: &std_mpsc::Receiver<()>,
+        asked: &mpsc::Sender<Asked>,
+    ) {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace can be made: run this test as root");
+        let link = std::fs::read_link("/proc/thread-self").unwrap();
+        thread.send(link.file_name().unwrap().to_string_lossy().into_owned()).unwrap();
+        begin.recv().unwrap();
+        ip(&format!("address add {ROUTER}/24 dev inside"));
+        ip("link set inside up");
+        let socket = UdpSocket::bind((ROUTER, 5351)).unwrap();
+        socket.set_read_timeout(Some(WITHIN)).unwrap();
+        let mut buffer = [0; 64];
+        while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+            let answer = match &buffer[..len] {
+                [0, 0] => [&[0, 128, 0, 0, 0, 0, 0, 1][..], &OUTSIDE.octets()].concat(),
+                [0, 1, _, _, inside @ .., a, b, c, d] => {
+                    let port = u16::from_be_bytes([inside[0], inside[1]]);
+                    let lifetime = u32::from_be_bytes([*a, *b, *c, *d]);
+                    asked.blocking_send((port, lifetime)).unwrap();
+                    let outside = OUTSIDE_PORT.to_be_bytes();
+                    [&[0, 129, 0, 0, 0, 0, 0, 1][..], &inside[..2], &outside, &[*a, *b, *c, *d]].concat()
+                }
+                // PCP: it does not know that version.
+                _ => continue,
+            };
+            socket.send_to(&answer, from).unwrap();
+            if buffer[1] == 1 && buffer[8..12] == [0; 4] {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_is_asked_of_the_router_and_given_back() {
+        let (thread_told, thread) = std_mpsc::channel();
+        let (begin, begun) = std_mpsc::channel();
+        let (asked_told, mut asked) = mpsc::channel(16);
+        let serving = std::thread::spawn(move || router(&thread_told, &begun, &asked_told));
+        let machine = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .expect("a network namespace can be made: run this test as root");
+            let router = thread.recv_timeout(WITHIN).unwrap();
+            ip("link add lan type veth peer name inside");
+            ip(&format!("link set inside netns {router}"));
+            begin.send(()).unwrap();
+            ip("address add 192.168.77.2/24 dev lan");
+            ip("link set lan up");
+            ip(&format!("route add default via {ROUTER}"));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let ports = PortMapping::start(&Handle::current());
+                let (told, mut mapped) = mpsc::channel(4);
+                ports.want(MappingWanted { local: "192.168.77.2:7777".parse().unwrap(), told });
+                let external = tokio::time::timeout(WITHIN, mapped.recv()).await.expect("in time");
+                assert_eq!(external, Some((OUTSIDE, OUTSIDE_PORT).into()));
+                let (port, lifetime) = asked.recv().await.unwrap();
+                assert!(port == 7777 && lifetime > 60, "{port} for {lifetime} s");
+                drop(mapped);
+                let (port, lifetime) = tokio::time::timeout(WITHIN, asked.recv()).await.unwrap().unwrap();
+                assert_eq!((port, lifetime), (7777, 0), "it is given back");
+            });
+        });
+        machine.join().expect("the machine's part ends well");
+        serving.join().expect("the router's part ends well");
+    }
+
+    #[test]
+    fn who_forbids_it_asks_nobody() {
+        let (told, mut mapped) = mpsc::channel(4);
+        PortMapping::forbidden().want(MappingWanted { local: "192.168.77.2:7777".parse().unwrap(), told });
+        assert_eq!(mapped.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+    }
+
+    #[test]
+    fn what_is_no_address_is_not_told() {
+        assert!(!is_of_use(Ipv4Addr::UNSPECIFIED) && !is_of_use(Ipv4Addr::LOCALHOST));
+        assert!(is_of_use(OUTSIDE) && is_of_use(Ipv4Addr::new(100, 64, 0, 1)));
+    }
+}

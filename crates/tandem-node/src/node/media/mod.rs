@@ -102,3 +102,139 @@ impl MediaHandle {
         self.commands.try_send(command).is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::node::PhoneId;
+    use crate::node::port_mapping::MappingWanted;
+    use crate::platform::network::LocalAddress;
+
+    const ADDRESS: &str = "10.77.0.2";
+    const WITHIN: Duration = Duration::from_secs(10);
+
+    /// A thread in a network namespace of its own, where nobody else opens sockets.
+    fn alone<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+        let thread = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .expect("a network namespace can be made: run this test as root");
+            let command = format!("ip link set lo up && ip address add {ADDRESS}/32 dev lo");
+            let made = std::process::Command::new("sh").args(["-c", &command]).status().unwrap();
+            assert!(made.success(), "{command}");
+            test()
+        });
+        thread.join().expect("the test's thread ends well")
+    }
+
+    /// UDP sockets of this thread's network namespace.
+    fn udp_sockets() -> usize {
+        let tables = ["udp", "udp6"].map(|table| format!("/proc/thread-self/net/{table}"));
+        tables.iter().map(|table| std::fs::read_to_string(table).unwrap().lines().count() - 1).sum()
+    }
+
+    fn network() -> Network {
+        let ip = ADDRESS.parse().unwrap();
+        let address =
+            LocalAddress { ip, interface: 1, default_route: Some(1), temporary: false, bridge: false };
+        Network::new(vec![address], Vec::new())
+    }
+
+    fn spawn(direct: bool, ports: PortMapping) -> (MediaHandle, mpsc::Receiver<MediaNews>) {
+        let session = SessionConfig {
+            controlling: true,
+            redundancy: tandem_media::session::Redundancy::Auto,
+            ssrc: 1,
+            seed: 1,
+            udp_blocked: false,
+        };
+        let plan = MediaPlan {
+            phone: PhoneId::Person,
+            leg: LegId(1),
+            session,
+            bind: None,
+            direct,
+            network: network(),
+            ports,
+        };
+        let (news, heard) = mpsc::channel(64);
+        (MediaHandle::spawn(plan, news).unwrap(), heard)
+    }
+
+    /// Everything the leg says until it has ended.
+    fn end(handle: &MediaHandle, mut heard: mpsc::Receiver<MediaNews>) -> Vec<MediaNewsKind> {
+        let (reply, report) = oneshot::channel();
+        assert!(handle.tell(MediaCommand::Stop(reply)));
+        report.blocking_recv().expect("a report");
+        std::iter::from_fn(|| heard.blocking_recv()).map(|news| news.what).collect()
+    }
+
+    fn is_candidate(what: &MediaNewsKind) -> bool {
+        matches!(what, MediaNewsKind::Session(Event::LocalCandidate(_) | Event::HostSocket { .. }))
+    }
+
+    #[test]
+    fn a_leg_that_may_not_show_addresses_opens_no_socket_and_wants_no_port() {
+        alone(|| {
+            let (ports, mut wanted) = PortMapping::observed();
+            let (handle, heard) = spawn(false, ports);
+            // A change of network does not open one either.
+            assert!(handle.tell(MediaCommand::Network(network())));
+            let (reply, snapshot) = oneshot::channel();
+            assert!(handle.tell(MediaCommand::Snapshot(reply)));
+            snapshot.blocking_recv().expect("the leg runs");
+            assert_eq!(udp_sockets(), 0);
+            let news = end(&handle, heard);
+            assert!(!news.iter().any(is_candidate), "{news:?}");
+            assert!(wanted.try_recv().is_err(), "no port of the router either");
+        });
+    }
+
+    #[test]
+    fn a_leg_with_a_contact_opens_one_socket_an_address_and_gives_its_port_back() {
+        alone(|| {
+            let (ports, mut wanted) = PortMapping::observed();
+            let (handle, mut heard) = spawn(true, ports);
+            let local = loop {
+                match heard.blocking_recv().expect("the leg runs").what {
+                    MediaNewsKind::Session(Event::HostSocket { local, .. }) => break local,
+                    _ => {}
+                }
+            };
+            assert_eq!(local.ip().to_string(), ADDRESS);
+            assert_eq!(udp_sockets(), 1);
+            let MappingWanted { local: mapped, told } = wanted.blocking_recv().expect("a port is wanted");
+            assert_eq!(mapped, local);
+            told.blocking_send("203.0.113.5:4000".parse().unwrap()).unwrap();
+            let external = loop {
+                match heard.blocking_recv().expect("the leg runs").what {
+                    MediaNewsKind::Session(Event::LocalCandidate(candidate)) if candidate.addr != local => {
+                        break candidate.addr;
+                    }
+                    _ => {}
+                }
+            };
+            assert_eq!(external.to_string(), "203.0.113.5:4000");
+
+            // The address goes, and with it the socket and the port.
+            assert!(handle.tell(MediaCommand::Network(Network::default())));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let closed = runtime.block_on(tokio::time::timeout(WITHIN, told.closed()));
+            assert!(closed.is_ok(), "the port is given back");
+
+            // It comes back after a while without any.
+            assert!(handle.tell(MediaCommand::Network(network())));
+            let again = loop {
+                match heard.blocking_recv().expect("the leg runs").what {
+                    MediaNewsKind::Session(Event::HostSocket { local, .. }) => break local,
+                    _ => {}
+                }
+            };
+            assert_eq!(again.ip(), local.ip());
+            end(&handle, heard);
+        });
+    }
+}
