@@ -101,10 +101,10 @@ async fn hold(wanted: MappingWanted) {
                     return;
                 }
                 let address = *external.borrow_and_update();
-                if let Some(address) = address.filter(|address| is_of_use(*address.ip())) {
-                    if wanted.told.try_send(SocketAddr::V4(address)).is_err() {
-                        tracing::debug!("a call does not hear of its forwarded port");
-                    }
+                if let Some(address) = address.filter(|address| is_of_use(*address.ip()))
+                    && wanted.told.try_send(SocketAddr::V4(address)).is_err()
+                {
+                    tracing::debug!("a call does not hear of its forwarded port");
                 }
             }
         }

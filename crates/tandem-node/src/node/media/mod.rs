@@ -176,6 +176,16 @@ mod tests {
         matches!(what, MediaNewsKind::Session(Event::LocalCandidate(_) | Event::HostSocket { .. }))
     }
 
+    /// Where the next host socket is.
+    fn host_socket(heard: &mut mpsc::Receiver<MediaNews>) -> std::net::SocketAddr {
+        loop {
+            let news = heard.blocking_recv().expect("the leg runs");
+            if let MediaNewsKind::Session(Event::HostSocket { local, .. }) = news.what {
+                return local;
+            }
+        }
+    }
+
     #[test]
     fn a_leg_that_may_not_show_addresses_opens_no_socket_and_wants_no_port() {
         alone(|| {
@@ -198,12 +208,7 @@ mod tests {
         alone(|| {
             let (ports, mut wanted) = PortMapping::observed();
             let (handle, mut heard) = spawn(true, ports);
-            let local = loop {
-                match heard.blocking_recv().expect("the leg runs").what {
-                    MediaNewsKind::Session(Event::HostSocket { local, .. }) => break local,
-                    _ => {}
-                }
-            };
+            let local = host_socket(&mut heard);
             assert_eq!(local.ip().to_string(), ADDRESS);
             assert_eq!(udp_sockets(), 1);
             let MappingWanted { local: mapped, told } = wanted.blocking_recv().expect("a port is wanted");
@@ -227,12 +232,7 @@ mod tests {
 
             // It comes back after a while without any.
             assert!(handle.tell(MediaCommand::Network(network())));
-            let again = loop {
-                match heard.blocking_recv().expect("the leg runs").what {
-                    MediaNewsKind::Session(Event::HostSocket { local, .. }) => break local,
-                    _ => {}
-                }
-            };
+            let again = host_socket(&mut heard);
             assert_eq!(again.ip(), local.ip());
             end(&handle, heard);
         });

@@ -19,7 +19,7 @@ const ANYWHERE: [SocketAddr; 2] = [
 
 /// `None` when the system does not say.
 pub(super) fn read() -> Option<Network> {
-    let leads_out = ANYWHERE.map(|anywhere| source_toward(anywhere));
+    let leads_out = ANYWHERE.map(source_toward);
     let mut addresses = Vec::new();
     for entry in getifaddrs().ok()? {
         let up = entry.flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING);
