@@ -217,7 +217,7 @@ impl Calls {
         }
         for leg in &mut old.legs {
             leg.streams.retain(|other| !kept.contains(other));
-            self.close_leg(leg, Some(EndReason::Cancelled));
+            self.close_leg(leg, EndReason::Cancelled, true);
         }
         self.remember_ended(old.head.id);
         self.out.report(old.head.id, CallEvent::Merged { into: call });
@@ -291,9 +291,10 @@ impl Calls {
 
     /// Declines the call that rings here.
     pub(super) fn decline_active(&mut self, reason: EndReason) {
-        let Some(call) = &self.active else { return };
-        for leg in &call.legs {
+        let legs = self.active.as_ref().map(|call| call.legs.clone()).unwrap_or_default();
+        for leg in legs {
             leg.send_all(&mut self.out, &Body::Decline(Decline { reason: reason.number() }));
+            self.note_said(&leg);
         }
         self.end(reason, None, false);
     }

@@ -113,6 +113,8 @@ pub(super) struct Leg {
     pub(super) reach: Reach,
     pub(super) watch: Watch,
     pub(super) redraws: Redraws,
+    /// Its stream may be kept for the next call: a contact's, and neither end wants relays only.
+    pub(super) keeps_line: bool,
 }
 
 impl Leg {
@@ -139,6 +141,7 @@ impl Leg {
             reach: Reach::default(),
             watch: Watch::default(),
             redraws: Redraws::default(),
+            keeps_line: false,
         }
     }
 

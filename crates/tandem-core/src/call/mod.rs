@@ -11,6 +11,7 @@
 mod candidates;
 mod incoming;
 mod leg;
+mod lines;
 mod notes;
 mod outgoing;
 mod plan;
@@ -68,6 +69,8 @@ pub struct Calls {
     active: Option<Call>,
     ended: VecDeque<CallId>,
     next_leg: u64,
+    /// Monotonic milliseconds of the last event.
+    clock_ms: u64,
     out: Out,
 }
 
@@ -140,6 +143,7 @@ impl Calls {
             active: None,
             ended: VecDeque::new(),
             next_leg: 1,
+            clock_ms: 0,
             out: Out::default(),
         }
     }
@@ -148,6 +152,7 @@ impl Calls {
     pub fn set_contacts(&mut self, mut contacts: Vec<AccountKey>) {
         contacts.sort_unstable();
         self.contacts = contacts;
+        self.drop_lines_of_strangers();
     }
 
     /// Relays this node knows of: its homes first, then a sample. At most 32 are kept; 8 go into a draw.
@@ -198,8 +203,10 @@ impl Calls {
             self.out.report(call, CallEvent::Merged { into });
             return self.answer(into, now).map_err(|_| PlaceError::Busy);
         }
+        self.clock_ms = now.mono_ms;
         self.begin(call, account, Role::Caller, options, now);
         self.out.push(Command::LookUp { call, account });
+        self.call_on_lines(now);
         Ok(())
     }
 
@@ -217,14 +224,16 @@ impl Calls {
     ///
     /// # Errors
     /// [`AnswerError`] when it does not ring here (any more).
-    pub fn decline(&mut self, call: CallId, reason: EndReason, _now: Now) -> Result<(), AnswerError> {
+    pub fn decline(&mut self, call: CallId, reason: EndReason, now: Now) -> Result<(), AnswerError> {
+        self.clock_ms = now.mono_ms;
         self.check_rings(call)?;
         self.decline_active(reason);
         Ok(())
     }
 
     /// Ends a call in whatever stage it is; does nothing when it is not there any more.
-    pub fn hang_up(&mut self, call: CallId, _now: Now) {
+    pub fn hang_up(&mut self, call: CallId, now: Now) {
+        self.clock_ms = now.mono_ms;
         let Some(head) = self.active.as_ref().map(|active| &active.head).filter(|head| head.id == call)
         else {
             return;
@@ -329,7 +338,7 @@ impl Calls {
     fn end(&mut self, reason: EndReason, why: Option<String>, tell: bool) {
         let Some(Call { mut head, legs }) = self.active.take() else { return };
         for leg in legs {
-            self.close_leg(&leg, tell.then_some(reason));
+            self.close_leg(&leg, reason, tell);
         }
         let why = why.unwrap_or_else(|| notes::words(reason, head.role).into());
         head.note(&mut self.out, &why);
@@ -346,11 +355,13 @@ impl Calls {
         self.ended.push_back(call);
     }
 
-    /// Says why (if the other end is to hear), closes the streams, drops the media session.
-    fn close_leg(&mut self, leg: &Leg, tell: Option<EndReason>) {
-        if let Some(reason) = tell {
+    /// Says why (if the other end is to hear), closes the streams but one that may carry the next call, drops the media
+    /// session.
+    fn close_leg(&mut self, leg: &Leg, reason: EndReason, tell: bool) {
+        if tell {
             leg.send_all(&mut self.out, &Body::HangUp(hang_up(reason)));
         }
+        self.keep_line(leg, reason, tell);
         let closing: Vec<SignalId> =
             self.streams.iter().filter(|(_, stream)| stream.leg == Some(leg.id)).map(|(id, _)| *id).collect();
         for signal in closing {
@@ -376,7 +387,7 @@ impl Calls {
         if let Some(why) = &why {
             call.head.note(&mut self.out, why);
         }
-        self.close_leg(&ended, tell.then_some(reason));
+        self.close_leg(&ended, reason, tell);
         self.connect_early();
         self.end_without_legs(why);
     }

@@ -11,7 +11,7 @@ use super::leg::{Leg, Media, Phase};
 use super::notes::{short, shorts, words};
 use super::plan::{self, Plan, RELAYS_WANTED, VOUCHED_MAX};
 use super::signal::clipped;
-use super::types::{CallEvent, CallId, Command, EndReason, LegId, Role, Stage};
+use super::types::{CallEvent, CallId, Command, EndReason, LegId, Role, SignalId, Stage};
 use super::{Calls, EARLY_MAX, Fault, Head, LEGS_MAX, Out, Parts};
 use crate::time::Now;
 
@@ -75,6 +75,7 @@ impl Calls {
     /// Adds a caller's leg and asks for its media session.
     pub(super) fn push_leg(&mut self, mut leg: Leg) {
         let Some(call) = self.active.as_mut() else { return };
+        leg.keeps_line = call.head.direct_allowed() && !self.config.options.relay_only;
         prepare_media(&call.head, &mut leg, &mut self.out);
         call.legs.push(leg);
     }
@@ -84,7 +85,11 @@ impl Calls {
         let Some(parts) = self.parts(leg) else { return };
         parts.leg.media = Media::Ready(media);
         match parts.leg.role {
-            Role::Caller => self.send_offer(leg),
+            Role::Caller => {
+                let streams = self.streams.iter().filter(|(_, stream)| stream.leg == Some(leg));
+                let streams: Vec<SignalId> = streams.map(|(signal, _)| *signal).collect();
+                streams.into_iter().for_each(|signal| self.send_offer(leg, signal));
+            }
             Role::Callee => {
                 self.send_ringing(leg);
                 self.send_answer(leg, now);
@@ -98,12 +103,19 @@ impl Calls {
         self.end_leg(leg, EndReason::Failed, Some(why), true);
     }
 
-    /// Sends the offer on the newest stream once there is a stream and a media description; the same offer again on a
-    /// stream that was re-opened, which tells the callee what the stream is about.
-    pub(super) fn send_offer(&mut self, leg: LegId) {
+    /// Sends the offer on a stream, once: as soon as there is a media description and the device there is proved, by its
+    /// hello or by a device set that we verified. The same offer again on a stream that was re-opened tells the callee
+    /// what the stream is about.
+    pub(super) fn send_offer(&mut self, leg: LegId, signal: SignalId) {
+        let Some(peer) = self.active.as_ref().map(|call| call.head.peer) else { return };
+        let Some(stream) = self.streams.get(&signal).filter(|stream| !stream.offered) else { return };
+        let named = self.known.get(peer).is_some_and(|set| set.contains(stream.device));
+        if stream.peer.is_none() && !named {
+            return;
+        }
         let Some(Parts { head, leg, out, config, .. }) = self.parts(leg) else { return };
         let Media::Ready(media) = &leg.media else { return };
-        if leg.streams.is_empty() {
+        if leg.role != Role::Caller {
             return;
         }
         let offer = leg.offer.get_or_insert_with(|| Offer {
@@ -114,9 +126,11 @@ impl Calls {
             relay_only: head.options.relay_only,
             display_name: clipped(&config.display_name),
         });
-        let body = Body::Offer(offer.clone());
-        leg.send(out, body);
+        out.send(signal, Body::Offer(offer.clone()));
         leg.phase = leg.phase.max(Phase::Offered);
+        if let Some(stream) = self.streams.get_mut(&signal) {
+            stream.offered = true;
+        }
     }
 
     pub(super) fn on_ringing(&mut self, leg: LegId, ringing: Ringing, now: Now) -> Result<(), Fault> {
@@ -139,6 +153,8 @@ impl Calls {
         draw_relays(leg, theirs, own_relays, now);
         leg.ringing = Some(ringing);
         leg.phase = Phase::Ringing;
+        // No other stream is needed behind the one that was kept open from the last call.
+        leg.reach.next_ms = None;
         let draw = leg.draw.clone();
         draw.into_iter().for_each(|draw| leg.send(out, Body::Draw(draw)));
         note_drawn(head, leg, out);
@@ -229,7 +245,8 @@ impl Calls {
         let others: Vec<Leg> = others;
         for leg in others {
             leg.send_all(&mut self.out, &Body::HangUp(HangUp { reason: reason.number(), by: by.clone() }));
-            self.close_leg(&leg, None);
+            self.note_said(&leg);
+            self.close_leg(&leg, reason, false);
         }
     }
 

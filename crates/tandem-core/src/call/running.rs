@@ -138,6 +138,7 @@ impl Calls {
     /// begins a new generation of candidates (the media session finds them) and opens its signalling anew at once,
     /// since the streams it has may run through connections that are gone. Several changes within a second are one.
     pub fn handle_network_changed(&mut self, now: Now) {
+        self.drop_lines();
         let Some(Call { head, legs }) = self.active.as_mut() else { return };
         let out = &mut self.out;
         let mut fresh = false;

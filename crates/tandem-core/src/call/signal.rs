@@ -5,6 +5,7 @@ use tandem_proto::wire::signal_frame::Body;
 use tandem_proto::wire::{Confirm, SignalFrame, SignalHello};
 
 use super::leg::Phase;
+use super::lines::Line;
 use super::trust::Peer;
 use super::types::{Command, EndReason, LegId, Role, SignalId, Stage};
 use super::{Calls, Fault, Parts, VERSION_MAX, VERSION_MIN, hang_up};
@@ -35,6 +36,12 @@ pub(super) struct Stream {
     pub(super) peer: Option<Peer>,
     /// The label in the certificate of that hello.
     label: String,
+    /// The offer went out on it.
+    pub(super) offered: bool,
+    /// Our last word on a call (HangUp or Decline) went out on it, and the call has not ended yet.
+    pub(super) said: bool,
+    /// It has no call, and waits for the next.
+    pub(super) line: Option<Line>,
     opened_ms: u64,
     second: u64,
     frames: u32,
@@ -48,6 +55,9 @@ impl Stream {
             leg,
             peer: None,
             label: String::new(),
+            offered: false,
+            said: false,
+            line: None,
             opened_ms: now.mono_ms,
             second: 0,
             frames: 0,
@@ -56,6 +66,9 @@ impl Stream {
 
     /// By when it must have said hello and, if it came in, what it is about.
     pub(super) fn introduction_deadline(&self) -> Option<u64> {
+        if let Some(line) = &self.line {
+            return Some(line.until_ms);
+        }
         (self.leg.is_none() || self.peer.is_none()).then_some(self.opened_ms + INTRODUCTION_MS)
     }
 
@@ -89,6 +102,8 @@ impl Calls {
             return;
         }
         self.add_stream(signal, Stream::new(device, via, Some(leg), now), now);
+        // A round trip before their hello, if the device is known to be theirs; what it says is believed after it only.
+        self.send_offer(leg, signal);
     }
 
     /// `OpenSignal` did not succeed on any route.
@@ -118,6 +133,7 @@ impl Calls {
 
     /// A stream is gone, whoever closed it.
     pub fn handle_signal_closed(&mut self, signal: SignalId, reason: &str, now: Now) {
+        self.clock_ms = now.mono_ms;
         let Some(stream) = self.streams.remove(&signal) else { return };
         let Some(leg) = stream.leg else { return };
         let Some(parts) = self.parts(leg) else { return };
@@ -133,6 +149,7 @@ impl Calls {
 
     /// One frame from a stream, whatever it holds.
     pub fn handle_frame(&mut self, signal: SignalId, frame: SignalFrame, now: Now) {
+        self.clock_ms = now.mono_ms;
         let Some(stream) = self.streams.get_mut(&signal) else { return };
         let result = if stream.count(now) {
             self.dispatch(signal, frame, now)
@@ -157,6 +174,9 @@ impl Calls {
             return self.on_offer(signal, peer, offer, now);
         }
         let Some(leg) = leg else {
+            if self.on_line_frame(signal, &body) {
+                return Ok(());
+            }
             // It speaks of a call that has ended here.
             self.out.send(signal, Body::HangUp(hang_up(EndReason::HungUp)));
             self.drop_stream(signal);
@@ -224,7 +244,12 @@ impl Calls {
     /// A stream whose hellos were exchanged now serves a leg: say on it what the other end may have missed.
     pub(super) fn attach(&mut self, signal: SignalId, leg: LegId) {
         let Some(stream) = self.streams.get_mut(&signal) else { return };
-        stream.leg = Some(leg);
+        if stream.leg.replace(leg) != Some(leg) {
+            (stream.offered, stream.said) = (false, false);
+        }
+        if stream.line.take().is_some() {
+            self.out.push(Command::SetSignalIdle { signal, idle: false });
+        }
         let Some(parts) = self.parts(leg) else { return };
         let surplus = parts.leg.attach(signal);
         let role = parts.leg.role;
@@ -235,7 +260,7 @@ impl Calls {
             // The caller's offer comes first: it says which call the stream is about.
             return;
         }
-        self.send_offer(leg);
+        self.send_offer(leg, signal);
         let Some(Parts { leg, out, .. }) = self.parts(leg) else { return };
         if let Some(draw) = leg.draw.clone() {
             leg.send(out, Body::Draw(draw));

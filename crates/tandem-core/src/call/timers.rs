@@ -45,6 +45,7 @@ impl Calls {
 
     /// Does what is due. Calling it early does nothing.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.clock_ms = now.mono_ms;
         self.drop_unintroduced(now);
         let legs: Vec<LegId> =
             self.active.iter().flat_map(|call| call.legs.iter().map(|leg| leg.id)).collect();

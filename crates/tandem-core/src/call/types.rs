@@ -146,6 +146,8 @@ pub enum Command {
     AddRemoteCandidate { leg: LegId, generation: u32, candidate: Candidate },
     /// The call is agreed: open the microphone and the speaker.
     StartMedia { call: CallId, leg: LegId },
+    /// The stream has no call and waits for the next: probe it rarely (`idle`); or it has one again.
+    SetSignalIdle { signal: SignalId, idle: bool },
     /// Learn of more relays (ask a home) and tell them through `set_relays`, now and when there are newer ones.
     RefreshRelays,
     /// What the other end hears on each path.

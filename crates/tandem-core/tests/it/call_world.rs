@@ -444,6 +444,7 @@ impl World {
                 self.nodes[node].calls.set_relays(relays);
             }
             Command::Ring { .. }
+            | Command::SetSignalIdle { .. }
             | Command::RemotePathReport { .. }
             | Command::RememberDeviceSet { .. }
             | Command::Report { .. } => {}

@@ -4,6 +4,7 @@
 
 mod call;
 mod call_hostile;
+mod call_lines;
 mod call_network;
 mod call_redraw;
 mod call_revoked;
