@@ -198,7 +198,8 @@ impl Leg {
         self.reach.opening_since = Some(now.mono_ms);
         let mut routes = self.routes.clone();
         routes.sort_by_key(|home| avoid.contains(&home.service));
-        out.push(Command::OpenSignal { leg: self.id, device: self.device, routes });
+        let hurry = self.phase == Phase::Confirmed;
+        out.push(Command::OpenSignal { leg: self.id, device: self.device, routes, hurry });
     }
 
     /// The network has changed: an attempt that runs may never hear its answer, and failures of before say nothing.

@@ -126,8 +126,8 @@ pub enum Command {
     /// `handle_lookup_done`.
     LookUp { call: CallId, account: AccountKey },
     /// Reach a device through the routes, in their order. Answered by `handle_signal_opened` or
-    /// `handle_signal_failed`.
-    OpenSignal { leg: LegId, device: DeviceKey, routes: Vec<Home> },
+    /// `handle_signal_failed`. `hurry`: a call goes on without its signalling, so try them nearly at once.
+    OpenSignal { leg: LegId, device: DeviceKey, routes: Vec<Home>, hurry: bool },
     /// Send one frame; if the stream is gone, drop it.
     SendSignal { signal: SignalId, frame: SignalFrame },
     /// Close the stream after what was queued has been written.

@@ -398,7 +398,7 @@ impl World {
             Command::LookUp { call, account } => {
                 self.schedule(DELAY_MS * 2, node, Event::Found { call, account })
             }
-            Command::OpenSignal { leg, device, routes } => self.open(node, leg, device, &routes),
+            Command::OpenSignal { leg, device, routes, .. } => self.open(node, leg, device, &routes),
             Command::SendSignal { signal, frame } => self.send(node, signal, frame),
             Command::CloseSignal(signal) => self.close(node, signal),
             Command::Ring { call, .. } if self.nodes[node].auto_answer => {

@@ -27,6 +27,8 @@ use crate::why::CallFact;
 pub(super) const RELAYS_MAX: usize = 32;
 /// A second home is tried when the first has not answered by then, in milliseconds.
 const RACE_AFTER_MS: u32 = 300;
+/// The same when a call going on has lost its signalling: some of the homes may have died with it.
+const RACE_HURRIED_MS: u32 = 60;
 /// Relays asked of a home when a call needs more.
 const RELAYS_ASKED: u32 = 16;
 /// Homes asked at once, since one of them may be the supernode that has just died.
@@ -96,7 +98,7 @@ impl Phone {
     pub(super) fn do_for_calls(&mut self, command: Command, around: &mut Surroundings<'_>) {
         match command {
             Command::LookUp { call, account } => self.look_up(call, account, around),
-            Command::OpenSignal { leg, device, routes } => {
+            Command::OpenSignal { leg, device, routes, hurry } => {
                 let request = self.number();
                 self.opening.insert(request, leg);
                 self.tell_fact(CallFact::DeviceTried { leg, device, homes: routes.len() });
@@ -104,8 +106,8 @@ impl Phone {
                     .into_iter()
                     .map(|home| SupernodeAddress { service: home.service, addresses: home.addresses })
                     .collect();
-                let open =
-                    DeviceCommand::OpenSignal { request, device, routes, race_after_ms: RACE_AFTER_MS };
+                let race_after_ms = if hurry { RACE_HURRIED_MS } else { RACE_AFTER_MS };
+                let open = DeviceCommand::OpenSignal { request, device, routes, race_after_ms };
                 self.send_overlay(open, around.now);
             }
             Command::SendSignal { signal, frame } => {
