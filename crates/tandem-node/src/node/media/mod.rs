@@ -16,7 +16,7 @@ use tandem_proto::wire::{MediaDescription, PathReport};
 use tokio::sync::{mpsc, oneshot};
 
 use super::port_mapping::PortMapping;
-use crate::platform::network::Network;
+use crate::platform::network::{Change, Network};
 pub(crate) use endpoint::EndpointPlan;
 pub(crate) use endpoint::check_playable;
 pub(crate) use report::{MediaReport, STEP_MS, route_name};
@@ -31,8 +31,8 @@ pub(crate) enum MediaCommand {
     AddRelay(RelayAccess),
     RemoteCandidate(Candidate),
     RemotePathReport(PathReport),
-    /// The machine's network is this now.
-    Network(Network),
+    /// The machine's network is this now, and what that means.
+    Network(Network, Change),
     /// The call is agreed: open microphone and speaker.
     Start(EndpointPlan),
     Snapshot(oneshot::Sender<MediaSnapshot>),
@@ -192,7 +192,7 @@ mod tests {
             let (ports, mut wanted) = PortMapping::observed();
             let (handle, heard) = spawn(false, ports);
             // A change of network does not open one either.
-            assert!(handle.tell(MediaCommand::Network(network())));
+            assert!(handle.tell(MediaCommand::Network(network(), Change::Moved)));
             let (reply, snapshot) = oneshot::channel();
             assert!(handle.tell(MediaCommand::Snapshot(reply)));
             snapshot.blocking_recv().expect("the leg runs");
@@ -225,13 +225,13 @@ mod tests {
             assert_eq!(external.to_string(), "203.0.113.5:4000");
 
             // The address goes, and with it the socket and the port.
-            assert!(handle.tell(MediaCommand::Network(Network::default())));
+            assert!(handle.tell(MediaCommand::Network(Network::default(), Change::Down)));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let closed = runtime.block_on(tokio::time::timeout(WITHIN, told.closed()));
             assert!(closed.is_ok(), "the port is given back");
 
             // It comes back after a while without any.
-            assert!(handle.tell(MediaCommand::Network(network())));
+            assert!(handle.tell(MediaCommand::Network(network(), Change::Moved)));
             let again = host_socket(&mut heard);
             assert_eq!(again.ip(), local.ip());
             end(&handle, heard);

@@ -14,7 +14,7 @@ use super::sockets::{SocketInput, Sockets};
 use super::{EndpointPlan, MediaCommand, MediaNews, MediaNewsKind, MediaPlan, MediaSnapshot};
 use crate::node::clock::unix_ms;
 use crate::node::port_mapping::MappingWanted;
-use crate::platform::network::{Network, is_unique_local};
+use crate::platform::network::{Change, Network, is_unique_local};
 
 /// Datagrams that may wait to be handled: over a second of two mirrored paths.
 const INPUT_QUEUE: usize = 256;
@@ -168,7 +168,7 @@ impl Leg {
                 }
             }
             MediaCommand::RemoteCandidate(candidate) => self.take_candidate(&candidate, now),
-            MediaCommand::Network(network) => self.take_network(network, now),
+            MediaCommand::Network(network, change) => self.take_network(network, change, now),
             MediaCommand::RemotePathReport(report) => self.session.handle_path_report(&report, now),
             MediaCommand::Start(plan) => self.start(plan, now),
             MediaCommand::Snapshot(reply) => {
@@ -206,10 +206,12 @@ impl Leg {
         self.session.handle_remote_candidate(candidate, now);
     }
 
-    fn take_network(&mut self, network: Network, now: Instant) {
+    fn take_network(&mut self, network: Network, change: Change, now: Instant) {
         self.plan.network = network;
-        let hosts = self.hosts();
-        self.session.handle_network_changed(&hosts, now);
+        if matches!(change, Change::Moved | Change::Down) {
+            let hosts = self.hosts();
+            self.session.handle_network_changed(&hosts, now);
+        }
         self.offer_hosts(now);
     }
 

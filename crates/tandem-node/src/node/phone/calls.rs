@@ -20,7 +20,7 @@ use crate::node::media::{
     EndpointPlan, MediaCommand, MediaHandle, MediaNews, MediaNewsKind, MediaPlan, MediaReport, MediaSnapshot,
 };
 use crate::overlay::{self, DeviceCommand, DeviceEvent, SupernodeAddress};
-use crate::platform::network::Network;
+use crate::platform::network::{Change, Network};
 use crate::why::CallFact;
 
 /// Relays remembered of one leg, to ask them for another grant.
@@ -173,10 +173,10 @@ impl Phone {
     }
 
     /// Every leg hears of the network, those that may not show their addresses too: their relays are reached anew.
-    pub(super) fn tell_all_media(&mut self, network: &Network) {
+    pub(super) fn tell_all_media(&mut self, network: &Network, change: Change) {
         let legs: Vec<LegId> = self.media.keys().copied().collect();
         for leg in legs {
-            self.tell_media(leg, MediaCommand::Network(network.clone()));
+            self.tell_media(leg, MediaCommand::Network(network.clone(), change));
         }
     }
 

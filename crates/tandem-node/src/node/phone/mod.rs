@@ -287,7 +287,10 @@ impl Phone {
         around: &mut Surroundings<'_>,
     ) {
         self.networks.set(network.clone());
-        self.tell_all_media(network);
+        // What leads nowhere is no reason to touch a call.
+        if change != Change::Aside {
+            self.tell_all_media(network, change);
+        }
         let lonely = change == Change::More && !self.is_reachable();
         if change == Change::Moved || lonely {
             self.make_anew(around);
