@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tandem_api::{
     CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact, ContactChange, EchoRequest,
-    Identity, Metrics, NewContact, NodeEvent, Problem, Ready, Status, VolunteerView,
+    Identity, Metrics, NetworkReport, NewContact, NodeEvent, Problem, Ready, Status, VolunteerView,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -83,6 +83,8 @@ pub enum Request {
         call: String,
         reply: Reply<CallWhy>,
     },
+    /// Looks at the network this machine is in; takes up to 3 s.
+    Network(Reply<NetworkReport>),
     Connections(Reply<Vec<ConnectionView>>),
     Volunteer(Reply<VolunteerView>),
     Metrics(Reply<Metrics>),

@@ -1,12 +1,14 @@
 //! The node: the daemon between the cores, the overlay, the disk and the local API.
 
 pub mod api;
+pub mod bundle;
 pub mod config;
 pub mod handle;
 pub mod installation;
 pub mod keys;
 pub mod logging;
 pub mod messages;
+pub mod network_check;
 mod node;
 pub mod overlay;
 pub mod platform;

@@ -72,8 +72,10 @@ pub(crate) enum Command {
     Calls(CallsArgs),
     /// The settings in force
     Config(ConfigArgs),
-    /// Check this installation
-    Doctor,
+    /// Check this installation; doctor network: what kind of network this is, and what follows for calls
+    Doctor(DoctorArgs),
+    /// Gather what helps to find a fault, with everything that names somebody taken out; it is sent nowhere
+    Bundle(BundleArgs),
     /// A test call to a supernode's echo service: what you play should come back
     Echo(EchoArgs),
     /// Run only a relay (STUN and TURN), with TURN-REST credentials, for standard clients
@@ -210,6 +212,37 @@ pub(crate) struct CallSettings {
     /// What to log, when a node is started for this call
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tandem doctor             this installation: folder, keys, clock, store, settings, sound
+  tandem doctor network     this network: NAT, blocked UDP or ports, IPv6, round trips, what follows for calls")]
+pub(crate) struct DoctorArgs {
+    #[command(subcommand)]
+    pub(crate) what: Option<DoctorWhat>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum DoctorWhat {
+    /// What kind of network this is; asks supernodes that are known, a few dozen small packets
+    Network,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tandem bundle                  says what would be inside, asks nothing of anybody, writes tandem-bundle.tar
+  tandem bundle 3f0a             with the report of that call only
+  tandem bundle --show           print the redacted content instead of writing it")]
+pub(crate) struct BundleArgs {
+    /// Only the report of this call: the beginning of its name
+    pub(crate) call: Option<String>,
+    /// Where to write it
+    #[arg(long, value_name = "FILE", default_value = "tandem-bundle.tar")]
+    pub(crate) out: PathBuf,
+    /// Print the redacted content, and write nothing
+    #[arg(long)]
+    pub(crate) show: bool,
 }
 
 #[derive(Debug, Args)]
@@ -449,6 +482,8 @@ mod tests {
             "tandem contacts add Bob tandem:abc",
             "tandem config show --json",
             "tandem doctor",
+            "tandem doctor network --json",
+            "tandem bundle 3f0a --show",
             "tandem calls 3f0a --why",
             "tandem call Bob --why",
             "tandem echo --for 500ms",

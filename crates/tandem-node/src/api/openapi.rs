@@ -25,6 +25,7 @@ use super::{events, routes};
         routes::hang_up_call,
         routes::why,
         routes::echo,
+        routes::network,
         routes::connections,
         routes::volunteer,
         routes::shutdown,

@@ -11,7 +11,7 @@ use axum::{Json, Router, middleware};
 use serde::{Deserialize, Serialize};
 use tandem_api::{
     CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact, ContactChange, EchoRequest,
-    Failure, Identity, NewContact, Problem, Status, VolunteerView,
+    Failure, Identity, NetworkReport, NewContact, Problem, Status, VolunteerView,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -41,6 +41,7 @@ pub(super) fn router(context: Arc<Context>) -> Router {
         .route("/api/calls/{call}/hangup", post(hang_up_call))
         .route("/api/calls/{call}/why", get(why))
         .route("/api/echo", post(echo))
+        .route("/api/network", get(network))
         .route("/api/connections", get(connections))
         .route("/api/volunteer", get(volunteer))
         .route("/api/shutdown", post(shutdown))
@@ -182,6 +183,13 @@ fn named(call: String) -> String {
     responses((status = 200, body = Vec<ConnectionView>), (status = "default", body = Failure)))]
 pub(super) async fn connections(State(context): Node) -> Answer<Vec<ConnectionView>> {
     ask(&context, Request::Connections).await
+}
+
+/// What kind of network this machine is in. Asks supernodes that are known; takes up to 3 s.
+#[utoipa::path(get, path = "/api/network", tag = "node",
+    responses((status = 200, body = NetworkReport), (status = "default", body = Failure)))]
+pub(super) async fn network(State(context): Node) -> Answer<NetworkReport> {
+    ask(&context, Request::Network).await
 }
 
 /// What this node does for others.

@@ -13,7 +13,7 @@ use tandem_proto::names::NetworkId;
 
 pub use cidr::{Cidr, CidrError};
 pub use layers::{ConfigError, Flags, Loaded, load};
-pub use settings::{SETTINGS, Setting, SettingKind};
+pub use settings::{SETTINGS, Setting, SettingKind, is_setting};
 
 use crate::messages::{Code, TERMS};
 use crate::overlay::Places;

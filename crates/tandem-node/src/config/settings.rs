@@ -46,6 +46,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("volunteer.bytes_per_month", "TANDEM_VOLUNTEER_BYTES_PER_MONTH", SettingKind::Number),
 ];
 
+/// Whether this is the name of a setting.
+#[must_use]
+pub fn is_setting(key: &str) -> bool {
+    by_key(key).is_some()
+}
+
 /// The setting of this key.
 pub(super) fn by_key(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)

@@ -144,6 +144,9 @@ catalogue! {
     TooManyListeners = "T1314", "Too many programs listen to events.",
         "This one was not added.",
         "Close another page or program first.";
+    BundleNotWritten = "T1316", "The bundle could not be written to {path}: {detail}.",
+        "Nothing was left there.",
+        "Choose another place with --out FILE.";
 
     // ---- T14: the network
     NoSupernode = "T1401", "No supernode could be reached.",

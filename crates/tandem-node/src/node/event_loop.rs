@@ -22,6 +22,7 @@ use super::{memory, views};
 use crate::config::{Answer, Config};
 use crate::handle::{NodeSide, Reply};
 use crate::installation::Installation;
+use crate::network_check::LastCheck;
 use crate::overlay::{DeviceCommand, DeviceEvent, ServiceEvent};
 use crate::platform::network::{Change, Network};
 
@@ -70,6 +71,8 @@ pub(crate) struct Node {
     pub(crate) reachable_since_ms: Option<u64>,
     pub(crate) introduced_ms: u64,
     pub(crate) ready: Option<Ready>,
+    /// What the last look at the network found.
+    pub(crate) last_check: LastCheck,
     pub(crate) stopping: Option<Stopping>,
     pub(crate) network: Network,
     pub(crate) sleep: SleepWatch,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tandem_api::{
     CallDirection, CallEndpoint, CallRequest, CallResult, CallStarted, CallStep, CallSummary, CallWhy,
-    ContactChange, EchoRequest, NewContact, NodeEvent, Problem, Redundancy as ApiRedundancy,
+    ContactChange, EchoRequest, NetworkReport, NewContact, NodeEvent, Problem, Redundancy as ApiRedundancy,
 };
 use tandem_core::call::{CallId, CallOptions, PlaceError, Redundancy, SetupMs};
 use tandem_proto::identity::Address;
@@ -19,6 +19,7 @@ use super::phone::call_name;
 use super::views::{self, ConnectionNames};
 use crate::handle::{NodeSide, Reply, Request};
 use crate::messages::Code;
+use crate::network_check::{self, CheckPlan, Target};
 use crate::overlay::{ConnectionInfo, DeviceCommand, ServiceCommand};
 use crate::store::{Store, StoredCall};
 use crate::why;
@@ -34,6 +35,7 @@ impl Node {
             Request::Identity(reply) => answer(reply, Ok(views::identity(self))),
             Request::Volunteer(reply) => answer(reply, Ok(views::volunteer(self))),
             Request::Metrics(reply) => answer(reply, Ok(views::metrics(self))),
+            Request::Network(reply) => self.tell_network(reply),
             Request::Connections(reply) => self.tell_connections(reply),
             Request::Contacts(reply) => {
                 answer(reply, self.installation.store.contacts().map_err(|error| error.problem()));
@@ -294,6 +296,32 @@ impl Node {
         tokio::spawn(async move {
             let stats = stats.within().await;
             answer(reply, Ok(super::call_log::why_live(name, started, facts, stats.as_ref())));
+        });
+    }
+
+    /// The check runs beside the loop.
+    fn tell_network(&self, reply: Reply<NetworkReport>) {
+        let unix_ms = self.clock.now().unix_ms;
+        let own = self.supernode.as_ref().map(super::supernode::Supernode::service_key);
+        let known = self
+            .peers
+            .descriptors(unix_ms)
+            .filter(|it| Some(it.service()) != own)
+            .map(|it| Target::new(it.service(), it.known_addresses(), it.known_relay()))
+            .collect();
+        let plan = CheckPlan {
+            targets: network_check::targets(known, &self.config.bootstrap_addresses()),
+            bind: self.config.source_address(),
+            clock_off_s: self
+                .person
+                .clock_skew_minutes()
+                .map(|minutes| i64::try_from(minutes * 60).unwrap_or(i64::MAX)),
+        };
+        let last = self.last_check.clone();
+        tokio::spawn(async move {
+            let report = network_check::check(plan).await;
+            last.note(report.kind);
+            answer(reply, Ok(report));
         });
     }
 

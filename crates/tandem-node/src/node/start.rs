@@ -95,6 +95,7 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
         reachable_since_ms: None,
         introduced_ms: 0,
         ready: None,
+        last_check: crate::network_check::LastCheck::default(),
         stopping: None,
         network: network_now.clone(),
         sleep: SleepWatch::new(clock.reading()),

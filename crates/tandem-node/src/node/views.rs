@@ -65,7 +65,7 @@ pub(crate) fn status(node: &Node) -> Status {
         volunteer_roles: roles(node),
         serving: serving(node),
         problems: problems(node),
-        network_kind: None,
+        network_kind: node.last_check.kind(),
     }
 }
 

@@ -10,4 +10,4 @@ pub use address::{Address, AddressError};
 pub use device_link::{DeviceLink, DeviceLinkError, INVITATION_DOMAIN, WORDS_DOMAIN, device_words};
 pub use peer_id::PeerIdError;
 pub use secret::{AccountSecret, DeviceSecret, ServiceSecret};
-pub use words::{Entropy, WordsError};
+pub use words::{Entropy, WordsError, word_list};

@@ -44,6 +44,11 @@ pub enum WordsError {
     WrongChecksum,
 }
 
+/// The 2,048 words that accounts are written with, in their order (BIP-39, English).
+pub fn word_list() -> impl Iterator<Item = &'static str> {
+    bip39::Language::English.word_list().iter().copied()
+}
+
 impl Entropy {
     /// From 32 bytes of a cryptographic random generator, or of an existing account.
     #[must_use]

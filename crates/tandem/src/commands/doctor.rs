@@ -27,6 +27,13 @@ const HOMES_WANTED: usize = 3;
 const HOMES_PROBLEMS: [Code; 3] = [Code::NoSupernode, Code::NoBootstrap, Code::AloneSupernode];
 
 pub(super) fn run(place: &Place) -> Result<Exit, Problem> {
+    let report = examine(place)?;
+    output::either(place.json, &report, text);
+    Ok(if report.ok { Exit::Done } else { Exit::Failed })
+}
+
+/// Looks at everything.
+pub(super) fn examine(place: &Place) -> Result<DoctorReport, Problem> {
     let client = Client::find(&place.data);
     let running = matches!(client, Ok(Some(_)));
     let config = place.load(&Flags::new());
@@ -40,9 +47,7 @@ pub(super) fn run(place: &Place) -> Result<Exit, Problem> {
     checks.push(udp());
     checks.extend(node(client));
     let ok = checks.iter().all(|check| check.state != CheckState::Fail);
-    let report = DoctorReport { ok, version: env!("CARGO_PKG_VERSION").to_owned(), checks };
-    output::either(place.json, &report, text);
-    Ok(if ok { Exit::Done } else { Exit::Failed })
+    Ok(DoctorReport { ok, version: env!("CARGO_PKG_VERSION").to_owned(), checks })
 }
 
 fn text(report: &DoctorReport) -> String {

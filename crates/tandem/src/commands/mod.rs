@@ -1,10 +1,12 @@
 //! The commands, one file each.
 
+mod bundle;
 mod call;
 mod config;
 mod contacts;
 mod doctor;
 mod id;
+mod network;
 mod relay;
 mod up;
 mod views;
@@ -21,7 +23,7 @@ use tandem_node::messages::Code;
 use tandem_node::platform::paths;
 use zeroize::Zeroizing;
 
-use crate::cli::{CallSettings, CallsArgs, Cli, Command, Global, SettingFlags};
+use crate::cli::{CallSettings, CallsArgs, Cli, Command, DoctorArgs, DoctorWhat, Global, SettingFlags};
 use crate::output::{self, Exit};
 use crate::{bench, demo, terminal};
 
@@ -44,7 +46,9 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Problem> {
         Command::Stop => views::stop(&place),
         Command::Volunteer(args) => views::volunteer(&place, args.terms),
         Command::Config(_) => config::show(&place),
-        Command::Doctor => doctor::run(&place),
+        Command::Doctor(DoctorArgs { what: Some(DoctorWhat::Network) }) => network::run(&place),
+        Command::Doctor(_) => doctor::run(&place),
+        Command::Bundle(args) => bundle::run(&place, &args),
         Command::Relay(args) => relay::run(&place, &args),
         Command::Demo(mut args) => {
             args.json |= place.json;

@@ -84,6 +84,12 @@ pub(super) fn status(place: &Place) -> Result<Exit, Problem> {
         for home in &status.home_details {
             text.push_str(&format!("Home          {} at {}\n", home.service, home.remote));
         }
+        if let Some(kind) = status.network_kind {
+            text.push_str(&format!(
+                "Network       {} (tandem doctor network says more)\n",
+                kind.word().replace('_', " ")
+            ));
+        }
         for problem in &status.problems {
             text.push_str(&format!("{problem}: {}\n", problem.action));
         }

@@ -1,0 +1,12 @@
+//! What helps to find a fault, with everything taken out that names somebody (`tandem bundle`). It is sent nowhere.
+//!
+//! `redact` replaces names, keys and addresses by pseudonyms; `gather` reads what goes in, by an allow list of files;
+//! `archive` writes it as a plain tar file, so that anybody can look inside with tools they have.
+
+mod archive;
+mod gather;
+mod redact;
+
+pub use archive::tar;
+pub use gather::{Part, Sources, gather};
+pub use redact::Redactor;

@@ -1,0 +1,62 @@
+//! What kind of network this machine is in (`tandem doctor network`).
+//!
+//! `probe` asks supernodes that are known already: STUN over UDP from one socket a family, TCP connections beside it; a
+//! few dozen small packets and three seconds at most. `classify` concludes, and knows nothing but what was observed.
+
+mod classify;
+mod interfaces;
+mod probe;
+mod stun;
+mod targets;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tandem_api::{NetworkKind, NetworkReport};
+
+pub use classify::{Observations, classify};
+pub(crate) use interfaces::scope;
+pub use targets::{Target, remembered_targets, targets};
+
+use crate::installation::unix_ms;
+
+/// What a check is told.
+#[derive(Debug, Clone, Default)]
+pub struct CheckPlan {
+    /// Supernodes to ask, the preferred ones first.
+    pub targets: Vec<Target>,
+    /// The address of this machine that packets leave from; `None`: whichever the system takes.
+    pub bind: Option<IpAddr>,
+    /// How far this machine's clock is off by most supernodes' clocks, if that was found out.
+    pub clock_off_s: Option<i64>,
+}
+
+/// Looks at the network. Takes 3 s at most.
+pub async fn check(plan: CheckPlan) -> NetworkReport {
+    let began = std::time::Instant::now();
+    let mut observed = probe::observe(&plan).await;
+    observed.addresses = interfaces::addresses(&observed.sources);
+    observed.clock_off_s = plan.clock_off_s;
+    let mut report = classify(&observed);
+    report.at_unix_ms = unix_ms();
+    report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    report
+}
+
+/// The last report of a running node, shared between its loop and the tasks that check.
+#[derive(Debug, Clone, Default)]
+pub struct LastCheck(Arc<Mutex<Option<NetworkKind>>>);
+
+impl LastCheck {
+    /// The kind of network that was found last.
+    #[must_use]
+    pub fn kind(&self) -> Option<NetworkKind> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers it; a check that learnt nothing says nothing.
+    pub fn note(&self, kind: NetworkKind) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            (kind != NetworkKind::Unknown).then_some(kind);
+    }
+}

@@ -1,0 +1,135 @@
+//! `tandem bundle`: what helps to find a fault, without anything that names somebody. Written here, sent nowhere.
+
+use serde_json::Value;
+use tandem_api::{ConnectionView, Contact, Problem, Status};
+use tandem_node::bundle::{Part, Redactor, Sources, gather, tar};
+use tandem_node::config::Flags;
+use tandem_node::installation::unix_ms;
+use tandem_node::messages::Code;
+use tandem_node::platform::{DataLock, files, paths, random};
+use tandem_node::store::Store;
+use tandem_proto::identity::word_list;
+
+use super::{Place, doctor, network};
+use crate::cli::BundleArgs;
+use crate::client::Client;
+use crate::output::{self, Exit};
+
+pub(super) fn run(place: &Place, args: &BundleArgs) -> Result<Exit, Problem> {
+    let client = Client::find(&place.data).ok().flatten();
+    let redactor = redactor(place, client.as_ref());
+    let sources = Sources {
+        data: place.data.clone(),
+        call: args.call.clone(),
+        answers: answers(place, client.as_ref()),
+    };
+    let parts = gather(&sources, &redactor);
+    if args.show {
+        return Ok(show(place, &parts));
+    }
+    if !place.json {
+        output::line(contents(&parts));
+    }
+    let path = paths::absolute(&args.out);
+    files::replace(&path, &tar(&parts, unix_ms() / 1000)).map_err(|error| {
+        Code::BundleNotWritten.with(&[("path", &path.display().to_string()), ("detail", &error.to_string())])
+    })?;
+    let rows: Vec<Value> = parts.iter().map(row).collect();
+    let value = serde_json::json!({ "file": path.display().to_string(), "parts": rows });
+    output::either(place.json, &value, |_| {
+        format!(
+            "Written to {}. It was sent nowhere. Look at what is inside before you give it to anybody:\n  tandem bundle \
+             --show",
+            path.display()
+        )
+    });
+    Ok(Exit::Done)
+}
+
+fn row(part: &Part) -> Value {
+    serde_json::json!({ "name": part.name, "what": part.what, "bytes": part.text.len() })
+}
+
+fn show(place: &Place, parts: &[Part]) -> Exit {
+    if place.json {
+        let text = |part: &Part| serde_json::json!({ "name": part.name, "what": part.what, "bytes": part.text.len(), "text": part.text });
+        output::json(&parts.iter().map(text).collect::<Vec<_>>());
+    } else {
+        for part in parts {
+            output::line(format!("==== {} ({})\n{}", part.name, part.what, part.text));
+        }
+    }
+    Exit::Done
+}
+
+fn contents(parts: &[Part]) -> String {
+    let rows: Vec<[String; 3]> = parts
+        .iter()
+        .map(|part| [part.name.clone(), output::bytes(part.text.len() as u64), part.what.clone()])
+        .collect();
+    format!(
+        "What is inside, names, keys and addresses replaced:\n{}",
+        output::table(["File", "Size", "What"], &rows)
+    )
+}
+
+/// What the program can say of itself; an answer that cannot be had is left out.
+fn answers(place: &Place, client: Option<&Client>) -> Vec<(&'static str, &'static str, Value)> {
+    let mut answers = Vec::new();
+    let mut add = |name, what, value: Option<Value>| answers.extend(value.map(|value| (name, what, value)));
+    let settings = place.load(&Flags::new()).ok().and_then(|loaded| serde_json::to_value(loaded.view).ok());
+    add("settings.json", "settings in force", settings);
+    let examined = doctor::examine(place).ok().and_then(|report| serde_json::to_value(report).ok());
+    add("doctor.json", "tandem doctor", examined);
+    let examined = network::examine(place).ok().and_then(|report| serde_json::to_value(report).ok());
+    add("network.json", "tandem doctor network", examined);
+    if let Some(client) = client {
+        let status: Option<Status> = client.get("/api/status").ok();
+        add("status.json", "tandem status", status.and_then(|status| serde_json::to_value(status).ok()));
+        let connections: Option<Vec<ConnectionView>> = client.get("/api/connections").ok();
+        let connections = connections.and_then(|list| serde_json::to_value(list).ok());
+        add("connections.json", "tandem connections", connections);
+    }
+    answers
+}
+
+/// Knows what only this installation can know to be private: names of contacts, of the user, of the machine.
+fn redactor(place: &Place, client: Option<&Client>) -> Redactor {
+    let mut redactor = Redactor::new(random::bytes(), word_list().map(str::to_owned));
+    for contact in contacts(place, client) {
+        redactor.know(&contact.name, "name");
+        redactor.know(&contact.note, "words");
+        redactor.know(contact.address.trim_start_matches("tandem:"), "key");
+    }
+    redactor.know(&place.data.display().to_string(), "data");
+    for (variable, kind) in [("HOME", "home"), ("USERPROFILE", "home"), ("USER", "user"), ("LOGNAME", "user")]
+    {
+        // "root" and "/" name nobody, and stand in many texts.
+        let value = std::env::var(variable).unwrap_or_default();
+        if !["", "/", "root", "/root"].contains(&value.as_str()) {
+            redactor.know(&value, kind);
+        }
+    }
+    for file in [paths::API_TOKEN, paths::API_INFO] {
+        let text = std::fs::read_to_string(place.data.join(file)).unwrap_or_default();
+        let token = serde_json::from_str::<Value>(&text).ok();
+        let token = token.and_then(|info| Some(info.get("token")?.as_str()?.to_owned()));
+        redactor.know(&token.unwrap_or(text), "secret");
+    }
+    if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
+        redactor.know(&host, "machine");
+    }
+    redactor
+}
+
+fn contacts(place: &Place, client: Option<&Client>) -> Vec<Contact> {
+    if let Some(client) = client {
+        return client.get("/api/contacts").unwrap_or_default();
+    }
+    let path = place.data.join(paths::STORE);
+    if !path.exists() {
+        return Vec::new();
+    }
+    let Ok(_lock) = DataLock::take(&place.data) else { return Vec::new() };
+    Store::open(&path, unix_ms()).and_then(|store| store.contacts()).unwrap_or_default()
+}
