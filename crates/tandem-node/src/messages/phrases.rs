@@ -66,6 +66,16 @@ pub fn connection_texts(role: ConnectionRole) -> ConnectionTexts {
     ConnectionTexts { purpose, sees, does_not_see }
 }
 
+/// Why a connection runs over TCP, for the end of its purpose; `https`: on port 443.
+#[must_use]
+pub fn over_tcp_text(https: bool) -> &'static str {
+    if https {
+        "It runs over TCP to port 443, as for web pages: UDP did not get through, or was slower."
+    } else {
+        "It runs over TCP: UDP did not get through, or was slower."
+    }
+}
+
 /// Why a call ended, in a sentence.
 #[must_use]
 pub fn end_reason_text(reason: EndReason) -> &'static str {

@@ -1,5 +1,7 @@
 //! What the person sees of the node: ready, status, volunteering, connections, figures.
 
+use std::net::SocketAddr;
+
 use tandem_api::{
     API_VERSION, ConnectionRole, ConnectionView, HomeView, Identity, MetricKind, Metrics, Problem, Ready,
     ServingState, Status, VolunteerRole, VolunteerView,
@@ -14,9 +16,11 @@ use super::media::{MediaSnapshot, route_name};
 use super::peers::PeerTable;
 use super::phone::Phone;
 use super::supernode::{Circuit, Supernode};
-use crate::messages::{Code, TERMS, TERMS_TEXT, connection_texts};
+use crate::messages::{Code, ConnectionTexts, TERMS, TERMS_TEXT, connection_texts, over_tcp_text};
 use crate::overlay::{ConnectionInfo, PeerKey};
 
+/// The port of web pages, which lets through what other ports do not.
+const HTTPS_PORT: u16 = 443;
 /// A device that has no home by then has a problem.
 const HOMES_WITHIN_MS: u64 = 10_000;
 
@@ -280,7 +284,7 @@ impl ConnectionNames {
         let mut views: Vec<ConnectionView> = device.iter().map(|info| view(role(info), info)).collect();
         if let Some(call) = call {
             let since = |path: &PathStats| call.session_unix_ms + path.first_heard_ms.unwrap_or(0);
-            views.extend(call.stats.paths.iter().map(|path| self.path_view(path, since(path))));
+            views.extend(call.stats.paths.iter().map(|path| self.path_view(call, path, since(path))));
         }
         views
     }
@@ -293,7 +297,12 @@ impl ConnectionNames {
         view(if is_supernode { ConnectionRole::Directory } else { ConnectionRole::Served }, info)
     }
 
-    fn path_view(&self, path: &PathStats, since_unix_ms: u64) -> ConnectionView {
+    /// The address of a relay that the call uses now.
+    fn relay_server(call: &MediaSnapshot, service: ServiceKey) -> Option<SocketAddr> {
+        call.stats.relays.iter().find(|relay| relay.service == service)?.server
+    }
+
+    fn path_view(&self, call: &MediaSnapshot, path: &PathStats, since_unix_ms: u64) -> ConnectionView {
         let (role, transport) = match path.route {
             Route::Direct => (ConnectionRole::Direct, "udp"),
             Route::Relay { tcp: true, .. } => (ConnectionRole::Relay, "tcp"),
@@ -301,20 +310,21 @@ impl ConnectionNames {
         };
         let at = |service, tcp| {
             let kind = if tcp { Transport::Tcp } else { Transport::Udp };
-            self.relays.iter().find(|(key, address)| *key == service && address.transport == kind)
+            let fits = |known: &&(ServiceKey, TransportAddress)| known.0 == service && known.1.transport == kind;
+            self.relays.iter().find(fits).map(|(_, address)| address.socket())
         };
         let remote = match path.route {
-            Route::Relay { service, tcp } => at(service, tcp),
-            Route::Direct => None,
+            Route::Relay { service, tcp } => Self::relay_server(call, service).or_else(|| at(service, tcp)),
+            Route::Direct => path.remote.map(|end| end.addr),
         };
         let texts = connection_texts(role);
         ConnectionView {
             peer: route_name(&path.route),
             role,
-            purpose: texts.purpose.to_owned(),
+            purpose: purpose(&texts, transport, remote),
             since_unix_ms,
             transport: transport.to_owned(),
-            remote: remote.map(|(_, address)| address.socket().to_string()).unwrap_or_default(),
+            remote: remote.map(|at| at.to_string()).unwrap_or_default(),
             outbound: true,
             bytes_in: path.bytes_received,
             bytes_out: path.bytes_sent,
@@ -368,7 +378,7 @@ fn view(role: ConnectionRole, info: &ConnectionInfo) -> ConnectionView {
             PeerKey::Service(service) => service.to_string(),
         },
         role,
-        purpose: texts.purpose.to_owned(),
+        purpose: purpose(&texts, if info.outbound { info.transport } else { "" }, tcp_port(&info.remote)),
         since_unix_ms: info.since_unix_ms,
         transport: info.transport.to_owned(),
         remote: info.remote.clone(),
@@ -378,6 +388,21 @@ fn view(role: ConnectionRole, info: &ConnectionInfo) -> ConnectionView {
         sees: texts.sees.to_owned(),
         does_not_see: texts.does_not_see.to_owned(),
     }
+}
+
+/// What a connection is for, and why it runs over TCP if it does.
+fn purpose(texts: &ConnectionTexts, transport: &str, remote: Option<SocketAddr>) -> String {
+    if transport != "tcp" {
+        return texts.purpose.to_owned();
+    }
+    let https = remote.is_some_and(|remote| remote.port() == HTTPS_PORT);
+    format!("{} {}", texts.purpose, over_tcp_text(https))
+}
+
+/// The address in a multiaddr's text.
+fn tcp_port(remote: &str) -> Option<SocketAddr> {
+    let plain = remote.split("/p2p/").next()?;
+    Some(plain.parse::<TransportAddress>().ok()?.socket())
 }
 
 fn relay_addresses(peers: &PeerTable, unix_ms: u64) -> Vec<(ServiceKey, TransportAddress)> {

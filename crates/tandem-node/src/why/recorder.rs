@@ -232,6 +232,7 @@ pub(crate) fn put_session(facts: &mut CallFacts, stats: &SessionStats, offset_ms
             facts.steps.push(SetupStep { step, at_ms });
         }
     }
+    // In the order of the call where two clocks put them less than their difference apart.
     facts.steps.sort_by_key(|step| (step.at_ms, step.step));
 }
 
