@@ -247,25 +247,18 @@ impl Redactor {
     /// Peer ids, `tandem:` addresses, hexadecimal, base32, base58 and base64 of any key: one name for one key where the
     /// writing is known.
     fn keys(&self, text: &str) -> String {
-        replace_runs(
-            text,
-            |c| c.is_ascii_alphanumeric() || "+/=_-".contains(c),
-            |run| {
-                if run.contains(['/', '+', '=', '_', '-']) && !like_base64(run) {
-                    return self.key_parts(run);
-                }
-                like_key(run).then(|| self.key_name(run))
-            },
-        )
+        let inside = |c: char| c.is_ascii_alphanumeric() || "+/_-".contains(c);
+        replace_runs(text, inside, |run| {
+            if is_multiaddr(run) {
+                let parts: Vec<String> = run.split('/').map(|part| self.key_or_same(part)).collect();
+                return Some(parts.join("/"));
+            }
+            holds_key(run).then(|| self.key_name(run))
+        })
     }
 
-    fn key_parts(&self, run: &str) -> Option<String> {
-        let parts = replace_runs(
-            run,
-            |c| c.is_ascii_alphanumeric(),
-            |part| like_key(part).then(|| self.key_name(part)),
-        );
-        (parts != run).then_some(parts)
+    fn key_or_same(&self, part: &str) -> String {
+        if holds_key(part) { self.key_name(part) } else { part.to_owned() }
     }
 
     fn key_name(&self, text: &str) -> String {
@@ -335,20 +328,21 @@ fn like_key(run: &str) -> bool {
     peer || letters > WORD_LETTERS_MAX || (long && (!all_digits || letters > 19))
 }
 
+fn is_multiaddr(run: &str) -> bool {
+    ["ip4", "ip6", "udp/", "tcp/", "p2p/"].iter().any(|word| run.contains(word))
+}
+
+/// One of the parts is a key, or all of them together are one in base64: then all of them go, since the rest of such a
+/// key is short and looks like nothing.
+fn holds_key(run: &str) -> bool {
+    run.split(|c: char| !c.is_ascii_alphanumeric()).any(like_key) || like_base64(run)
+}
+
 /// Parts joined by the signs of base64 and base64url, with digits and both cases, as words are not.
 fn like_base64(run: &str) -> bool {
-    let core: String = run.chars().filter(char::is_ascii_alphanumeric).collect();
-    let digit = core.bytes().any(|byte| byte.is_ascii_digit());
-    let upper = core.bytes().any(|byte| byte.is_ascii_uppercase());
-    let lower = core.bytes().any(|byte| byte.is_ascii_lowercase());
-    core.len() >= 20
-        && digit
-        && upper
-        && lower
-        && !run.contains("ip4")
-        && !run.contains("ip6")
-        && !run.contains("udp/")
-        && !run.contains("p2p/")
+    let core: Vec<u8> = run.bytes().filter(u8::is_ascii_alphanumeric).collect();
+    let any = |fits: fn(&u8) -> bool| core.iter().any(fits);
+    core.len() >= 20 && any(u8::is_ascii_digit) && any(u8::is_ascii_uppercase) && any(u8::is_ascii_lowercase)
 }
 
 /// The bytes of a key, whatever way it is written in; else the text itself.

@@ -11,6 +11,7 @@ mod targets;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tandem_api::{NetworkKind, NetworkReport};
 
@@ -19,6 +20,9 @@ pub(crate) use interfaces::scope;
 pub use targets::{Target, remembered_targets, targets};
 
 use crate::installation::unix_ms;
+
+/// A router that has not answered by then does not.
+const ROUTER_WITHIN: Duration = Duration::from_millis(2_500);
 
 /// What a check is told.
 #[derive(Debug, Clone, Default)]
@@ -29,18 +33,40 @@ pub struct CheckPlan {
     pub bind: Option<IpAddr>,
     /// How far this machine's clock is off by most supernodes' clocks, if that was found out.
     pub clock_off_s: Option<i64>,
+    /// Ask the router whether it opens ports; the owner may have forbidden that.
+    pub ask_router: bool,
 }
 
 /// Looks at the network. Takes 3 s at most.
 pub async fn check(plan: CheckPlan) -> NetworkReport {
     let began = std::time::Instant::now();
-    let mut observed = probe::observe(&plan).await;
+    let (mut observed, port_mapping) = tokio::join!(probe::observe(&plan), router(plan.ask_router));
+    observed.port_mapping = port_mapping;
     observed.addresses = interfaces::addresses(&observed.sources);
     observed.clock_off_s = plan.clock_off_s;
     let mut report = classify(&observed);
     report.at_unix_ms = unix_ms();
     report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     report
+}
+
+/// How the router opens ports on request; `None`: it does not, or was not asked.
+async fn router(ask: bool) -> Option<String> {
+    if !ask {
+        return None;
+    }
+    let config = portmapper::Config {
+        enable_upnp: true,
+        enable_pcp: true,
+        enable_nat_pmp: true,
+        protocol: portmapper::Protocol::Udp,
+    };
+    // Its task ends with it.
+    let client = portmapper::Client::new(config);
+    let found = tokio::time::timeout(ROUTER_WITHIN, client.probe()).await.ok()?.ok()?.ok()?;
+    let spoken = [(found.pcp, "PCP"), (found.nat_pmp, "NAT-PMP"), (found.upnp, "UPnP")];
+    let names: Vec<&str> = spoken.into_iter().filter(|(yes, _)| *yes).map(|(_, name)| name).collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// The last report of a running node, shared between its loop and the tasks that check.

@@ -312,6 +312,7 @@ impl Node {
         let plan = CheckPlan {
             targets: network_check::targets(known, &self.config.bootstrap_addresses()),
             bind: self.config.source_address(),
+            ask_router: self.config.port_mapping,
             clock_off_s: self
                 .person
                 .clock_skew_minutes()

@@ -310,7 +310,8 @@ impl ConnectionNames {
         };
         let at = |service, tcp| {
             let kind = if tcp { Transport::Tcp } else { Transport::Udp };
-            let fits = |known: &&(ServiceKey, TransportAddress)| known.0 == service && known.1.transport == kind;
+            let fits =
+                |known: &&(ServiceKey, TransportAddress)| known.0 == service && known.1.transport == kind;
             self.relays.iter().find(fits).map(|(_, address)| address.socket())
         };
         let remote = match path.route {

@@ -32,6 +32,7 @@ pub(super) fn examine(place: &Place) -> Result<NetworkReport, Problem> {
         targets: targets(known, &config.bootstrap_addresses()),
         bind: config.source_address(),
         clock_off_s: None,
+        ask_router: config.port_mapping,
     };
     Ok(runtime()?.block_on(check(plan)))
 }
