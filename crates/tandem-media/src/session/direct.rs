@@ -179,9 +179,6 @@ impl Session {
     /// Takes an address of the other end.
     pub(super) fn remote_address(&mut self, kind: CandidateOrigin, addr: SocketAddr) {
         let direct = &mut self.direct;
-        // Named again: something has changed over there.
-        direct.tried.retain(|(_, remote)| *remote != addr);
-        direct.stir = true;
         if direct.remotes.iter().any(|remote| remote.addr == addr) {
             return;
         }
@@ -197,6 +194,7 @@ impl Session {
             direct.remotes.remove(oldest);
         }
         direct.remotes.push_back(Remote { addr, kind });
+        direct.stir = true;
     }
 
     /// Begins pairs, as many as may be, and asks relays for the addresses they see.

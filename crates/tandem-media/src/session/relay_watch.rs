@@ -2,7 +2,9 @@
 //!
 //! When nothing comes by the relay, its server is asked where it sees us (a Binding request on the same socket). Same
 //! address: the trouble is elsewhere. Another address, or no answer: a NAT on our side has forgotten the socket, or the
-//! relay is gone; a new allocation is tried on a new socket, again and again, for as long as the session lasts.
+//! relay is gone; a new allocation is tried on a new socket, again and again, for as long as the session lasts. When the
+//! trouble seems to be elsewhere and lasts, a new allocation is tried as well, less and less often: the relay may have
+//! started anew and forgotten the call.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -22,6 +24,10 @@ const ROUND_MAX: Duration = Duration::from_secs(1);
 /// The same once it has been silent for [`LONG`], and after the grant was refused.
 const ROUND_LONG: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(60);
+/// A silence of this length though the server answers: is our allocation still known there? Then asked half as often
+/// each time.
+const DOUBT: Duration = Duration::from_millis(1500);
+const DOUBT_MAX: Duration = Duration::from_secs(30);
 /// From then on the call should look for another relay.
 const TELL_SILENT: Duration = Duration::from_secs(1);
 const TELL_STALE: Duration = Duration::from_secs(5);
@@ -54,6 +60,8 @@ pub(super) struct Watch {
     told_silent: bool,
     rounds: u32,
     round_at: Instant,
+    doubts: u32,
+    doubt_at: Instant,
     stale_told: Option<Instant>,
     stale: bool,
 }
@@ -76,6 +84,8 @@ impl Watch {
             told_silent: false,
             rounds: 0,
             round_at: now,
+            doubts: 0,
+            doubt_at: now,
             stale_told: None,
             stale: false,
         }
@@ -89,6 +99,8 @@ impl Watch {
         if at > self.heard {
             // Packets pass: whatever was suspected is over.
             self.question = None;
+            self.doubts = 0;
+            self.doubt_at = at + DOUBT;
             if self.silent.is_some_and(|since| at > since) {
                 self.silent = None;
             }
@@ -140,7 +152,7 @@ impl Watch {
 
     /// A new grant came. Whether a race is to begin at once.
     pub(super) fn renewed(&mut self, now: Instant) -> bool {
-        let wanted = std::mem::take(&mut self.stale) && self.silent.is_some();
+        let wanted = std::mem::take(&mut self.stale);
         if wanted {
             self.round_at = now + ROUND_FIRST;
         }
@@ -150,6 +162,7 @@ impl Watch {
     /// The grant was refused. Whether to tell.
     pub(super) fn grant_refused(&mut self, now: Instant) -> bool {
         self.stale = true;
+        self.silent.get_or_insert(now);
         self.round_at = self.round_at.max(now + ROUND_LONG);
         let tell = self.stale_told.is_none_or(|at| now.saturating_duration_since(at) >= TELL_STALE);
         if tell {
@@ -206,6 +219,11 @@ impl Watch {
         if now < self.heard + self.quiet_after {
             return WatchStep::Nothing;
         }
+        if now >= self.doubt_at && now >= self.heard + DOUBT {
+            self.doubts += 1;
+            self.doubt_at = now + (DOUBT * (1 << self.doubts.min(6))).min(DOUBT_MAX);
+            return WatchStep::Round { tcp: false };
+        }
         match &self.question {
             None if now >= self.ask_at => WatchStep::Ask,
             None => WatchStep::Nothing,
@@ -226,10 +244,12 @@ impl Watch {
             let tell = (!self.told_silent).then(|| since + TELL_SILENT);
             return tell.into_iter().chain([self.round_at]).min();
         }
-        match &self.question {
-            None => Some(self.ask_at.max(self.heard + self.quiet_after)),
-            Some(question) if question.put < 2 => Some(question.first + ASK_TWICE),
-            Some(question) => Some(question.first + ANSWER_WITHIN),
-        }
+        let doubt = self.doubt_at.max(self.heard + DOUBT);
+        let question = match &self.question {
+            None => self.ask_at.max(self.heard + self.quiet_after),
+            Some(question) if question.put < 2 => question.first + ASK_TWICE,
+            Some(question) => question.first + ANSWER_WITHIN,
+        };
+        Some(question.min(doubt))
     }
 }

@@ -2,5 +2,7 @@
 
 mod audio;
 mod session;
+mod session_nat;
+mod session_network;
 mod session_tcp;
 mod session_world;

@@ -4,21 +4,23 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tandem_media::session::{
     Candidate, Event, Redundancy, RelayAccess, Session, SessionConfig, SessionStats, SocketCommand, SocketId,
     SocketKind,
 };
-use tandem_proto::grant::RestSecret;
-use tandem_proto::ids::ServiceKey;
+use tandem_proto::grant::{GrantTerms, RelaySecret};
+use tandem_proto::ids::{CallTag, DeviceKey, ServiceKey};
 use tandem_proto::wire;
 use tandem_relay::client::ClientAddr;
 use tandem_relay::config::Config;
 use tandem_relay::credentials::Credentials;
 use tandem_relay::framing::{Frame, first_frame};
 use tandem_relay::server::{HEADROOM, Server, TAILROOM, Verdict};
+
+use crate::session_nat::{Kind, Nat};
 
 pub(crate) const A: usize = 0;
 pub(crate) const B: usize = 1;
@@ -33,6 +35,7 @@ pub(crate) const fn ms(ms: u64) -> Duration {
 pub(crate) struct Relay {
     server: Server,
     pub(crate) service: ServiceKey,
+    secret: RelaySecret,
     udp: SocketAddr,
     tcp: SocketAddr,
     /// One way from end to end.
@@ -58,6 +61,13 @@ pub(crate) struct Side {
     pub(crate) muted: bool,
     sockets: BTreeMap<SocketId, Socket>,
     rtp_time: u32,
+    /// This machine's address; sockets with another one reach nobody.
+    pub(crate) ip: IpAddr,
+    pub(crate) nat: Option<Nat>,
+    pub(crate) offline: bool,
+    pub(crate) udp_blocked: bool,
+    /// Packets sent to addresses where nobody is.
+    pub(crate) astray: BTreeMap<SocketAddr, u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -112,6 +122,11 @@ impl World {
             muted: false,
             sockets: BTreeMap::new(),
             rtp_time: 0,
+            ip: [127, 201 - u8::from(controlling), 0, 1].into(),
+            nat: None,
+            offline: false,
+            udp_blocked: false,
+            astray: BTreeMap::new(),
         };
         let mut world = Self {
             start,
@@ -138,10 +153,12 @@ impl World {
     /// A relay that nobody uses yet.
     pub(crate) fn new_relay(&mut self) -> usize {
         let number = u8::try_from(self.relays.len() + 1).unwrap();
-        let secret = RestSecret::new("secret");
+        let service = ServiceKey([number; 32]);
+        let secret = RelaySecret::new([number; 32]);
         self.relays.push(Relay {
-            server: Server::new(Config::new(Credentials::Rest { secret }), [number; 32], self.now, UNIX_S),
-            service: ServiceKey([number; 32]),
+            server: self.server(service, &secret),
+            service,
+            secret,
             udp: SocketAddr::from(([127, number, 0, 1], 3478)),
             tcp: SocketAddr::from(([127, number, 0, 1], 443)),
             delay: ms(20),
@@ -156,21 +173,74 @@ impl World {
         self.relays.len() - 1
     }
 
+    fn server(&self, relay: ServiceKey, secret: &RelaySecret) -> Server {
+        let credentials = Credentials::Grants { relay, secret: secret.clone() };
+        let unix_s = UNIX_S + (self.now - self.start).as_secs();
+        Server::new(Config::new(credentials), [secret.password("seed").as_bytes()[0]; 32], self.now, unix_s)
+    }
+
+    /// A new start of the relay: it has forgotten all, and older grants are void.
+    pub(crate) fn restart(&mut self, relay: usize) {
+        let secret = RelaySecret::new([200; 32]);
+        self.relays[relay].server = self.server(self.relays[relay].service, &secret);
+        self.relays[relay].secret = secret;
+    }
+
     /// Both ends get a grant on this relay.
     pub(crate) fn use_relay(&mut self, relay: usize) {
+        for side in [A, B] {
+            self.grant(relay, side);
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// One end gets a grant on this relay.
+    pub(crate) fn grant(&mut self, relay: usize, side: usize) {
+        self.grant_with(relay, side, |_| {});
+    }
+
+    pub(crate) fn grant_with(&mut self, relay: usize, side: usize, adjust: impl FnOnce(&mut RelayAccess)) {
         let relay = &self.relays[relay];
-        let username = format!("{}:call", UNIX_S + 600);
-        let access = RelayAccess {
+        let terms = GrantTerms {
+            relay: relay.service,
+            device: DeviceKey([u8::try_from(side).unwrap() + 1; 32]),
+            tag: CallTag([9; 16]),
+            not_after_s: UNIX_S + self.elapsed().as_secs() + 600,
+            quota_bytes: 1_000_000_000,
+        };
+        let username = terms.username();
+        let mut access = RelayAccess {
             service: relay.service,
             udp: vec![relay.udp],
             tcp: vec![relay.tcp],
-            password: RestSecret::new("secret").password(&username),
+            password: relay.secret.password(&username),
             username,
         };
-        for side in [A, B] {
-            self.sides[side].session.add_relay(access.clone(), self.now).unwrap();
-            self.drain(side);
-        }
+        adjust(&mut access);
+        self.sides[side].session.add_relay(access, self.now).unwrap();
+        self.drain(side);
+    }
+
+    pub(crate) fn set_nat(&mut self, side: usize, kind: Kind) {
+        let public = [127, 101 + u8::try_from(side).unwrap(), 0, 1].into();
+        self.sides[side].nat = Some(Nat::new(kind, public));
+    }
+
+    /// This end's router forwards a port to a socket, and the session hears of it.
+    pub(crate) fn map_port(&mut self, side: usize, local: SocketAddr) {
+        let external = self.sides[side].nat.as_mut().unwrap().forward(local);
+        self.sides[side].session.add_mapped(local, external, self.now);
+        self.drain(side);
+    }
+
+    /// This end's machine has another address now, and perhaps another NAT in front of it.
+    pub(crate) fn moves(&mut self, side: usize, ip: IpAddr) {
+        self.sides[side].ip = ip;
+        self.sides[side].session.handle_network_changed(&[ip], self.now);
+        self.drain(side);
     }
 
     pub(crate) fn describe(&mut self) {
@@ -305,15 +375,26 @@ impl World {
         }
         while let Some(transmit) = self.sides[side].session.poll_transmit() {
             let Some(socket) = self.sides[side].sockets.get(&transmit.socket).copied() else { continue };
+            let sender = &mut self.sides[side];
+            if sender.offline
+                || socket.local.ip() != sender.ip
+                || (sender.udp_blocked && socket.tcp_to.is_none())
+            {
+                continue;
+            }
+            let from = match &mut sender.nat {
+                Some(nat) if socket.tcp_to.is_none() => nat.outward(socket.local, transmit.to),
+                _ => socket.local,
+            };
             let relay = self.relays.iter().position(|r| r.udp == transmit.to || r.tcp == transmit.to);
             match relay {
                 Some(relay) => {
                     let tcp = socket.tcp_to.map(|_| (side, transmit.socket));
                     let delay = self.relays[relay].delay / 2;
                     let data = transmit.data;
-                    self.later(delay, Delivery::ToRelay { relay, from: socket.local, tcp, data });
+                    self.later(delay, Delivery::ToRelay { relay, from, tcp, data });
                 }
-                None => self.directly(socket.local, transmit.to, transmit.data),
+                None => self.directly(side, from, transmit.to, transmit.data),
             }
         }
         while let Some(event) = self.sides[side].session.poll_event() {
@@ -321,22 +402,34 @@ impl World {
         }
     }
 
-    fn directly(&mut self, from: SocketAddr, to: SocketAddr, data: Vec<u8>) {
-        let find = |(side, s): (usize, &Side)| {
-            s.sockets.iter().find(|(_, socket)| socket.local == to).map(|(id, _)| (side, *id))
-        };
-        let target = self.sides.iter().enumerate().find_map(find);
-        if let (Some((side, socket)), false) = (target, self.direct_dead) {
-            self.later(self.direct_delay, Delivery::ToSide { side, socket, from, data });
+    fn directly(&mut self, by: usize, from: SocketAddr, to: SocketAddr, data: Vec<u8>) {
+        match self.reaches(from, to, false) {
+            Some((side, socket)) if !self.direct_dead => {
+                self.later(self.direct_delay, Delivery::ToSide { side, socket, from, data });
+            }
+            Some(_) => {}
+            None => *self.sides[by].astray.entry(to).or_default() += 1,
         }
+    }
+
+    /// Which socket a packet from here to there comes to.
+    fn reaches(&self, from: SocketAddr, to: SocketAddr, stream: bool) -> Option<(usize, SocketId)> {
+        self.sides.iter().enumerate().find_map(|(number, side)| {
+            let inner = match &side.nat {
+                Some(nat) if !stream => nat.inward(from, to)?,
+                _ => to,
+            };
+            let open = |socket: &Socket| socket.local == inner && inner.ip() == side.ip;
+            let (id, _) = side.sockets.iter().find(|(_, socket)| open(socket))?;
+            (!side.offline).then_some((number, *id))
+        })
     }
 
     fn command(&mut self, side: usize, command: SocketCommand) {
         match command {
             SocketCommand::Open { id, kind } => {
                 self.next_port += 1;
-                let local =
-                    SocketAddr::from(([127, 200 + u8::try_from(side).unwrap(), 0, 1], self.next_port));
+                let local = SocketAddr::new(self.sides[side].ip, self.next_port);
                 let tcp_to = match kind {
                     SocketKind::Tcp { connect, .. } => Some(connect),
                     SocketKind::Udp { .. } => None,
@@ -344,7 +437,7 @@ impl World {
                 self.sides[side].sockets.insert(id, Socket { local, tcp_to });
                 let dead =
                     tcp_to.is_some_and(|to| self.relays.iter().any(|relay| relay.tcp == to && relay.dead));
-                if !dead {
+                if !dead && !(tcp_to.is_some() && self.sides[side].offline) {
                     self.later(ms(1), Delivery::Opened { side, socket: id, local });
                 }
             }
@@ -421,10 +514,8 @@ impl World {
     }
 
     fn out_of_relay(&mut self, relay: usize, to: ClientAddr, data: Vec<u8>, forwarded: bool) {
-        let find = |(side, s): (usize, &Side)| {
-            s.sockets.iter().find(|(_, socket)| socket.local == to.address()).map(|(id, _)| (side, *id))
-        };
-        let Some((side, socket)) = self.sides.iter().enumerate().find_map(find) else { return };
+        let from = if to.is_stream() { self.relays[relay].tcp } else { self.relays[relay].udp };
+        let Some((side, socket)) = self.reaches(from, to.address(), to.is_stream()) else { return };
         let draw = self.draw();
         let relay = &mut self.relays[relay];
         if relay.deaf[side] || (forwarded && draw % 1000 < relay.loss_permille[side]) {
@@ -433,7 +524,6 @@ impl World {
         if forwarded {
             relay.forwarded[side] += 1;
         }
-        let from = if to.is_stream() { relay.tcp } else { relay.udp };
         let delay = relay.delay / 2;
         self.later(delay, Delivery::ToSide { side, socket, from, data });
     }
@@ -452,7 +542,8 @@ impl World {
     }
 
     pub(crate) fn add_host(&mut self, side: usize) {
-        self.sides[side].session.add_host([127, 0, 0, 1].into(), self.now);
+        let ip = self.sides[side].ip;
+        self.sides[side].session.add_host(ip, self.now);
         self.drain(side);
     }
 
