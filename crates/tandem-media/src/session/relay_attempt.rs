@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use stun_types::message::TransactionId;
 use turn_client_proto::api::{
     DelayedMessageOrChannelSend, Transmit as TurnTransmit, TransmitBuild, TurnConfig, TurnEvent, TurnPollRet,
     TurnRecvRet,
@@ -47,6 +48,8 @@ pub(super) struct Attempt {
     pub(super) answered: Option<Instant>,
     /// The code of the last refusal.
     pub(super) refused: Option<u16>,
+    /// The request that was challenged (401); a second one means that the grant is not believed.
+    challenged: Option<TransactionId>,
     /// Where the server sees the socket: of the last answer, and of the allocation.
     seen_at: Option<SocketAddr>,
     pub(super) mapped: Option<SocketAddr>,
@@ -84,6 +87,7 @@ impl Attempt {
             progress: None,
             answered: None,
             refused: None,
+            challenged: None,
             seen_at: None,
             mapped: None,
             relayed: None,
@@ -176,6 +180,11 @@ impl Attempt {
             self.progress = Some(now);
             self.refused = answer.refused;
             self.seen_at = answer.mapped.or(self.seen_at);
+            // The TURN client would go on asking.
+            if answer.refused == Some(401) && self.relayed.is_none() {
+                let first = *self.challenged.get_or_insert(answer.transaction);
+                self.closed |= first != answer.transaction;
+            }
         }
         let clock = self.clock(now);
         let bound = self.bound;

@@ -428,14 +428,7 @@ impl RelayLeg {
                 };
                 let attempt = self.attempts.remove(index);
                 self.events.push(LegEvent::Close(socket));
-                // 401: expired, or of an earlier start of the relay. 441: of another allocation.
-                if matches!(attempt.refused, Some(401 | 441)) && self.stats.allocated.is_some() {
-                    if self.watch.grant_refused(context.now) {
-                        self.events.push(LegEvent::GrantStale);
-                    }
-                } else if attempt.retired.is_none() {
-                    self.lost(socket, "it refused to relay", context);
-                }
+                self.ended(&attempt, "it refused to relay", context);
             }
             TurnEvent::ChannelCreated(_, peer) => self.channel_made(socket, *peer, context.now),
             TurnEvent::ChannelCreateFailed(_, peer) => self.channel_refused(socket, *peer, context),
@@ -618,9 +611,22 @@ impl RelayLeg {
         let closed: Vec<Attempt> = self.attempts.extract_if(.., |attempt| attempt.closed).collect();
         for attempt in closed {
             self.events.push(LegEvent::Close(attempt.socket));
-            if attempt.retired.is_none() {
-                self.lost(attempt.socket, "the allocation ended", context);
+            self.ended(&attempt, "the allocation ended", context);
+        }
+    }
+
+    /// A try was refused, or an allocation ended.
+    fn ended(&mut self, attempt: &Attempt, reason: &str, context: &mut LegContext<'_>) {
+        // 401: expired, or of an earlier start of the relay. 441: of another allocation.
+        let stale = attempt.relayed.is_none() && matches!(attempt.refused, Some(401 | 441));
+        if stale && self.stats.allocated.is_some() {
+            let nobody = self.of_round().next().is_none();
+            self.round.over |= nobody;
+            if self.watch.grant_refused(context.now) {
+                self.events.push(LegEvent::GrantStale);
             }
+        } else if attempt.retired.is_none() {
+            self.lost(attempt.socket, reason, context);
         }
     }
 
