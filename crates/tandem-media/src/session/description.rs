@@ -142,7 +142,11 @@ mod tests {
 
     #[test]
     fn a_direct_path_is_named_by_number() {
-        assert_eq!(PathName::of_direct(PathId(0x0102_0304)), PathName([0, 0, 0, 0, 1, 2, 3, 5]));
+        let name = PathName::of_direct(PathId(0x0102_0304));
+        assert_eq!(name, PathName([0, 0, 0, 0, 1, 2, 3, 5]));
+        let hex: String = name.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let vectors = include_str!("../../../../spec/vectors/probe.json");
+        assert!(vectors.contains(&format!("\"name\": \"{hex}\"")), "not in spec/vectors/probe.json: {hex}");
         assert!(PathName::of_direct(PathId(0)).is_of_direct() && !PathName::DIRECT.is_of_direct());
         assert!(!PathNames::new("one", "two").of_relay(&ServiceKey([5; 32])).is_of_direct());
     }

@@ -437,7 +437,7 @@ impl World {
                 self.sides[side].sockets.insert(id, Socket { local, tcp_to });
                 let dead =
                     tcp_to.is_some_and(|to| self.relays.iter().any(|relay| relay.tcp == to && relay.dead));
-                if !dead && !(tcp_to.is_some() && self.sides[side].offline) {
+                if !dead && (tcp_to.is_none() || !self.sides[side].offline) {
                     self.later(ms(1), Delivery::Opened { side, socket: id, local });
                 }
             }

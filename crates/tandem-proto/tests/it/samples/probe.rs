@@ -23,6 +23,7 @@ pub(crate) fn probe() -> Value {
         "echo_delay_ms": 40,
         "sound_age_ms": 65535,
         "sound_sequence": 99,
+        "standing_ms": 12,
         "entries": [{ "path_name": hex(&[4; 8]), "age_ms": 450, "lost_permille": 1000 }],
     });
     json!({
@@ -31,6 +32,7 @@ pub(crate) fn probe() -> Value {
             "relay": hex(&RELAY),
             "name": hex(&path_name()),
         },
+        "direct_path_name": { "number": 0x0102_0305, "name": hex(&[0, 0, 0, 0, 1, 2, 3, 5]) },
         "probe": { "receivers_ice_password": CALLEE, "fields": fields, "hex": hex(&datagram()) },
     })
 }
@@ -51,7 +53,8 @@ fn datagram() -> Vec<u8> {
         &40u16.to_be_bytes(),
         &0xffffu16.to_be_bytes(),
         &99u32.to_be_bytes(),
-        &[0; 8],
+        &12u16.to_be_bytes(),
+        &[0; 6],
         &[4; 8],
         &450u16.to_be_bytes(),
         &1000u16.to_be_bytes(),
