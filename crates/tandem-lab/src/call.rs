@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use tandem_api::{CallEvent, CallReport, CallResult, CallStep, CallSummary};
 
-use crate::process::{Process, end, lines_of};
+use crate::process::{Line, Process, end, lines_of};
 
 /// Beyond its own length, a call may take so long to come about and to end.
 const GRACE: Duration = Duration::from_secs(40);
@@ -33,7 +33,7 @@ pub struct CallPlan {
 #[derive(Debug)]
 pub struct Call {
     child: Child,
-    lines: Receiver<String>,
+    lines: Receiver<Line>,
     begun: SystemTime,
     until: Instant,
     id: Option<String>,
@@ -77,7 +77,7 @@ impl Call {
             bail!("the call did not end in time; its log: {}", self.log.display());
         }
         let line = match self.lines.recv_timeout(wait) {
-            Ok(line) => line,
+            Ok(line) => line.text,
             Err(RecvTimeoutError::Timeout) => return Ok(None),
             Err(RecvTimeoutError::Disconnected) => bail!("the call is over"),
         };

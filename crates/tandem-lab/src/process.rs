@@ -32,7 +32,6 @@ pub struct Ground {
     binary: PathBuf,
     folder: PathBuf,
     log: String,
-    many_addresses: bool,
 }
 
 impl Ground {
@@ -44,8 +43,7 @@ impl Ground {
         })?;
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let folder = folder.canonicalize()?;
-        let many_addresses = has_many_addresses(&binary)?;
-        Ok(Self { binary, folder, log: "info".to_owned(), many_addresses })
+        Ok(Self { binary, folder, log: "info".to_owned() })
     }
 
     /// With this log filter, for example `tandem_node=debug,info`.
@@ -80,7 +78,7 @@ impl Ground {
             command.args(["--bootstrap", address]);
         }
         if plan.server {
-            serve(&mut command, self, host)?;
+            serve(&mut command, host)?;
         }
         if let Some(answer) = &plan.answer {
             command.args(["--answer", answer]);
@@ -141,16 +139,12 @@ impl NodePlan {
 }
 
 /// A server listens at each of its addresses, and for TCP at port 443 too.
-fn serve(command: &mut Command, ground: &Ground, host: &Host) -> Result<()> {
+fn serve(command: &mut Command, host: &Host) -> Result<()> {
     let addresses = host.addresses();
     ensure!(!addresses.is_empty(), "{} has no address", host.name());
     let at = |ip: &IpAddr, port| SocketAddr::new(*ip, port).to_string();
-    if ground.many_addresses {
-        for ip in &addresses {
-            command.args(["--listen", &at(ip, SERVICE_PORT), "--listen-tcp", &at(ip, WEB_PORT)]);
-        }
-    } else {
-        command.args(["--listen", &at(&addresses[0], SERVICE_PORT)]);
+    for ip in &addresses {
+        command.args(["--listen", &at(ip, SERVICE_PORT), "--listen-tcp", &at(ip, WEB_PORT)]);
     }
     command.args(["--volunteer", "directory,relay", "--accept-terms", "1"]);
     Ok(())
@@ -160,7 +154,7 @@ fn serve(command: &mut Command, ground: &Ground, host: &Host) -> Result<()> {
 #[derive(Debug)]
 pub struct Starting {
     process: Process,
-    lines: Receiver<String>,
+    lines: Receiver<Line>,
     begun: Instant,
 }
 
@@ -200,8 +194,9 @@ impl Starting {
                 bail!("{} {what}; its log: {}", process.name, process.log.display());
             }
         };
-        process.ready = serde_json::from_str(&line).with_context(|| format!("not a ready line: {line}"))?;
-        process.ready_after = begun.elapsed();
+        process.ready =
+            serde_json::from_str(&line.text).with_context(|| format!("not a ready line: {}", line.text))?;
+        process.ready_after = line.at - begun;
         Ok(process)
     }
 }
@@ -388,14 +383,21 @@ pub(crate) fn end(child: &mut Child) {
     child.wait().ok();
 }
 
+/// One line of a program's output, and when it came.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) at: Instant,
+    pub(crate) text: String,
+}
+
 /// The lines of a child's standard output, as they come. A line that nobody takes is read all the same.
-pub(crate) fn lines_of(child: &mut Child) -> Result<Receiver<String>> {
+pub(crate) fn lines_of(child: &mut Child) -> Result<Receiver<Line>> {
     let output = child.stdout.take().context("no standard output")?;
     let (sender, lines) = channel();
     std::thread::spawn(move || {
         let mut wanted = true;
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            wanted = wanted && sender.send(line).is_ok();
+        for text in BufReader::new(output).lines().map_while(Result::ok) {
+            wanted = wanted && sender.send(Line { at: Instant::now(), text }).is_ok();
         }
     });
     Ok(lines)
@@ -409,10 +411,4 @@ fn no_ready() -> Ready {
         listen: Vec::new(),
         homes: Vec::new(),
     }
-}
-
-/// Does this program's `up` have several addresses and TCP-only ones?
-fn has_many_addresses(binary: &Path) -> Result<bool> {
-    let output = Command::new(binary).args(["up", "--help"]).output().context("cannot run the program")?;
-    Ok(String::from_utf8_lossy(&output.stdout).contains("--listen-tcp"))
 }
