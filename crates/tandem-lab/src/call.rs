@@ -37,6 +37,8 @@ pub struct Call {
     begun: SystemTime,
     until: Instant,
     id: Option<String>,
+    /// The last line that it wrote.
+    last: String,
     result: Option<CallResult>,
     log: PathBuf,
 }
@@ -65,7 +67,7 @@ impl Call {
         let mut child = command.spawn().context("cannot run ip netns exec")?;
         let lines = lines_of(&mut child)?;
         let until = Instant::now() + plan.length + GRACE;
-        Ok(Self { child, lines, begun, until, id: None, result: None, log })
+        Ok(Self { child, lines, begun, until, id: None, last: "nothing".to_owned(), result: None, log })
     }
 
     /// The next thing that happens, or nothing within `wait`.
@@ -81,6 +83,7 @@ impl Call {
             Err(RecvTimeoutError::Timeout) => return Ok(None),
             Err(RecvTimeoutError::Disconnected) => bail!("the call is over"),
         };
+        self.last.clone_from(&line);
         if let Ok(event) = serde_json::from_str::<CallEvent>(&line) {
             self.id = Some(event.call.clone());
             return Ok(Some(event));
@@ -121,8 +124,10 @@ impl Call {
     /// When it does not end in time.
     pub fn finish(mut self, caller: &Process, callee: &Process) -> Result<CallOutcome> {
         while self.result.is_none() {
-            if self.next(Duration::from_millis(200)).is_err() && self.result.is_none() {
-                bail!("the call ended without a result; its log: {}", self.log.display());
+            if let Err(error) = self.next(Duration::from_millis(200))
+                && self.result.is_none()
+            {
+                bail!("no result of the call: {error}; the last that happened: {}", self.last);
             }
         }
         let result = self.result.clone().unwrap_or_default();

@@ -38,6 +38,9 @@ struct Arguments {
     /// How long each call lasts
     #[arg(long, value_name = "SECONDS", default_value_t = 4.0)]
     seconds: f64,
+    /// Calls at the same time, at most: fewer on a machine that has other things to do
+    #[arg(long, value_name = "NUMBER", default_value_t = 8)]
+    at_once: usize,
     /// Only as strangers
     #[arg(long, conflicts_with = "contacts")]
     strangers: bool,
@@ -151,6 +154,7 @@ impl Arguments {
             length: Duration::from_secs_f64(self.seconds.clamp(1.5, 20.0)),
             log: self.log.clone(),
             relations,
+            at_once: self.at_once,
         }
     }
 }

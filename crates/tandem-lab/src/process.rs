@@ -287,6 +287,13 @@ impl Process {
         self.post::<serde_json::Value>("/api/contacts", &contact).map(drop)
     }
 
+    /// What a stranger calls to ring here: a link with an invitation for one account. Where the program knows no
+    /// invitations, anybody may ring by the address.
+    pub fn invitation(&self) -> String {
+        let made: Result<Invitation> = self.post("/api/invitations", &serde_json::json!({}));
+        made.map_or_else(|_| self.address().to_owned(), |made| made.link)
+    }
+
     /// Waits until the node's status is as wanted.
     ///
     /// # Errors
@@ -358,6 +365,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         end(&mut self.child);
     }
+}
+
+/// The part of a new invitation that is needed.
+#[derive(Deserialize)]
+struct Invitation {
+    link: String,
 }
 
 /// The part of a data folder's `api.json` that is needed.

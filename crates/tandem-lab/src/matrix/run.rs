@@ -12,8 +12,6 @@ use super::world::{World, introduce};
 use super::{Pair, Seat, Table};
 use crate::call::{Call, CallPlan};
 
-/// More at once than a small machine encodes sound for would lose packets by itself.
-const AT_ONCE_MAX: usize = 8;
 /// New contacts get so long to open what they keep open to each other.
 const ACQUAINTANCE: Duration = Duration::from_secs(3);
 
@@ -33,6 +31,8 @@ pub struct Options {
     /// Log filter of the nodes.
     pub log: String,
     pub relations: Vec<Relation>,
+    /// Calls at the same time, at most. More than the machine encodes sound for would lose packets by themselves.
+    pub at_once: usize,
 }
 
 /// All that came out.
@@ -58,7 +58,7 @@ pub fn run(pairs: &[Pair], options: &Options, say: &dyn Fn(String)) -> Result<Re
     let begun = Instant::now();
     let table = Table::committed()?;
     let world = World::start(pairs, options, say)?;
-    let rounds = rounds(pairs);
+    let rounds = rounds(pairs, options.at_once.max(1));
     let mut outcomes = Vec::new();
     for relation in &options.relations {
         if *relation == Relation::Contacts {
@@ -88,13 +88,13 @@ fn words(relation: Relation) -> &'static str {
 }
 
 /// In order, each round as long as no host is needed twice.
-fn rounds(pairs: &[Pair]) -> Vec<Vec<Pair>> {
+fn rounds(pairs: &[Pair], at_once: usize) -> Vec<Vec<Pair>> {
     let mut rounds: Vec<(BTreeSet<Seat>, Vec<Pair>)> = Vec::new();
     for pair in pairs {
         let seats = pair.seats();
-        let room = rounds.iter_mut().find(|(taken, round)| {
-            round.len() < AT_ONCE_MAX && seats.iter().all(|seat| !taken.contains(seat))
-        });
+        let room = rounds
+            .iter_mut()
+            .find(|(taken, round)| round.len() < at_once && seats.iter().all(|seat| !taken.contains(seat)));
         match room {
             Some((taken, round)) => {
                 taken.extend(seats);
@@ -159,7 +159,7 @@ fn try_call(
         world.folder.join(format!("{}-{}.wav", words(relation), pair.to_string().replace(',', "-to-")));
     let plan = CallPlan {
         whom: match relation {
-            Relation::Strangers => callee.address().to_owned(),
+            Relation::Strangers => callee.invitation(),
             Relation::Contacts => callee.name().to_owned(),
         },
         play: world.caller_speech().to_owned(),
@@ -183,13 +183,13 @@ mod tests {
 
     #[test]
     fn the_latin_square_stays_eight_rounds_of_eight() {
-        let rounds = rounds(&Pair::all());
+        let rounds = rounds(&Pair::all(), 8);
         assert_eq!(rounds.iter().map(Vec::len).collect::<Vec<_>>(), [8; 8]);
     }
 
     #[test]
     fn nobody_is_needed_twice_in_a_round() {
-        for round in rounds(&Pair::few()) {
+        for round in rounds(&Pair::few(), 8) {
             let seats: BTreeSet<Seat> = round.iter().flat_map(|pair| pair.seats()).collect();
             assert_eq!(seats.len(), round.len() * 2);
         }
