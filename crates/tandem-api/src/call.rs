@@ -200,6 +200,9 @@ pub struct CallResult {
     pub concealed_ms: u64,
     /// Why it ended or did not connect, in a sentence.
     pub why: String,
+    /// The label of the own account's device that answered or declined the call instead of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_by: Option<String>,
 }
 
 /// How long setting up took; null for a step that was not reached.

@@ -38,6 +38,10 @@ pub enum NodeEvent {
     Serving {
         state: ServingState,
     },
+    /// The account's devices changed, or what is known of them. Read them anew.
+    Devices {
+        epoch: u64,
+    },
     /// Something a person should know.
     Notice {
         problem: Problem,

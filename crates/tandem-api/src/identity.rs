@@ -21,4 +21,13 @@ pub struct Identity {
     pub certificate_not_after_unix_ms: u64,
     /// Number of devices in the set, this one included.
     pub devices: u32,
+    /// What this device is called, in its certificate; may be empty.
+    #[serde(default)]
+    pub label: String,
+    /// True while the words were typed here and the account's other devices are not known yet.
+    #[serde(default)]
+    pub restoring: bool,
+    /// True when the account revoked this device.
+    #[serde(default)]
+    pub revoked: bool,
 }

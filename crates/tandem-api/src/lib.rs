@@ -8,6 +8,7 @@ mod call;
 mod config;
 mod connection;
 mod contact;
+mod device;
 mod doctor;
 mod event;
 mod identity;
@@ -26,6 +27,7 @@ pub use call::{
 pub use config::{ConfigEntry, ConfigView, Origin};
 pub use connection::{ConnectionRole, ConnectionView};
 pub use contact::{Contact, ContactChange, NewContact};
+pub use device::{DeviceChange, DeviceView, Devices, JoinOffer, NewDevice};
 pub use doctor::{CheckState, DoctorCheck, DoctorReport};
 pub use event::{EventsHello, NodeEvent};
 pub use identity::Identity;

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tandem_api::{
-    CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact, ContactChange, EchoRequest,
-    Identity, Metrics, NetworkReport, NewContact, NodeEvent, Problem, Ready, Status, VolunteerView,
+    CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact, ContactChange, DeviceChange,
+    DeviceView, Devices, EchoRequest, Identity, Metrics, NetworkReport, NewContact, NewDevice, NodeEvent,
+    Problem, Ready, Status, VolunteerView,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -85,6 +86,21 @@ pub enum Request {
     },
     /// Looks at the network this machine is in; takes up to 3 s.
     Network(Reply<NetworkReport>),
+    /// The account's devices; takes a few seconds, since they are asked whether they are there.
+    Devices(Reply<Devices>),
+    /// Adds the device that printed a link.
+    AddDevice(NewDevice, Reply<DeviceView>),
+    /// `who` is a label or the beginning of a key.
+    RenameDevice {
+        who: String,
+        change: DeviceChange,
+        reply: Reply<DeviceView>,
+    },
+    /// Shuts a device out for ever; replies with what it was.
+    RevokeDevice {
+        who: String,
+        reply: Reply<DeviceView>,
+    },
     Connections(Reply<Vec<ConnectionView>>),
     Volunteer(Reply<VolunteerView>),
     Metrics(Reply<Metrics>),

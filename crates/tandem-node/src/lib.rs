@@ -15,7 +15,7 @@ pub mod platform;
 pub mod store;
 pub mod why;
 
-pub use node::start;
+pub use node::{JOIN_WITHIN, Joined, join, start};
 
 /// What this program calls itself in every hello.
 #[must_use]

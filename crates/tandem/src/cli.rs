@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Hangup(WhichCall),
     /// The people you know
     Contacts(ContactsArgs),
+    /// The devices of your account: list, add, rename, revoke
+    Devices(DevicesArgs),
     /// Every connection of the node, and why it is there
     Connections,
     /// Calls going on and past ones
@@ -156,7 +158,8 @@ pub(crate) struct UpArgs {
 #[command(after_help = "Examples:
   tandem id                 the address, to give to others
   tandem id --words         the 24 words: whoever has them is you
-  tandem id --restore       type the words of an account you have; only into a data folder without an identity")]
+  tandem id --restore       type the words of an account you have; only into a data folder without an identity.
+                            This adds a device; with --only it shuts all others out")]
 pub(crate) struct IdArgs {
     /// Show the 24 words of the account
     #[arg(long, conflicts_with = "restore")]
@@ -164,6 +167,15 @@ pub(crate) struct IdArgs {
     /// Read 24 words from standard input and restore that account here
     #[arg(long)]
     pub(crate) restore: bool,
+    /// With --restore: make this the only device; all others are revoked
+    #[arg(long, requires = "restore")]
+    pub(crate) only: bool,
+    /// With --restore: what this device shall be called, like Laptop
+    #[arg(long, requires = "restore", value_name = "LABEL", default_value = "")]
+    pub(crate) label: String,
+    /// With --restore: supernodes to begin with
+    #[arg(long, requires = "restore", value_name = "MULTIADDR", num_args = 1..)]
+    pub(crate) bootstrap: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -305,6 +317,54 @@ pub(crate) enum ContactAction {
         /// Name or address
         who: String,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tandem devices                            which there are, and which can be reached
+  tandem devices join                       on the new device: prints a link and waits
+  tandem devices add LINK --label Phone     on a device that holds the account key
+  tandem devices revoke Phone               a lost one: out everywhere within a minute
+
+Contacts, past calls and settings stay on each device by itself.")]
+pub(crate) struct DevicesArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<DeviceAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceAction {
+    /// Show all devices of the account
+    List,
+    /// Make this installation a device of an account: print a link and wait
+    Join(JoinArgs),
+    /// Add the device that printed a link
+    Add {
+        link: String,
+        /// What it shall be called, like Phone
+        #[arg(long, default_value = "")]
+        label: String,
+        /// Do not ask whether the words are the same
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Give a device another label
+    Rename {
+        /// Label, or the beginning of the key
+        who: String,
+        label: String,
+    },
+    /// Shut a device out for ever
+    Revoke {
+        /// Label, or the beginning of the key
+        who: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JoinArgs {
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags,
 }
 
 #[derive(Debug, Args)]

@@ -72,6 +72,12 @@ impl Client {
         answer(request.call())
     }
 
+    /// A deletion whose answer says what was deleted.
+    pub(crate) fn delete_for<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
+        let request = self.agent.delete(self.url(path)).header("authorization", self.bearer());
+        answer(request.call())
+    }
+
     /// Events from now on.
     pub(crate) fn events(&self) -> Result<Events, Problem> {
         let stream = TcpStream::connect_timeout(&self.info.address, CONNECT_TIME).map_err(|e| unclear(&e))?;

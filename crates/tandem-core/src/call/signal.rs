@@ -285,7 +285,9 @@ impl Calls {
         self.out.send(signal, Body::Hello(hello));
     }
 
-    fn hello(&self, now: Now) -> SignalHello {
+    /// What this device says first on each stream.
+    #[must_use]
+    pub fn hello(&self, now: Now) -> SignalHello {
         SignalHello {
             version_min: VERSION_MIN,
             version_max: VERSION_MAX,

@@ -105,6 +105,8 @@ pub struct Homes {
     publishing: Publishing,
     commands: VecDeque<Command>,
     in_call: bool,
+    /// Nothing is wanted any more.
+    stopped: bool,
 }
 
 impl Homes {
@@ -119,6 +121,7 @@ impl Homes {
             publishing: Publishing::new(),
             commands: VecDeque::new(),
             in_call: false,
+            stopped: false,
         }
     }
 
@@ -284,6 +287,20 @@ impl Homes {
         self.drive(now);
     }
 
+    /// The account's device set changed: the record is published anew at once.
+    pub fn handle_record_changed(&mut self, now: Now) {
+        self.publishing.changed(now.mono_ms);
+        self.drive(now);
+    }
+
+    /// For ever: this device may have no homes any more (it was revoked).
+    pub fn stop(&mut self) {
+        for link in std::mem::take(&mut self.links) {
+            self.push(Command::Release(link.peer));
+        }
+        self.stopped = true;
+    }
+
     /// The record published through `via` was confirmed.
     pub fn handle_published(&mut self, via: PeerRef, now: Now) {
         self.publishing.done(via, &mut self.rng, now.mono_ms);
@@ -317,6 +334,9 @@ impl Homes {
     /// When to call [`Self::handle_timeout`] (monotonic, in milliseconds).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
+        if self.stopped {
+            return None;
+        }
         let links = self.links.iter().filter_map(|link| self.link_timeout_ms(link)).min();
         let publish = (self.reserved().next().is_some()).then(|| self.publishing.timeout_ms()).flatten();
         [links, publish, self.recruiting.wake_ms, self.ask_timeout_ms()].into_iter().flatten().min()
@@ -362,7 +382,7 @@ impl Homes {
 
     /// Brings everything up to `now`.
     fn drive(&mut self, now: Now) {
-        if self.commands.len() >= COMMANDS_MAX {
+        if self.stopped || self.commands.len() >= COMMANDS_MAX {
             return;
         }
         self.give_up_late_links(now);

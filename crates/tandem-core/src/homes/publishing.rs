@@ -39,6 +39,11 @@ impl Publishing {
         self.bring_forward(due_ms);
     }
 
+    /// What is published changed.
+    pub(super) fn changed(&mut self, now_mono_ms: u64) {
+        self.bring_forward(now_mono_ms);
+    }
+
     /// A home was lost.
     pub(super) fn lost(&mut self, peer: PeerRef, now_mono_ms: u64) {
         if self.pending.is_some_and(|(via, _)| via == peer) {

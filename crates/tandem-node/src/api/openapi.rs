@@ -26,6 +26,10 @@ use super::{events, routes};
         routes::why,
         routes::echo,
         routes::network,
+        routes::devices,
+        routes::add_device,
+        routes::rename_device,
+        routes::revoke_device,
         routes::connections,
         routes::volunteer,
         routes::shutdown,
@@ -36,6 +40,7 @@ use super::{events, routes};
     components(schemas(
         tandem_api::EventsHello,
         tandem_api::Ready,
+        tandem_api::JoinOffer,
         tandem_api::CallReport,
         tandem_api::ConfigView,
         tandem_api::DoctorReport

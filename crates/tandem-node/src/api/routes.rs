@@ -10,8 +10,9 @@ use axum::routing::{get, patch, post};
 use axum::{Json, Router, middleware};
 use serde::{Deserialize, Serialize};
 use tandem_api::{
-    CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact, ContactChange, EchoRequest,
-    Failure, Identity, NetworkReport, NewContact, Problem, Status, VolunteerView,
+    CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact, ContactChange, DeviceChange,
+    DeviceView, Devices, EchoRequest, Failure, Identity, NetworkReport, NewContact, NewDevice, Problem,
+    Status, VolunteerView,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -42,6 +43,8 @@ pub(super) fn router(context: Arc<Context>) -> Router {
         .route("/api/calls/{call}/why", get(why))
         .route("/api/echo", post(echo))
         .route("/api/network", get(network))
+        .route("/api/devices", get(devices).post(add_device))
+        .route("/api/devices/{device}", patch(rename_device).delete(revoke_device))
         .route("/api/connections", get(connections))
         .route("/api/volunteer", get(volunteer))
         .route("/api/shutdown", post(shutdown))
@@ -133,6 +136,40 @@ pub(super) async fn place_call(
     Body(request): Body<CallRequest>,
 ) -> Answer<CallStarted> {
     ask(&context, |reply| Request::PlaceCall(request, reply)).await
+}
+
+/// The account's devices. Takes a few seconds: they are asked whether they are there.
+#[utoipa::path(get, path = "/api/devices", tag = "devices",
+    responses((status = 200, body = Devices), (status = "default", body = Failure)))]
+pub(super) async fn devices(State(context): Node) -> Answer<Devices> {
+    ask(&context, Request::Devices).await
+}
+
+/// Adds the device that printed a link.
+#[utoipa::path(post, path = "/api/devices", tag = "devices", request_body = NewDevice,
+    responses((status = 200, body = DeviceView), (status = "default", body = Failure)))]
+pub(super) async fn add_device(State(context): Node, Body(new): Body<NewDevice>) -> Answer<DeviceView> {
+    ask(&context, |reply| Request::AddDevice(new, reply)).await
+}
+
+/// Gives a device another label.
+#[utoipa::path(patch, path = "/api/devices/{device}", tag = "devices", request_body = DeviceChange,
+    params(("device" = String, Path, description = "Label, or the beginning of the key")),
+    responses((status = 200, body = DeviceView), (status = "default", body = Failure)))]
+pub(super) async fn rename_device(
+    State(context): Node,
+    Path(who): Path<String>,
+    Body(change): Body<DeviceChange>,
+) -> Answer<DeviceView> {
+    ask(&context, |reply| Request::RenameDevice { who, change, reply }).await
+}
+
+/// Shuts a device out for ever; answers with what it was.
+#[utoipa::path(delete, path = "/api/devices/{device}", tag = "devices",
+    params(("device" = String, Path, description = "Label, or the beginning of the key")),
+    responses((status = 200, body = DeviceView), (status = "default", body = Failure)))]
+pub(super) async fn revoke_device(State(context): Node, Path(who): Path<String>) -> Answer<DeviceView> {
+    ask(&context, |reply| Request::RevokeDevice { who, reply }).await
 }
 
 /// Begins a test call to a supernode's echo service.

@@ -4,6 +4,7 @@
 //! the two signed files, which are signed anew when they near their end.
 
 mod file;
+mod papers;
 mod passphrase;
 mod sealing;
 mod signing;
@@ -19,6 +20,7 @@ use tandem_proto::signed::{DeviceCertificate, DeviceSet};
 use thiserror::Error;
 
 pub use file::KeyKind;
+pub use papers::{Papers, PapersError, adopt, restore};
 pub use passphrase::Passphrase;
 
 use crate::messages::Code;
@@ -43,6 +45,10 @@ pub struct Keys {
     pub device_set: DeviceSet,
     /// Are the files under a passphrase?
     pub sealed: bool,
+    /// The words were typed here, and the account's other devices are not known yet: nothing may be published.
+    pub restoring: bool,
+    /// The newer set that no longer names this device, once it was revoked.
+    pub revoked: Option<DeviceSet>,
 }
 
 impl Keys {
@@ -142,7 +148,8 @@ pub fn open(data: &Path, passphrase: Option<&Passphrase>, unix_ms: u64) -> Resul
     let service = ServiceSecret::from_seed(&service.secret);
     let entropy = account.map(|key| Entropy::new(*key.secret));
     let (certificate, device_set) = signing::open(&folder, entropy.as_ref(), device.public(), unix_ms)?;
-    Ok(Keys { entropy, device, service, certificate, device_set, sealed })
+    let (restoring, revoked) = papers::standing(&folder, &certificate, unix_ms)?;
+    Ok(Keys { entropy, device, service, certificate, device_set, sealed, restoring, revoked })
 }
 
 /// Makes a new identity, or one of an existing account when `entropy` is given. With a passphrase its files are sealed.
@@ -171,6 +178,8 @@ pub fn create(
         certificate,
         device_set,
         sealed: passphrase.is_some(),
+        restoring: false,
+        revoked: None,
     };
     write_whole(data, &folder, &keys, passphrase)?;
     Ok(keys)
@@ -205,6 +214,9 @@ fn write_whole(
     write_key(DEVICE_FILE, KeyKind::Device, &keys.device.seed())?;
     write_key(SERVICE_FILE, KeyKind::Service, &keys.service.seed())?;
     signing::write(&temporary, &keys.certificate, &keys.device_set)?;
+    if keys.restoring {
+        papers::mark_restoring(&temporary)?;
+    }
     files::sync_parent(&temporary.join(DEVICE_FILE)).map_err(io(&temporary))?;
     // Renaming a folder fails where a folder with content stands.
     fs::rename(&temporary, folder).map_err(io(folder))?;

@@ -6,15 +6,16 @@ use std::path::Path;
 
 use prost::Message;
 use tandem_proto::identity::Entropy;
-use tandem_proto::ids::DeviceKey;
-use tandem_proto::signed::{DeviceCertificate, DeviceEntry, DeviceSet, NewCertificate, SignedError};
+use tandem_proto::ids::{AccountKey, DeviceKey};
+use tandem_proto::signed::{DeviceCertificate, DeviceEntry, DeviceSet, SignedError};
 use tandem_proto::wire;
 
+use super::papers::{PapersError, sign};
 use super::{CERTIFICATE_FILE, DEVICE_SET_FILE, KeysError};
 use crate::platform::files;
 
 /// A signature is given for a year …
-const LIFE_S: u64 = 365 * 86_400;
+pub(super) const LIFE_S: u64 = 365 * 86_400;
 /// … and given anew when a quarter of it is left.
 const RENEW_S: u64 = LIFE_S / 4;
 const SIGNED_BYTES_MAX: u64 = 4096;
@@ -25,8 +26,8 @@ pub(super) fn issue_first(
     entropy: &Entropy,
     device: DeviceKey,
     unix_ms: u64,
-) -> Result<(DeviceCertificate, DeviceSet), SignedError> {
-    issue(entropy, device, &[], unix_ms, unix_ms)
+) -> Result<(DeviceCertificate, DeviceSet), PapersError> {
+    issue(entropy, device, "", &[], unix_ms, unix_ms)
 }
 
 /// Reads and verifies both; signs them anew where that is needed and can be done.
@@ -44,7 +45,7 @@ pub(super) fn open(
             .map_err(|error| wrong(error.to_string()));
     };
     let account = entropy.account_secret().public();
-    let (others, epoch, serial) = match (&certificate, &set) {
+    let (others, epoch, serial, label) = match (&certificate, &set) {
         (Some(certificate), Some(set)) => match check(Some(certificate), Some(set), device, unix_ms) {
             Ok((certificate, _)) if certificate.account() != account => {
                 return Err(wrong("they are of another account".to_owned()));
@@ -55,16 +56,16 @@ pub(super) fn open(
                     return Ok((certificate, set));
                 }
                 let others = set.devices().iter().copied().filter(|entry| entry.device != device);
-                (others.collect(), set.epoch(), certificate.serial())
+                (others.collect(), set.epoch(), certificate.serial(), certificate.label().to_owned())
             }
-            Err(SignedError::Expired { .. }) => (Vec::new(), 0, 0),
+            Err(SignedError::Expired { .. }) => expired(certificate, set, account, device),
             Err(error) => return Err(wrong(error.to_string())),
         },
-        _ => (Vec::new(), 0, 0),
+        _ => (Vec::new(), 0, 0, String::new()),
     };
     let next = unix_ms.max(epoch.saturating_add(1)).max(serial.saturating_add(1));
     let (certificate, set) =
-        issue(entropy, device, &others, next, unix_ms).map_err(|error| wrong(error.to_string()))?;
+        issue(entropy, device, &label, &others, next, unix_ms).map_err(|error| wrong(error.to_string()))?;
     write(folder, &certificate, &set)?;
     Ok((certificate, set))
 }
@@ -82,27 +83,36 @@ pub(super) fn write(
     Ok(())
 }
 
+/// What papers that ran out still tell: the other devices, epoch, serial and label.
+fn expired(
+    certificate: &wire::Signed,
+    set: &wire::Signed,
+    account: AccountKey,
+    device: DeviceKey,
+) -> (Vec<DeviceEntry>, u64, u64, String) {
+    let set_end_s = wire::DeviceSet::decode(set.payload.as_slice()).map_or(0, |set| set.not_after_s);
+    let set = DeviceSet::verify(set, account, set_end_s.saturating_mul(1000)).ok();
+    let end_s = wire::DeviceCertificate::decode(certificate.payload.as_slice()).map_or(0, |c| c.not_after_s);
+    let certificate = DeviceCertificate::verify(certificate, device, end_s.saturating_mul(1000)).ok();
+    let others = set.iter().flat_map(|set| set.devices()).filter(|entry| entry.device != device).copied();
+    (
+        others.collect(),
+        set.as_ref().map_or(0, DeviceSet::epoch),
+        certificate.as_ref().map_or(0, DeviceCertificate::serial),
+        certificate.map(|certificate| certificate.label().to_owned()).unwrap_or_default(),
+    )
+}
+
 fn issue(
     entropy: &Entropy,
     device: DeviceKey,
+    label: &str,
     others: &[DeviceEntry],
     number: u64,
     unix_ms: u64,
-) -> Result<(DeviceCertificate, DeviceSet), SignedError> {
-    let secret = entropy.account_secret();
-    let now_s = unix_ms / 1000;
-    let new = NewCertificate {
-        device,
-        serial: number,
-        not_before_s: now_s,
-        not_after_s: now_s + LIFE_S,
-        label: String::new(),
-    };
-    let certificate = DeviceCertificate::issue(&secret, new)?;
-    let mut devices = others.to_vec();
-    devices.push(DeviceEntry { device, serial: number });
-    let set = DeviceSet::issue(&secret, number, &devices, now_s + LIFE_S)?;
-    Ok((certificate, set))
+) -> Result<(DeviceCertificate, DeviceSet), PapersError> {
+    let papers = sign(entropy, device, label, others, number, unix_ms)?;
+    Ok((papers.certificate, papers.device_set))
 }
 
 fn check(
@@ -118,7 +128,7 @@ fn check(
 }
 
 /// `None` where there is no such file.
-fn read(folder: &Path, name: &str) -> Result<Option<wire::Signed>, KeysError> {
+pub(super) fn read(folder: &Path, name: &str) -> Result<Option<wire::Signed>, KeysError> {
     let path = folder.join(name);
     match fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -72,8 +72,8 @@ catalogue! {
         "Nothing was written.",
         "Check the spelling and the order of the words.";
     NoAccountKey = "T1110", "The account key is not on this device.",
-        "The words were typed on another device; this one holds a certificate only.",
-        "Show the words there.";
+        "It was added by link and holds a certificate only. Only a device on which the words were made or typed can show them, add a device or revoke one.",
+        "Do it there.";
     CertificateWrong = "T1111", "The certificate or device set in {path} does not belong to these keys: {detail}.",
         "Others would refuse this device.",
         "Bring the file back from a copy; with the account key here, remove it and it is signed anew.";
@@ -213,6 +213,41 @@ catalogue! {
     ContactsFull = "T1604", "There are {limit} contacts already, which is the most there can be.",
         "Nothing was added.",
         "Remove some first.";
+
+    // ---- T17: devices
+    NoSuchDevice = "T1701", "Your account has no device \"{who}\".",
+        "Nothing was changed.",
+        "See what there is with: tandem devices. Name a device by its label or by the beginning of its key.";
+    DevicesFull = "T1702", "Your account has 8 devices already, which is the most there can be.",
+        "No device was added.",
+        "Revoke one first, on a device that holds the account key: tandem devices revoke LABEL. If none of them is left: tandem id --restore --only makes this device the only one.";
+    DeviceLinkWrong = "T1703", "This is not a device link: {detail}.",
+        "Nothing was changed.",
+        "Run tandem devices join on the new device, and give the whole link that it prints.";
+    DeviceUnreached = "T1704", "The other device could not be reached: {detail}.",
+        "Nothing was changed.",
+        "See that both devices are online and that the other one still waits, then try again.";
+    DeviceRefused = "T1705", "The other device did not accept: {detail}.",
+        "Nothing was changed.",
+        "Begin again with a new link: tandem devices join.";
+    DevicesBusy = "T1706", "Another change of your devices is under way.",
+        "Nothing was changed.",
+        "Try again in a moment.";
+    DeviceRevoked = "T1707", "This device was revoked by your account on another device.",
+        "It can neither call nor be called any more, and its keys cannot come back.",
+        "If you want to use it again, choose an empty data folder and add it anew: tandem devices join. Contacts and recordings in this folder stay.";
+    DeviceThis = "T1708", "This is the device you are using.",
+        "A device does not revoke itself: nobody would be left to say so.",
+        "Revoke it on another device that holds the account key, or simply delete its data folder.";
+    JoinFailed = "T1709", "This device was not added: {detail}.",
+        "Nothing was written.",
+        "Run tandem devices join again and use its new link.";
+    Restoring = "T1710", "The account's other devices are not known yet.",
+        "This device is added to the account as soon as the directory can be asked. Until then it cannot be called.",
+        "Leave the node running with a connection to the internet. If the other devices shall be shut out: restore into an empty folder with tandem id --restore --only.";
+    DeviceLabel = "T1711", "The label \"{label}\" cannot be used: {detail}.",
+        "Nothing was changed.",
+        "Choose a label of 1 to 64 bytes, like Phone or Kitchen.";
 
     // ---- T19: the rest
     Internal = "T1901", "Something went wrong inside the node: {detail}.",

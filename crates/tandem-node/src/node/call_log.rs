@@ -273,6 +273,7 @@ impl LiveCall {
         let reason = self.reason(ended.reason);
         let mut summary = self.summary(Some(stats), ended.setup, &ended.why);
         summary.result = self.result(Some(stats), ended.setup, &ended.why, media.sound.concealed_ms);
+        summary.result.answered_by = ended.by;
         summary.ended_unix_ms = Some(now.unix_ms);
         summary.reason = Some(reason);
         summary.state = CallState::Ended;
@@ -339,6 +340,7 @@ impl LiveCall {
             longest_gap_ms: stats.map_or(0, |stats| stats.longest_gap_ms.ceil() as u64),
             concealed_ms,
             why: why.to_owned(),
+            answered_by: None,
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::call_log::{CallBegin, LiveCall};
 use super::clock::{Clock, SleepWatch};
+use super::devices::DeviceDesk;
 use super::media::{EndpointPlan, MediaNews};
 use super::peers::PeerTable;
 use super::phone::{FinalReport, Phone, PhoneId, PhoneNews, Surroundings, recording_path};
@@ -77,6 +78,7 @@ pub(crate) struct Node {
     pub(crate) network: Network,
     pub(crate) sleep: SleepWatch,
     pub(crate) clocks_ms: u64,
+    pub(super) devices: DeviceDesk,
 }
 
 /// The node is ending.
@@ -203,6 +205,8 @@ impl Node {
         {
             supernode.handle_timeout(now);
         }
+        self.drive_devices();
+        self.renew_others();
         let due = |call: &LiveCall| call.hang_up_at().is_some_and(|at| at <= now.mono_ms);
         let over: Vec<CallId> =
             self.calls.iter().filter(|(_, call)| due(call)).map(|(call, _)| *call).collect();
@@ -230,6 +234,7 @@ impl Node {
             self.person.poll_timeout(),
             self.echo.as_ref().and_then(Phone::poll_timeout),
             self.supernode.as_ref().and_then(Supernode::poll_timeout),
+            self.devices.poll_timeout(),
             self.calls.values().filter_map(LiveCall::hang_up_at).min(),
             self.echo_calls.values().min().copied(),
             introduce,
@@ -295,6 +300,14 @@ impl Node {
             PhoneNews::DeviceSet { account, device_set } => {
                 memory::remember_device_set(&self.installation.store, account, &device_set);
             }
+            PhoneNews::OwnSet(set) => self.take_own_set(set, side),
+            PhoneNews::Revoked(set) => self.take_revocation(set, side),
+            PhoneNews::Renewed(handed) => self.take_renewed(handed, side),
+            PhoneNews::OwnRecord(outcome) => self.take_own_record(outcome, side),
+            PhoneNews::Invited(result) => self.take_invited(result, side),
+            PhoneNews::Probed { device, reachable } => self.take_probed(device, reachable),
+            // Only a device that has no account yet waits for one, and it runs no loop.
+            PhoneNews::Joined(_) => {}
             PhoneNews::Ring { call, from, name } => self.take_ring(call, from, name, now, side),
             PhoneNews::Call { call, event } => self.take_call_event(call, event, now, side),
             PhoneNews::Found { call, devices } => {

@@ -1,10 +1,12 @@
 //! What the node remembers from one run to the next, in the store. A disk that fails costs memory, never a call.
 
+use data_encoding::HEXLOWER;
 use prost::Message;
-use tandem_proto::ids::AccountKey;
+use serde::{Deserialize, Serialize};
+use tandem_proto::ids::{AccountKey, DeviceKey};
 use tandem_proto::network::network_group;
 use tandem_proto::record::Seen;
-use tandem_proto::signed::{DeviceSet, SupernodeDescriptor};
+use tandem_proto::signed::{DEVICES_MAX, DeviceCertificate, DeviceSet, SupernodeDescriptor};
 use tandem_proto::wire;
 
 use crate::installation::unix_ms;
@@ -82,4 +84,80 @@ fn note(result: Result<(), StoreError>) {
     if let Err(error) = result {
         tracing::warn!(%error, "the store could not be written");
     }
+}
+
+/// The setting that holds what is known of the account's devices.
+const DEVICES: &str = "devices";
+
+/// A device of the own account, by the certificate that was issued or shown for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KnownDevice {
+    pub(crate) certificate: DeviceCertificate,
+    pub(crate) added_unix_ms: u64,
+    /// It was added by link, so the account key is not on it.
+    pub(crate) by_link: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredDevice {
+    device: String,
+    /// A `Signed`, in hexadecimal.
+    certificate: String,
+    added_unix_ms: u64,
+    by_link: bool,
+}
+
+/// Whatever can be read and still holds.
+pub(crate) fn known_devices(store: &Store, account: AccountKey, unix_ms: u64) -> Vec<KnownDevice> {
+    let known = |stored: StoredDevice| {
+        let bytes = HEXLOWER.decode(stored.certificate.as_bytes()).ok()?;
+        let signed = wire::Signed::decode(bytes.as_slice()).ok()?;
+        let device: DeviceKey = stored.device.parse().ok()?;
+        let certificate = DeviceCertificate::verify(&signed, device, unix_ms).ok()?;
+        let ours = certificate.account() == account;
+        let (added_unix_ms, by_link) = (stored.added_unix_ms, stored.by_link);
+        ours.then_some(KnownDevice { certificate, added_unix_ms, by_link })
+    };
+    stored_devices(store).into_iter().filter_map(known).collect()
+}
+
+/// Keeps a device's certificate in place of the one before. `by_link`: how it was added, where that is known.
+pub(crate) fn remember_device(
+    store: &Store,
+    certificate: &DeviceCertificate,
+    by_link: Option<bool>,
+    unix_ms: u64,
+) {
+    let device = certificate.device().to_string();
+    let mut devices = stored_devices(store);
+    let before = devices.iter().position(|stored| stored.device == device).map(|at| devices.remove(at));
+    devices.push(StoredDevice {
+        device,
+        certificate: HEXLOWER.encode(&certificate.signed().encode_to_vec()),
+        added_unix_ms: before.as_ref().map_or(unix_ms, |before| before.added_unix_ms),
+        by_link: by_link.unwrap_or_else(|| before.is_some_and(|before| before.by_link)),
+    });
+    // Those that were added and revoked meanwhile make room.
+    let surplus = devices.len().saturating_sub(2 * DEVICES_MAX);
+    devices.drain(..surplus);
+    write_devices(store, &devices);
+}
+
+pub(crate) fn forget_device(store: &Store, device: DeviceKey) {
+    let mut devices = stored_devices(store);
+    devices.retain(|stored| stored.device != device.to_string());
+    write_devices(store, &devices);
+}
+
+fn stored_devices(store: &Store) -> Vec<StoredDevice> {
+    let text = store.setting(DEVICES).unwrap_or_else(|error| {
+        tracing::warn!(%error, "what is known of the account's devices cannot be read");
+        None
+    });
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+fn write_devices(store: &Store, devices: &[StoredDevice]) {
+    let text = serde_json::to_string(devices).expect("invariant: plain data is written as JSON");
+    note(store.set_setting(DEVICES, &text));
 }

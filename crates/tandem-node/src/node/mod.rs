@@ -6,7 +6,9 @@
 
 mod call_log;
 pub(crate) mod clock;
+mod devices;
 mod event_loop;
+mod joining;
 mod media;
 mod memory;
 mod networks;
@@ -19,5 +21,6 @@ mod start;
 mod supernode;
 mod views;
 
+pub use joining::{JOIN_WITHIN, Joined, join};
 pub(crate) use phone::PhoneId;
 pub use start::start;

@@ -56,6 +56,10 @@ impl Node {
             Request::HangUp { call, reply } => self.end_call(&call, false, reply),
             Request::Calls { limit, reply } => self.tell_calls(limit, reply),
             Request::Why { call, reply } => self.tell_why(&call, reply),
+            Request::Devices(reply) => self.list_devices(reply),
+            Request::AddDevice(new, reply) => self.add_device(&new.link, &new.label, reply),
+            Request::RenameDevice { who, change, reply } => self.rename_device(&who, &change.label, reply),
+            Request::RevokeDevice { who, reply } => self.revoke_device(who, reply),
             Request::Shutdown { drain, reply } => {
                 self.begin_stop(drain, side);
                 answer(reply, Ok(()));
@@ -114,6 +118,9 @@ impl Node {
     // ---- calls --------------------------------------------------------------------------------------------------
 
     fn place_call(&mut self, request: CallRequest, side: &NodeSide) -> Result<CallStarted, Problem> {
+        if self.person.is_revoked() {
+            return Err(Code::DeviceRevoked.problem());
+        }
         let account = self.installation.store.resolve(&request.address).map_err(|error| error.problem())?;
         let endpoint = match request.endpoint {
             CallEndpoint::Echo => EndpointPlan::Echo,

@@ -14,6 +14,7 @@ use tandem_proto::signed::{DeviceCertificate, DeviceEntry, DeviceSet, NewCertifi
 use tokio::sync::mpsc;
 
 use super::clock::{Clock, SleepWatch};
+use super::devices::DeviceDesk;
 use super::event_loop::{Inputs, Node};
 use super::memory;
 use super::peers::PeerTable;
@@ -32,8 +33,8 @@ use crate::overlay::{
 use crate::platform::network::{self, Network};
 
 /// News of media and their reports that may wait for the loop.
-const MEDIA_QUEUE: usize = 1024;
-const REPORT_QUEUE: usize = 32;
+pub(super) const MEDIA_QUEUE: usize = 1024;
+pub(super) const REPORT_QUEUE: usize = 32;
 /// An echo service lives as long as the node: its papers too.
 const ECHO_LIFE_S: u64 = 390 * 86_400;
 
@@ -100,11 +101,17 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
         network: network_now.clone(),
         sleep: SleepWatch::new(clock.reading()),
         clocks_ms: now.mono_ms,
+        devices: DeviceDesk::default(),
     };
     if let Some(serving) = serving {
         node.install(serving, &known, &mut inputs);
     }
     node.contacts_changed();
+    if node.installation.keys.revoked.is_some() {
+        node.with_person(|phone, around| phone.become_revoked(around));
+    } else if node.installation.keys.restoring {
+        node.with_person(|phone, around| phone.set_quiet(true, around));
+    }
     node.with_person(|phone, around| phone.handle_known(&known_peers, around));
 
     let api = listener.map(|listener| listener.serve(handle.clone(), &node_config.data)).transpose()?;
@@ -113,13 +120,13 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
 }
 
 /// What phones are made of.
-struct Makings<'a> {
-    config: &'a Config,
-    bind: Option<IpAddr>,
-    media_news: mpsc::Sender<super::media::MediaNews>,
-    reports: mpsc::Sender<super::phone::FinalReport>,
-    network: &'a Network,
-    ports: PortMapping,
+pub(super) struct Makings<'a> {
+    pub(super) config: &'a Config,
+    pub(super) bind: Option<IpAddr>,
+    pub(super) media_news: mpsc::Sender<super::media::MediaNews>,
+    pub(super) reports: mpsc::Sender<super::phone::FinalReport>,
+    pub(super) network: &'a Network,
+    pub(super) ports: PortMapping,
 }
 
 impl Makings<'_> {
@@ -127,7 +134,7 @@ impl Makings<'_> {
         self.config.network.parse().map_err(|error| StartError::Overlay(format!("{error}")))
     }
 
-    fn phone(
+    pub(super) fn phone(
         &self,
         id: PhoneId,
         identity: PhoneIdentity,
@@ -223,6 +230,7 @@ fn person_identity(installation: &Installation) -> PhoneIdentity {
         account: keys.account(),
         device: DeviceSecret::from_seed(&keys.device.seed()),
         certificate: keys.certificate.signed().clone(),
+        serial: keys.certificate.serial(),
         device_set: keys.device_set.clone(),
         display_name: String::new(),
     }
@@ -251,15 +259,15 @@ fn echo_identity(now: Now) -> Result<(AccountKey, PhoneIdentity), StartError> {
         account: account.public(),
         device,
         certificate: certificate.signed().clone(),
+        serial: certificate.serial(),
         device_set,
         display_name: "Echo".to_owned(),
     };
     Ok((account.public(), identity))
 }
 
-/// The bootstrap list and the supernodes remembered, each once.
-fn first_supernodes(config: &Config, installation: &Installation) -> Vec<SupernodeAddress> {
-    let own = installation.keys.service.public();
+/// The bootstrap list, each supernode once.
+pub(super) fn bootstrap_supernodes(config: &Config) -> BTreeMap<ServiceKey, SupernodeAddress> {
     let mut known: BTreeMap<ServiceKey, SupernodeAddress> = BTreeMap::new();
     for peer in config.bootstrap_addresses() {
         let entry = known
@@ -267,6 +275,13 @@ fn first_supernodes(config: &Config, installation: &Installation) -> Vec<Superno
             .or_insert_with(|| SupernodeAddress { service: peer.service, addresses: Vec::new() });
         entry.addresses.push(peer.address.to_bytes());
     }
+    known
+}
+
+/// The bootstrap list and the supernodes remembered, each once.
+fn first_supernodes(config: &Config, installation: &Installation) -> Vec<SupernodeAddress> {
+    let own = installation.keys.service.public();
+    let mut known = bootstrap_supernodes(config);
     for address in memory::remembered_supernodes(&installation.store) {
         known.entry(address.service).or_insert(address);
     }

@@ -75,6 +75,10 @@ pub(crate) fn status(node: &Node) -> Status {
 
 /// What the person should know about now.
 fn problems(node: &Node) -> Vec<Problem> {
+    if node.person.is_revoked() {
+        return vec![Code::DeviceRevoked.problem()];
+    }
+    let restoring = node.installation.keys.restoring.then(|| Code::Restoring.problem());
     let skew = node.person.clock_skew_minutes();
     let skew = skew.map(|minutes| Code::ClockSkew.with(&[("minutes", &minutes.to_string())]));
     let supernode = node.supernode.as_ref();
@@ -85,7 +89,7 @@ fn problems(node: &Node) -> Vec<Problem> {
         knows_others: others > 0 || !node.config.bootstrap.is_empty(),
         up_ms: node.clock.now().mono_ms - node.started.mono_ms,
     };
-    skew.into_iter().chain(standing.problem().map(Code::problem)).collect()
+    restoring.into_iter().chain(skew).chain(standing.problem().map(Code::problem)).collect()
 }
 
 /// What decides whether a device without homes has a problem.
@@ -121,6 +125,9 @@ pub(crate) fn identity(node: &Node) -> Identity {
         certificate_serial: keys.certificate.serial(),
         certificate_not_after_unix_ms: keys.certificate.not_after_s() * 1000,
         devices: u32::try_from(keys.device_set.devices().len()).unwrap_or(u32::MAX),
+        label: keys.certificate.label().to_owned(),
+        restoring: keys.restoring,
+        revoked: keys.revoked.is_some(),
     }
 }
 

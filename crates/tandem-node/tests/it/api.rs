@@ -62,6 +62,9 @@ fn identity() -> Identity {
         certificate_serial: 2,
         certificate_not_after_unix_ms: 3,
         devices: 1,
+        label: String::new(),
+        restoring: false,
+        revoked: false,
     }
 }
 

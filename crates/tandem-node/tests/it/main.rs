@@ -13,6 +13,7 @@ mod keys;
 mod network;
 mod node;
 mod node_calls;
+mod node_devices;
 mod node_privacy;
 mod node_trouble;
 mod node_views;

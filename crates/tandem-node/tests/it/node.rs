@@ -30,7 +30,19 @@ pub(crate) struct Plan<'a> {
 }
 
 pub(crate) async fn start(plan: Plan<'_>) -> TestNode {
-    let folder = tempfile::tempdir().unwrap();
+    start_in(tempfile::tempdir().unwrap(), plan).await
+}
+
+/// A node in a folder that may have an identity already.
+pub(crate) async fn start_in(folder: TempDir, plan: Plan<'_>) -> TestNode {
+    let node_config = node_config(&folder, plan);
+    let running = tandem_node::start(node_config).await.unwrap();
+    let handle = running.handle();
+    let ready = tokio::time::timeout(WITHIN, running.ready()).await.expect("ready in time").unwrap();
+    TestNode { running, handle, ready, folder }
+}
+
+pub(crate) fn node_config(folder: &TempDir, plan: Plan<'_>) -> NodeConfig {
     let ip = Ipv4Addr::new(127, plan.network, 0, 1);
     let mut config = Config {
         bootstrap: plan.bootstrap.to_vec(),
@@ -43,12 +55,7 @@ pub(crate) async fn start(plan: Plan<'_>) -> TestNode {
         config.volunteer.relay = true;
         config.volunteer.accept_terms = Some(1);
     }
-    let node_config =
-        NodeConfig { config, data: folder.path().join("data"), passphrase: None, serve_api: false };
-    let running = tandem_node::start(node_config).await.unwrap();
-    let handle = running.handle();
-    let ready = tokio::time::timeout(WITHIN, running.ready()).await.expect("ready in time").unwrap();
-    TestNode { running, handle, ready, folder }
+    NodeConfig { config, data: folder.path().join("data"), passphrase: None, serve_api: false }
 }
 
 /// A port P with P and P+1 free on UDP.

@@ -4,6 +4,7 @@ mod bundle;
 mod call;
 mod config;
 mod contacts;
+mod devices;
 mod doctor;
 mod id;
 mod network;
@@ -39,6 +40,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Problem> {
         Command::Decline(which) => call::act(&place, which.call, "decline"),
         Command::Hangup(which) => call::act(&place, which.call, "hangup"),
         Command::Contacts(args) => contacts::run(&place, args.action),
+        Command::Devices(args) => devices::run(&place, args.action),
         Command::Connections => views::connections(&place),
         Command::Calls(CallsArgs { call: Some(call), why: true, .. }) => why::run(&place, &call),
         Command::Calls(args) => views::calls(&place, args.call.as_deref(), args.limit),

@@ -26,7 +26,7 @@ use crate::why::CallFact;
 /// Relays remembered of one leg, to ask them for another grant.
 pub(super) const RELAYS_MAX: usize = 32;
 /// A second home is tried when the first has not answered by then, in milliseconds.
-const RACE_AFTER_MS: u32 = 300;
+pub(super) const RACE_AFTER_MS: u32 = 300;
 /// The same when a call going on has lost its signalling: some of the homes may have died with it.
 const RACE_HURRIED_MS: u32 = 60;
 /// Relays asked of a home when a call needs more.
@@ -385,6 +385,9 @@ impl Phone {
     /// A device was not reached. While the call is being set up the directory is asked again: the device may have
     /// moved to other homes since.
     pub(super) fn fail_signal(&mut self, request: u64, reason: &str, around: &mut Surroundings<'_>) {
+        if self.own_signal_failed(request, reason, around.now) {
+            return;
+        }
         let Some(leg) = self.opening.remove(&request) else { return };
         self.tell_fact(CallFact::DeviceFailed { leg, reason: reason.to_owned() });
         self.calls.handle_signal_failed(leg, reason, around.now);

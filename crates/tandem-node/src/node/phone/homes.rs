@@ -72,6 +72,7 @@ impl Phone {
                     self.refresh_relays(around);
                     self.look_up_again(around);
                     self.news.push_back(PhoneNews::Homes);
+                    self.own_home_gained(now);
                 }
             }
             LinkNews::Closed { service, incompatible, reason } => {
@@ -114,6 +115,11 @@ impl Phone {
                 self.take_record(errand, service, record, done, around);
             }
             LinkNews::Granted { errand, service, grant } => self.take_grant(errand, service, Ok(grant), now),
+            LinkNews::DeviceSet { signed } => self.take_own_set(&signed, around),
+            LinkNews::Noted { errand } => {
+                self.notice_ended(errand, true, now);
+            }
+            LinkNews::ErrandFailed { errand, .. } if self.notice_ended(errand, false, now) => {}
             LinkNews::ErrandFailed { errand, service, reason } => {
                 if self.grants.contains_key(&errand) {
                     self.take_grant(errand, service, Err(reason), now);
@@ -154,6 +160,10 @@ impl Phone {
     }
 
     fn publish(&mut self, via: PeerRef, around: &mut Surroundings<'_>) {
+        if self.own.quiet {
+            // Nothing is said, and nothing is waited for.
+            return self.homes.handle_published(via, around.now);
+        }
         let homes: Vec<Home> = self
             .homes
             .reserved()

@@ -9,8 +9,8 @@ use tandem_proto::ids::ServiceKey;
 use tandem_proto::names::{VERSIONS, VersionRange, feature, negotiate};
 use tandem_proto::wire::home_frame::Body;
 use tandem_proto::wire::{
-    Grant, GrantRequest, Heartbeat, HomeFrame, HomeHello, LookUp, Publish, ReachRecord, Reserve, Signed,
-    SupernodesRequest,
+    DeviceSetNotice, Grant, GrantRequest, Heartbeat, HomeFrame, HomeHello, LookUp, Publish, ReachRecord,
+    Reserve, Signed, SupernodesRequest,
 };
 
 use crate::overlay::{DeviceCommand, SupernodeAddress};
@@ -87,6 +87,13 @@ pub(crate) enum LinkNews {
         service: ServiceKey,
         grant: Grant,
     },
+    /// A newer device set of some account, to be verified.
+    DeviceSet {
+        signed: Signed,
+    },
+    Noted {
+        errand: u64,
+    },
     ErrandFailed {
         errand: u64,
         service: ServiceKey,
@@ -102,6 +109,7 @@ enum Waiting {
     Supernodes,
     LookUp { errand: u64 },
     Grant { errand: u64 },
+    Notice { errand: u64 },
 }
 
 #[derive(Debug)]
@@ -199,6 +207,17 @@ impl Links {
         self.request(at.service, Waiting::Grant { errand }, body, now);
     }
 
+    /// Tells a supernode of a newer device set, over a link opened for that if there is none.
+    pub(crate) fn notify(&mut self, errand: u64, at: &SupernodeAddress, signed: Signed, now: Now) {
+        if !self.links.contains_key(&at.service) && !self.open(at, false, now) {
+            let reason = "too many connections at once".to_owned();
+            self.news.push_back(LinkNews::ErrandFailed { errand, service: at.service, reason });
+            return;
+        }
+        let body = Body::DeviceSetNotice(DeviceSetNotice { device_set: Some(signed) });
+        self.request(at.service, Waiting::Notice { errand }, body, now);
+    }
+
     // ---- what the overlay says ----------------------------------------------------------------------------------
 
     /// The stream is open and our hello may go.
@@ -256,6 +275,11 @@ impl Links {
             Body::Drain(drain) => {
                 self.news.push_back(LinkNews::Drain { service, within_ms: drain.within_ms });
                 self.news.push_back(LinkNews::Descriptors { from: service, signed: drain.referrals });
+            }
+            Body::DeviceSetNotice(notice) if frame.id == 0 => {
+                if let Some(signed) = notice.device_set {
+                    self.news.push_back(LinkNews::DeviceSet { signed });
+                }
             }
             Body::LookedUp(looked) if !looked.done => {
                 if let Some(Pending { waiting: Waiting::LookUp { errand }, .. }) = link.pending.get(&frame.id)
@@ -422,6 +446,9 @@ impl Links {
             (Waiting::Grant { errand }, Body::Grant(grant)) => {
                 self.news.push_back(LinkNews::Granted { errand, service, grant });
             }
+            (Waiting::Notice { errand }, Body::DeviceSetNoted(_)) => {
+                self.news.push_back(LinkNews::Noted { errand });
+            }
             (waiting, Body::Busy(busy)) => {
                 self.fail_request(service, waiting, "the supernode is busy", busy.retry_after_ms.max(1));
                 self.news.push_back(LinkNews::Descriptors { from: service, signed: busy.referrals });
@@ -456,7 +483,7 @@ impl Links {
                 self.fail(service, false, reason);
             }
             Waiting::Publish => self.news.push_back(LinkNews::PublishFailed { service, retry_after_ms }),
-            Waiting::LookUp { errand } | Waiting::Grant { errand } => {
+            Waiting::LookUp { errand } | Waiting::Grant { errand } | Waiting::Notice { errand } => {
                 self.news.push_back(LinkNews::ErrandFailed { errand, service, reason: reason.to_owned() });
             }
             Waiting::Supernodes if retry_after_ms > 0 => {

@@ -10,7 +10,7 @@ use tandem_proto::ids::{AccountKey, ServiceKey};
 use tandem_proto::record::{ReachRecord, Seen};
 use tandem_proto::wire;
 
-use super::{Phone, PhoneNews, Surroundings};
+use super::{OwnRecord, Phone, PhoneNews, Surroundings};
 
 /// Look-ups at once.
 const LOOK_UPS_MAX: usize = 8;
@@ -30,21 +30,31 @@ pub(super) enum Step {
     Forget,
 }
 
+/// Whom it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Call(CallId),
+    /// Of the own account.
+    Own,
+}
+
 #[derive(Debug)]
 struct Active {
-    call: CallId,
+    purpose: Purpose,
     account: AccountKey,
     machine: LookUp,
+    /// It ended, and a home had searched to the end.
+    not_found: bool,
     /// All that verified so far, merged.
     record: Option<ReachRecord>,
 }
 
 impl LookUps {
-    fn begin(&mut self, number: u64, call: CallId, account: AccountKey, machine: LookUp) -> bool {
+    fn begin(&mut self, number: u64, purpose: Purpose, account: AccountKey, machine: LookUp) -> bool {
         if self.active.len() >= LOOK_UPS_MAX {
             return false;
         }
-        self.active.insert(number, Active { call, account, machine, record: None });
+        self.active.insert(number, Active { purpose, account, machine, not_found: false, record: None });
         self.gather(number);
         true
     }
@@ -68,7 +78,7 @@ impl LookUps {
     }
 
     pub(super) fn is_active(&self, call: CallId) -> bool {
-        self.active.values().any(|active| active.call == call)
+        self.active.values().any(|active| active.purpose == Purpose::Call(call))
     }
 
     fn gather(&mut self, number: u64) {
@@ -94,8 +104,22 @@ impl Phone {
         let homes: Vec<PeerRef> = self.homes.reserved().collect();
         let machine = LookUp::new(&homes, (around.seen)(account), around.now);
         let number = self.number();
-        if !self.look_ups.begin(number, call, account, machine) {
+        if !self.look_ups.begin(number, Purpose::Call(call), account, machine) {
             self.calls.handle_lookup_done(call, around.now);
+        }
+    }
+
+    /// Looks the own account up, unless that is under way.
+    pub(super) fn begin_own_look_up(&mut self, around: &mut Surroundings<'_>) {
+        if std::mem::replace(&mut self.own.looking_up, true) {
+            return;
+        }
+        let account = self.identity.account;
+        let homes: Vec<PeerRef> = self.homes.reserved().collect();
+        let machine = LookUp::new(&homes, (around.seen)(account), around.now);
+        let number = self.number();
+        if !self.look_ups.begin(number, Purpose::Own, account, machine) {
+            self.own_looked_up(OwnRecord::Unreachable, around);
         }
     }
 
@@ -103,7 +127,7 @@ impl Phone {
         let Some(active) = self.look_ups.active.get(&number) else { return };
         let command = match step {
             Step::Do(command) => command,
-            Step::Forget => return self.forget_look_up(number, around.now),
+            Step::Forget => return self.forget_look_up(number, around),
         };
         match command {
             Command::Ask(home) => {
@@ -117,9 +141,14 @@ impl Phone {
                 self.tell_found(number, around)
             }
             Command::Outcome(outcome) => {
-                let call = active.call;
                 tracing::info!(?outcome, "a look-up found nobody");
-                self.calls.handle_lookup_done(call, around.now);
+                match active.purpose {
+                    Purpose::Call(call) => self.calls.handle_lookup_done(call, around.now),
+                    Purpose::Own => {
+                        let active = self.look_ups.active.get_mut(&number);
+                        active.into_iter().for_each(|active| active.not_found = outcome == Outcome::NotFound);
+                    }
+                }
             }
             Command::Distrust { home, reason } => {
                 tracing::info!(?reason, "a home is replaced for how it answered a look-up");
@@ -170,17 +199,25 @@ impl Phone {
     fn tell_found(&mut self, number: u64, around: &mut Surroundings<'_>) {
         let Some(active) = self.look_ups.active.get(&number) else { return };
         let Some(record) = active.record.clone() else { return };
-        let (call, account) = (active.call, active.account);
+        let (Purpose::Call(call), account) = (active.purpose, active.account) else { return };
         let reachable = record.homes().iter().filter(|entry| !entry.homes().is_empty()).count();
         self.news.push_back(PhoneNews::Found { call, devices: u32::try_from(reachable).unwrap_or(u32::MAX) });
         self.news.push_back(PhoneNews::Seen { account, seen: seen_of(&record) });
         self.calls.handle_found(call, &record, around.now);
     }
 
-    fn forget_look_up(&mut self, number: u64, now: Now) {
-        let active = self.look_ups.active.remove(&number);
-        if let Some(active) = active.filter(|active| active.record.is_some()) {
-            self.calls.handle_lookup_done(active.call, now);
+    fn forget_look_up(&mut self, number: u64, around: &mut Surroundings<'_>) {
+        let Some(active) = self.look_ups.active.remove(&number) else { return };
+        match (active.purpose, active.record) {
+            (Purpose::Call(call), Some(_)) => self.calls.handle_lookup_done(call, around.now),
+            (Purpose::Call(_), None) => {}
+            (Purpose::Own, Some(record)) => {
+                let (account, seen) = (record.account(), seen_of(&record));
+                self.news.push_back(PhoneNews::Seen { account, seen });
+                self.own_looked_up(OwnRecord::Found(record), around);
+            }
+            (Purpose::Own, None) if active.not_found => self.own_looked_up(OwnRecord::NotFound, around),
+            (Purpose::Own, None) => self.own_looked_up(OwnRecord::Unreachable, around),
         }
     }
 }
@@ -203,7 +240,10 @@ mod tests {
         let mut look_ups = LookUps::default();
         for number in 0..3 * LOOK_UPS_MAX as u64 {
             let machine = LookUp::new(&[a, b], None, now);
-            assert!(look_ups.begin(number, CallId([1; 16]), AccountKey([7; 32]), machine), "number {number}");
+            assert!(
+                look_ups.begin(number, Purpose::Call(CallId([1; 16])), AccountKey([7; 32]), machine),
+                "number {number}"
+            );
             for home in [a, b] {
                 look_ups.answer(number, home, Answer::Valid(Seen::default()), true, now);
             }

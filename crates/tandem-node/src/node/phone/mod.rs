@@ -6,6 +6,7 @@
 
 mod calls;
 mod clocks;
+mod devices;
 mod homes;
 mod links;
 mod lookups;
@@ -38,6 +39,8 @@ use crate::software;
 use crate::why::CallFact;
 pub(crate) use calls::{call_name, recording_path};
 use clocks::Clocks;
+use devices::Own;
+pub(crate) use devices::{Handed, OwnRecord};
 use links::Links;
 use lookups::LookUps;
 
@@ -55,6 +58,8 @@ pub(crate) struct PhoneIdentity {
     pub(crate) account: AccountKey,
     pub(crate) device: DeviceSecret,
     pub(crate) certificate: Signed,
+    /// Of that certificate.
+    pub(crate) serial: u64,
     pub(crate) device_set: DeviceSet,
     pub(crate) display_name: String,
 }
@@ -74,6 +79,23 @@ pub(crate) enum PhoneNews {
     DeviceSet {
         account: AccountKey,
         device_set: Signed,
+    },
+    /// A newer device set of the own account, which names this device: keep it.
+    OwnSet(DeviceSet),
+    /// One that no longer does.
+    Revoked(DeviceSet),
+    /// Another device of the account renewed this one's papers.
+    Renewed(Handed),
+    /// This device, which waited, was added to an account.
+    Joined(Handed),
+    /// What the directory knows of the own account.
+    OwnRecord(OwnRecord),
+    /// Another device took the papers handed to it, or why not.
+    Invited(Result<(), String>),
+    /// Whether a device of the account can be reached.
+    Probed {
+        device: DeviceKey,
+        reachable: bool,
     },
     /// Somebody calls: answer or decline.
     Ring {
@@ -182,6 +204,7 @@ pub(crate) struct Phone {
     sequence: Option<u64>,
     /// The account of a call going on whose homes are to be looked up again as soon as there is somebody to ask.
     look_up_again: Option<(CallId, AccountKey)>,
+    own: Own,
     news: VecDeque<PhoneNews>,
     was_reachable: bool,
 }
@@ -240,6 +263,7 @@ impl Phone {
             next_number: 1,
             sequence: None,
             look_up_again: None,
+            own: Own::default(),
             news: VecDeque::new(),
             was_reachable: false,
         }
@@ -257,7 +281,11 @@ impl Phone {
                 self.links.handle_circuit(service, false, &reason)
             }
             DeviceEvent::SignalFailed { request, reason } => self.fail_signal(request, &reason, around),
-            event => self.handle_signalling(event, now),
+            event => {
+                if let Some(event) = self.handle_own_signalling(event, around) {
+                    self.handle_signalling(event, now);
+                }
+            }
         }
         self.drive(around);
     }
@@ -319,6 +347,7 @@ impl Phone {
         self.links.handle_timeout(now);
         self.look_ups.handle_timeout(now);
         self.calls.handle_timeout(now);
+        self.drive_own(around);
         self.overlay.flush(now.mono_ms);
         self.drive(around);
     }
@@ -330,6 +359,7 @@ impl Phone {
             self.links.poll_timeout(),
             self.look_ups.poll_timeout(),
             self.calls.poll_timeout(),
+            self.own.poll_timeout(),
             self.overlay.poll_timeout(),
         ]
         .into_iter()

@@ -1,0 +1,530 @@
+//! What the person does with the account's devices: list, add, rename, revoke; and what follows when their set changes.
+//!
+//! Each change first looks the own account up, so that it builds on the newest device set, and then goes its steps as the
+//! phone tells of them. One at a time.
+
+use tandem_api::{DeviceView, Devices, NodeEvent, Problem};
+use tandem_proto::identity::{Address, DeviceLink, device_words};
+use tandem_proto::ids::DeviceKey;
+use tandem_proto::record::ReachRecord;
+use tandem_proto::signed::{DEVICES_MAX, DeviceCertificate, DeviceSet, Home, TEXT_BYTES_MAX};
+use tandem_proto::wire::{DeviceInvitation, Signed};
+
+use super::event_loop::{Node, announce};
+use super::memory::{self, KnownDevice};
+use super::phone::{Handed, OwnRecord};
+use crate::handle::{NodeSide, Reply};
+use crate::keys::{Papers, PapersError};
+use crate::messages::Code;
+
+/// A change is given up after this long, in milliseconds: longer than all its steps take.
+const JOB_MS: u64 = 25_000;
+/// Whether devices can be reached is found out within this, in milliseconds.
+const PROBE_MS: u64 = 3_000;
+/// Papers of others are renewed when less than this is left, in seconds.
+const RENEW_S: u64 = 90 * 86_400;
+/// A device that could not be handed new papers is tried again after this long, in milliseconds.
+const RENEW_EVERY_MS: u64 = 3_600_000;
+
+/// What the person's side keeps of devices.
+#[derive(Debug, Default)]
+pub(super) struct DeviceDesk {
+    job: Option<Job>,
+    /// The newest record of the own account: where the other devices are.
+    record: Option<ReachRecord>,
+    /// When papers of others are looked over next.
+    renew_ms: u64,
+}
+
+#[derive(Debug)]
+struct Job {
+    what: What,
+    until_ms: u64,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum What {
+    List { reply: Reply<Devices> },
+    Add { link: DeviceLink, label: String, reply: Reply<DeviceView> },
+    Rename { device: DeviceKey, label: String, reply: Option<Reply<DeviceView>> },
+    Revoke { who: String, reply: Reply<DeviceView> },
+}
+
+#[derive(Debug)]
+enum Step {
+    /// The own account is being looked up.
+    LookingUp,
+    /// Who of these can be reached?
+    Probing { open: Vec<DeviceKey>, reached: Vec<DeviceKey>, until_ms: u64 },
+    /// Papers are on their way.
+    Handing { papers: Papers },
+}
+
+impl DeviceDesk {
+    pub(super) fn poll_timeout(&self) -> Option<u64> {
+        let job = self.job.as_ref().map(|job| match &job.step {
+            Step::Probing { until_ms, .. } => job.until_ms.min(*until_ms),
+            _ => job.until_ms,
+        });
+        job
+    }
+}
+
+impl What {
+    fn fail(self, problem: Problem) {
+        // Nobody may be waiting any more.
+        match self {
+            Self::List { reply } => drop(reply.send(Err(problem))),
+            Self::Add { reply, .. }
+            | Self::Revoke { reply, .. }
+            | Self::Rename { reply: Some(reply), .. } => {
+                drop(reply.send(Err(problem)));
+            }
+            Self::Rename { reply: None, .. } => tracing::info!(%problem, "papers were not renewed"),
+        }
+    }
+}
+
+impl Node {
+    // ---- what the person asks -------------------------------------------------------------------------------------
+
+    pub(super) fn list_devices(&mut self, reply: Reply<Devices>) {
+        self.begin_job(What::List { reply });
+    }
+
+    pub(super) fn add_device(&mut self, link: &str, label: &str, reply: Reply<DeviceView>) {
+        match (link.parse::<DeviceLink>(), check_label(label, true)) {
+            (Err(error), _) => {
+                drop(reply.send(Err(Code::DeviceLinkWrong.with(&[("detail", &error.to_string())]))));
+            }
+            (_, Err(problem)) => drop(reply.send(Err(problem))),
+            (Ok(link), Ok(label)) => self.begin_change(What::Add { link, label, reply }),
+        }
+    }
+
+    pub(super) fn rename_device(&mut self, who: &str, label: &str, reply: Reply<DeviceView>) {
+        match (self.find_device(who), check_label(label, false)) {
+            (Ok(device), Ok(label)) => self.begin_change(What::Rename { device, label, reply: Some(reply) }),
+            (Err(problem), _) | (_, Err(problem)) => drop(reply.send(Err(problem))),
+        }
+    }
+
+    pub(super) fn revoke_device(&mut self, who: String, reply: Reply<DeviceView>) {
+        self.begin_change(What::Revoke { who, reply });
+    }
+
+    fn begin_change(&mut self, what: What) {
+        let keys = &self.installation.keys;
+        if keys.entropy.is_none() {
+            what.fail(Code::NoAccountKey.problem());
+        } else if keys.restoring {
+            what.fail(Code::Restoring.problem());
+        } else {
+            self.begin_job(what);
+        }
+    }
+
+    fn begin_job(&mut self, what: What) {
+        if self.person.is_revoked() {
+            return what.fail(Code::DeviceRevoked.problem());
+        }
+        if self.devices.job.is_some() {
+            return what.fail(Code::DevicesBusy.problem());
+        }
+        let until_ms = self.clock.now().mono_ms + JOB_MS;
+        self.devices.job = Some(Job { what, until_ms, step: Step::LookingUp });
+        self.with_person(|phone, around| phone.look_up_own(around));
+    }
+
+    // ---- what the phone tells -------------------------------------------------------------------------------------
+
+    /// The look-up of the own account has ended.
+    pub(super) fn take_own_record(&mut self, outcome: OwnRecord, side: &NodeSide) {
+        if let OwnRecord::Found(record) = &outcome {
+            self.devices.record = Some(record.clone());
+        }
+        if self.installation.keys.restoring {
+            self.finish_restoring(&outcome, side);
+        }
+        if !self.devices.job.as_ref().is_some_and(|job| matches!(job.step, Step::LookingUp)) {
+            return;
+        }
+        let Some(job) = self.devices.job.take() else { return };
+        match job.what {
+            What::List { reply } => self.begin_probing(reply, &outcome, job.until_ms),
+            what if matches!(outcome, OwnRecord::Unreachable) => what.fail(Code::NoSupernode.problem()),
+            What::Add { link, label, reply } => self.hand_over(
+                (link.device, link.homes.clone()),
+                &label.clone(),
+                |papers, own| Some(link.proof(own, papers.certificate.signed(), papers.device_set.signed())),
+                What::Add { link: link.clone(), label, reply },
+            ),
+            What::Rename { device, label, reply } => self.rename(device, label, reply, side),
+            What::Revoke { who, reply } => {
+                let result = self.revoke(&who, side);
+                drop(reply.send(result));
+            }
+        }
+    }
+
+    fn begin_probing(&mut self, reply: Reply<Devices>, outcome: &OwnRecord, until_ms: u64) {
+        let now_ms = self.clock.now().mono_ms;
+        let own = self.person.device();
+        let OwnRecord::Found(record) = outcome else {
+            let asked = !matches!(outcome, OwnRecord::Unreachable);
+            return drop(reply.send(Ok(self.devices_view(asked.then_some(&[][..])))));
+        };
+        let others: Vec<(DeviceKey, Vec<Home>)> = record
+            .homes()
+            .iter()
+            .filter(|entry| entry.device() != own && !entry.homes().is_empty())
+            .map(|entry| (entry.device(), entry.homes().to_vec()))
+            .collect();
+        let open: Vec<DeviceKey> = others.iter().map(|(device, _)| *device).collect();
+        let step = Step::Probing { open, reached: Vec::new(), until_ms: now_ms + PROBE_MS };
+        self.devices.job = Some(Job { what: What::List { reply }, until_ms, step });
+        for (device, homes) in others {
+            self.with_person(|phone, around| phone.probe(device, &homes, around));
+        }
+        self.drive_devices();
+    }
+
+    pub(super) fn take_probed(&mut self, device: DeviceKey, reachable: bool) {
+        let Some(Job { step: Step::Probing { open, reached, .. }, .. }) = &mut self.devices.job else {
+            return;
+        };
+        let before = open.len();
+        open.retain(|other| *other != device);
+        if reachable && open.len() < before {
+            reached.push(device);
+        }
+        self.drive_devices();
+    }
+
+    /// The other device took its papers, or why not.
+    pub(super) fn take_invited(&mut self, result: Result<(), String>, side: &NodeSide) {
+        let Some(Job { what, step: Step::Handing { papers }, .. }) =
+            self.devices.job.take_if(|job| matches!(job.step, Step::Handing { .. }))
+        else {
+            return;
+        };
+        if let Err(detail) = result {
+            return what.fail(Code::DeviceUnreached.with(&[("detail", &detail)]));
+        }
+        let (by_link, device) = match &what {
+            What::Add { link, .. } => (true, link.device),
+            What::Rename { device, .. } => (false, *device),
+            _ => return,
+        };
+        self.remember_certificate(&papers.certificate, by_link.then_some(true));
+        let own = Papers {
+            certificate: self.installation.keys.certificate.clone(),
+            device_set: papers.device_set.clone(),
+        };
+        if let Err(problem) = self.apply(own, &[], side) {
+            return what.fail(problem);
+        }
+        let view = self.view_of(device, None);
+        match what {
+            What::Add { reply, .. } | What::Rename { reply: Some(reply), .. } => drop(reply.send(Ok(view))),
+            _ => {}
+        }
+    }
+
+    /// A newer set that names this device: another device of the account made it.
+    pub(super) fn take_own_set(&mut self, set: DeviceSet, side: &NodeSide) {
+        let papers = Papers { certificate: self.installation.keys.certificate.clone(), device_set: set };
+        self.keep_papers(papers);
+        announce(side, NodeEvent::Devices { epoch: self.installation.keys.device_set.epoch() });
+    }
+
+    /// Another device renewed this one's papers; the phone shows them already.
+    pub(super) fn take_renewed(&mut self, handed: Handed, side: &NodeSide) {
+        for other in &handed.others {
+            self.remember_certificate(other, None);
+        }
+        self.take_own_papers(handed.papers, side);
+    }
+
+    fn take_own_papers(&mut self, papers: Papers, side: &NodeSide) {
+        self.keep_papers(papers);
+        announce(side, NodeEvent::Devices { epoch: self.installation.keys.device_set.epoch() });
+    }
+
+    /// The account no longer has this device.
+    pub(super) fn take_revocation(&mut self, set: DeviceSet, side: &NodeSide) {
+        let epoch = set.epoch();
+        tracing::warn!(epoch, "this device was revoked by its account");
+        if let Err(error) = self.installation.keys.take_revocation(&self.installation.data, set) {
+            tracing::warn!(%error, "the revocation could not be kept");
+        }
+        self.with_person(|phone, around| phone.become_revoked(around));
+        if let Some(job) = self.devices.job.take() {
+            job.what.fail(Code::DeviceRevoked.problem());
+        }
+        announce(side, NodeEvent::Devices { epoch });
+        announce(side, NodeEvent::Notice { problem: Code::DeviceRevoked.problem() });
+    }
+
+    // ---- time -----------------------------------------------------------------------------------------------------
+
+    pub(super) fn drive_devices(&mut self) {
+        let now_ms = self.clock.now().mono_ms;
+        let over = |job: &mut Job| match &job.step {
+            Step::Probing { open, until_ms, .. } => open.is_empty() || now_ms >= *until_ms,
+            _ => now_ms >= job.until_ms,
+        };
+        match self.devices.job.take_if(over) {
+            Some(Job { what: What::List { reply }, step: Step::Probing { reached, .. }, .. }) => {
+                drop(reply.send(Ok(self.devices_view(Some(&reached)))));
+            }
+            Some(job) => {
+                let detail = [("detail", "it did not answer in time")];
+                job.what.fail(Code::DeviceUnreached.with(&detail));
+            }
+            None => {}
+        }
+    }
+
+    /// Gives another device, one at a time, new papers before its certificate runs out.
+    pub(super) fn renew_others(&mut self) {
+        let now = self.clock.now();
+        let keys = &self.installation.keys;
+        let holder = keys.entropy.is_some() && !keys.restoring && !self.person.is_revoked();
+        if !holder || self.devices.job.is_some() || now.mono_ms < self.devices.renew_ms {
+            return;
+        }
+        self.devices.renew_ms = now.mono_ms + RENEW_EVERY_MS;
+        let (own, set) = (keys.device.public(), &keys.device_set);
+        let soon_s = now.unix_ms / 1000 + RENEW_S;
+        let ends = |known: &KnownDevice| {
+            let certificate = &known.certificate;
+            set.admits(certificate) && certificate.device() != own && certificate.not_after_s() < soon_s
+        };
+        let due = memory::known_devices(&self.installation.store, keys.account(), now.unix_ms)
+            .into_iter()
+            .find(|known| ends(known));
+        if let Some(known) = due {
+            let (device, label) = (known.certificate.device(), known.certificate.label().to_owned());
+            self.begin_job(What::Rename { device, label, reply: None });
+        }
+    }
+
+    // ---- changes --------------------------------------------------------------------------------------------------
+
+    /// Signs papers for another device and hands them over. They count once it has taken them.
+    fn hand_over(
+        &mut self,
+        (device, homes): (DeviceKey, Vec<Home>),
+        label: &str,
+        proof: impl FnOnce(&Papers, DeviceKey) -> Option<[u8; 32]>,
+        what: What,
+    ) {
+        let now = self.clock.now();
+        let keys = &self.installation.keys;
+        let papers = match keys.sign_device(&keys.device_set, device, label, now.unix_ms) {
+            Ok(papers) => papers,
+            Err(error) => return what.fail(error.problem()),
+        };
+        let proof = proof(&papers, keys.device.public()).map(Vec::from).unwrap_or_default();
+        let invitation = DeviceInvitation {
+            certificate: Some(papers.certificate.signed().clone()),
+            device_set: Some(papers.device_set.signed().clone()),
+            proof,
+            others: self.other_certificates(device),
+        };
+        let step = Step::Handing { papers };
+        self.devices.job = Some(Job { what, until_ms: now.mono_ms + JOB_MS, step });
+        self.with_person(|phone, around| phone.invite(device, &homes, invitation, around));
+    }
+
+    fn rename(
+        &mut self,
+        device: DeviceKey,
+        label: String,
+        reply: Option<Reply<DeviceView>>,
+        side: &NodeSide,
+    ) {
+        if device != self.person.device() {
+            let homes = self.homes_of(device);
+            let what = What::Rename { device, label: label.clone(), reply };
+            return self.hand_over((device, homes), &label, |_, _| None, what);
+        }
+        let unix_ms = self.clock.now().unix_ms;
+        let keys = &self.installation.keys;
+        let signed = keys.sign_device(&keys.device_set, device, &label, unix_ms);
+        let result = signed
+            .map_err(|error: PapersError| error.problem())
+            .and_then(|papers| self.apply(papers, &[], side))
+            .map(|()| self.view_of(device, Some(true)));
+        if let Some(reply) = reply {
+            drop(reply.send(result));
+        }
+    }
+
+    fn revoke(&mut self, who: &str, side: &NodeSide) -> Result<DeviceView, Problem> {
+        let device = self.find_device(who)?;
+        if device == self.person.device() {
+            return Err(Code::DeviceThis.problem());
+        }
+        let view = self.view_of(device, None);
+        let unix_ms = self.clock.now().unix_ms;
+        let keys = &self.installation.keys;
+        let set = keys.sign_without(&keys.device_set, device, unix_ms).map_err(|error| error.problem())?;
+        let papers = Papers { certificate: keys.certificate.clone(), device_set: set };
+        let homes = self.homes_of(device);
+        self.apply(papers, &homes, side)?;
+        memory::forget_device(&self.installation.store, device);
+        Ok(view)
+    }
+
+    /// New papers of this device, made here: kept, shown, published, and told to the homes of all devices, and to `more`.
+    fn apply(&mut self, papers: Papers, more: &[Home], side: &NodeSide) -> Result<(), Problem> {
+        let data = self.installation.data.clone();
+        self.installation.keys.take_papers(&data, papers.clone()).map_err(|error| error.problem())?;
+        self.remember_certificate(&papers.certificate, None);
+        let others =
+            self.devices.record.iter().flat_map(|record| record.homes()).flat_map(|entry| entry.homes());
+        let homes: Vec<Home> = more.iter().chain(others).cloned().collect();
+        self.with_person(|phone, around| {
+            phone.set_papers(&papers, around);
+            let own = phone.own_homes(around);
+            phone.spread(&[homes, own].concat(), around);
+        });
+        announce(side, NodeEvent::Devices { epoch: papers.device_set.epoch() });
+        Ok(())
+    }
+
+    fn keep_papers(&mut self, papers: Papers) {
+        let data = self.installation.data.clone();
+        self.remember_certificate(&papers.certificate, None);
+        if let Err(error) = self.installation.keys.take_papers(&data, papers) {
+            tracing::warn!(%error, "newer papers could not be kept on the disk");
+        }
+    }
+
+    /// The directory has said which other devices the account has, or that it knows of none: this one joins them.
+    fn finish_restoring(&mut self, outcome: &OwnRecord, side: &NodeSide) {
+        let unix_ms = self.clock.now().unix_ms;
+        let keys = &self.installation.keys;
+        let base = match outcome {
+            OwnRecord::Found(record) => record.device_set().clone(),
+            OwnRecord::NotFound => keys.device_set.clone(),
+            OwnRecord::Unreachable => return,
+        };
+        let label = keys.certificate.label().to_owned();
+        let signed = keys.sign_device(&base, keys.device.public(), &label, unix_ms);
+        let papers = match signed {
+            Ok(papers) => papers,
+            Err(error) => return announce(side, NodeEvent::Notice { problem: error.problem() }),
+        };
+        self.with_person(|phone, around| phone.set_quiet(false, around));
+        if let Err(problem) = self.apply(papers, &[], side) {
+            return announce(side, NodeEvent::Notice { problem });
+        }
+        if let Err(error) = self.installation.keys.restored(&self.installation.data) {
+            tracing::warn!(%error, "the account is restored, and that could not be kept on the disk");
+        }
+    }
+
+    // ---- views ----------------------------------------------------------------------------------------------------
+
+    /// `reached`: those that could be reached; `None` where nobody was asked.
+    fn devices_view(&self, reached: Option<&[DeviceKey]>) -> Devices {
+        let keys = &self.installation.keys;
+        let mut devices: Vec<DeviceView> = keys
+            .device_set
+            .devices()
+            .iter()
+            .map(|entry| self.view_of(entry.device, reached.map(|reached| reached.contains(&entry.device))))
+            .collect();
+        devices.sort_by_key(|view| (!view.this, view.added_unix_ms));
+        Devices {
+            address: Address(keys.account()).to_string(),
+            epoch: keys.device_set.epoch(),
+            can_change: keys.entropy.is_some(),
+            devices,
+        }
+    }
+
+    fn view_of(&self, device: DeviceKey, reachable: Option<bool>) -> DeviceView {
+        let keys = &self.installation.keys;
+        let this = device == keys.device.public();
+        let known = self.known_devices().into_iter().find(|known| known.certificate.device() == device);
+        let serial = keys.device_set.devices().iter().find(|entry| entry.device == device);
+        let certificate = if this { Some(&keys.certificate) } else { known.as_ref().map(|k| &k.certificate) };
+        DeviceView {
+            key: device.to_string(),
+            label: certificate.map(|certificate| certificate.label().to_owned()).unwrap_or_default(),
+            this,
+            added_unix_ms: known
+                .as_ref()
+                .map(|known| known.added_unix_ms)
+                .or(serial.map(|entry| entry.serial))
+                .unwrap_or_default(),
+            reachable: if this { Some(self.person.is_reachable()) } else { reachable },
+            holds_account_key: if this {
+                Some(keys.entropy.is_some())
+            } else {
+                known.as_ref().filter(|known| known.by_link).map(|_| false)
+            },
+            certificate_not_after_unix_ms: certificate.map(|certificate| certificate.not_after_s() * 1000),
+            words: device_words(device),
+        }
+    }
+
+    /// By label, or by the beginning of the key, where only one fits.
+    fn find_device(&self, who: &str) -> Result<DeviceKey, Problem> {
+        let unknown = || Code::NoSuchDevice.with(&[("who", who)]);
+        let views = self.devices_view(None).devices;
+        let label = |view: &&DeviceView| !who.is_empty() && view.label.eq_ignore_ascii_case(who);
+        let key = |view: &&DeviceView| who.len() >= 6 && view.key.starts_with(who);
+        let fits = |wanted: &dyn Fn(&&DeviceView) -> bool| -> Vec<DeviceKey> {
+            views.iter().filter(wanted).filter_map(|view| view.key.parse().ok()).collect()
+        };
+        let mut found = fits(&label);
+        found.extend(fits(&key));
+        found.dedup();
+        // The beginning of every key is the same few characters, so a short text may fit several.
+        if let [device] = found[..] { Ok(device) } else { Err(unknown()) }
+    }
+
+    fn homes_of(&self, device: DeviceKey) -> Vec<Home> {
+        let entry = self.devices.record.as_ref().and_then(|record| record.homes_of(device));
+        entry.map(|entry| entry.homes().to_vec()).unwrap_or_default()
+    }
+
+    fn known_devices(&self) -> Vec<KnownDevice> {
+        let keys = &self.installation.keys;
+        memory::known_devices(&self.installation.store, keys.account(), self.clock.now().unix_ms)
+    }
+
+    /// For the labels at the other device.
+    fn other_certificates(&self, device: DeviceKey) -> Vec<Signed> {
+        let known = self.known_devices().into_iter().map(|known| known.certificate);
+        let others = known.filter(|certificate| certificate.device() != device);
+        others.map(|certificate| certificate.signed().clone()).take(DEVICES_MAX - 1).collect()
+    }
+
+    fn remember_certificate(&self, certificate: &DeviceCertificate, by_link: Option<bool>) {
+        let unix_ms = self.clock.now().unix_ms;
+        memory::remember_device(&self.installation.store, certificate, by_link, unix_ms);
+    }
+}
+
+/// A label that can stand in a certificate and on a terminal.
+fn check_label(label: &str, may_be_empty: bool) -> Result<String, Problem> {
+    let label = label.trim();
+    let wrong = |detail: &str| Err(Code::DeviceLabel.with(&[("label", label), ("detail", detail)]));
+    if label.len() > TEXT_BYTES_MAX {
+        return wrong("it is longer than 64 bytes");
+    }
+    if label.chars().any(char::is_control) {
+        return wrong("it has characters that cannot be shown");
+    }
+    if label.is_empty() && !may_be_empty {
+        return wrong("it is empty");
+    }
+    Ok(label.to_owned())
+}
