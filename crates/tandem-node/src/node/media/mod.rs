@@ -227,7 +227,7 @@ mod tests {
             // The address goes, and with it the socket and the port.
             assert!(handle.tell(MediaCommand::Network(Network::default(), Change::Down)));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let closed = runtime.block_on(tokio::time::timeout(WITHIN, told.closed()));
+            let closed = runtime.block_on(async { tokio::time::timeout(WITHIN, told.closed()).await });
             assert!(closed.is_ok(), "the port is given back");
 
             // It comes back after a while without any.
