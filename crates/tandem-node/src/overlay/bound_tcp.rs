@@ -60,11 +60,15 @@ impl Transport for BoundTcp {
     }
 }
 
+/// An address of ours that is gone (another network) is no reason not to connect at all.
 async fn connect(from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
     if let Some(from) = from {
-        socket.bind((from, 0).into())?;
+        match socket.bind((from, 0).into()) {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
+            bound => bound?,
+        }
     }
     socket.connect(to).await.map(TcpStream)
 }

@@ -9,13 +9,16 @@ use tandem_proto::names::NetworkId;
 use super::address::PublicAddresses;
 
 /// Which transport is tried first when a supernode offers several; the other follows
-/// [`DeviceConfig::second_transport_after`] later, and the first to connect is used.
+/// [`DeviceConfig::stagger`] later, port 443 after that, and the first to connect is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PreferredTransport {
     /// The kernel tells at once when a supernode's process ends. Over QUIC only a missing heartbeat tells.
     Tcp,
     Quic,
 }
+
+/// Three kinds of transport in two families then have their turn within 0.6 s.
+pub(super) const STAGGER: Duration = Duration::from_millis(150);
 
 /// The device swarm: a leaf. It listens nowhere that a stranger could use.
 pub struct DeviceConfig {
@@ -24,8 +27,10 @@ pub struct DeviceConfig {
     pub network: NetworkId,
     /// Local address that connections are made from; `None`: the system chooses.
     pub bind: Option<IpAddr>,
+    /// For homes. Circuits and errands take whatever is quickest: QUIC first.
     pub preferred: PreferredTransport,
-    pub second_transport_after: Duration,
+    /// From the first try of one kind of transport to that of the next.
+    pub stagger: Duration,
     /// A signalling stream sends an empty frame when it sent nothing for this long, and ends when it heard nothing
     /// for three times as long. Zero: neither.
     pub signal_probe: Duration,
@@ -40,7 +45,7 @@ impl DeviceConfig {
             network,
             bind: None,
             preferred: PreferredTransport::Tcp,
-            second_transport_after: Duration::from_millis(400),
+            stagger: STAGGER,
             signal_probe: Duration::from_secs(2),
         }
     }

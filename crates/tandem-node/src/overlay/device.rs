@@ -4,6 +4,7 @@
 mod swarm_events;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -17,12 +18,13 @@ use tandem_proto::wire::{HomeFrame, SignalFrame};
 use tokio::sync::mpsc;
 
 use super::address::{both_transports, device_peer, dialable, service_peer};
-use super::config::DeviceConfig;
+use super::config::{DeviceConfig, PreferredTransport};
 use super::connections::Connections;
 use super::counting::Unclaimed;
 use super::links::{LinkAction, Links, Wanted};
 use super::race::{RaceAction, Races, Route};
-use super::stream_task::{StreamReport, StreamWriter};
+use super::routable::routable;
+use super::stream_task::{Probe, StreamReport, StreamWriter};
 use super::streams::{Inbound, Streams};
 use super::transport::{self, Protocols, StartError};
 use super::{DeviceCommand, DeviceEvent, SignalId, SupernodeAddress};
@@ -37,6 +39,8 @@ const OUTBOX_HIGH: usize = 512;
 const SIGNALS_MAX: usize = 64;
 const SIGNALS_PER_DEVICE_MAX: usize = 4;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+/// An idle signalling stream is probed so many times more rarely.
+const IDLE_PROBE_FACTOR: u32 = 10;
 const FAR_FUTURE: Duration = Duration::from_secs(3600);
 
 /// Starts the device swarm's task. It ends at [`DeviceCommand::Shutdown`], or when either channel is dropped.
@@ -72,6 +76,10 @@ struct Device {
     probe: Duration,
     connections: Connections,
     links: Links,
+    /// For homes.
+    preferred: PreferredTransport,
+    /// Where QUIC dials leave from, when the owner chose an address.
+    bound: Option<(IpAddr, ListenerId)>,
     races: Races,
     homes: BTreeMap<ServiceKey, Home>,
     signals: BTreeMap<SignalId, Signal>,
@@ -132,7 +140,7 @@ impl Device {
         };
         let wire = transport::device(&key, circuit_transport, config.bind, unclaimed.clone())?;
         let mut swarm = Swarm::new(wire, behaviour, peer, transport::swarm_config(IDLE_CONNECTION));
-        bind(&mut swarm, config)?;
+        let listener = config.bind.map(|ip| bind(&mut swarm, ip)).transpose()?;
         let (home_reports, from_homes) = mpsc::channel(REPORTS);
         let (signal_reports, from_signals) = mpsc::channel(REPORTS);
         Ok(Self {
@@ -140,7 +148,9 @@ impl Device {
             protocols,
             probe: config.signal_probe,
             connections: Connections::new(unclaimed),
-            links: Links::new(config.preferred, config.second_transport_after),
+            links: Links::new(config.stagger),
+            preferred: config.preferred,
+            bound: config.bind.zip(listener),
             races: Races::default(),
             homes: BTreeMap::new(),
             signals: BTreeMap::new(),
@@ -235,11 +245,13 @@ impl Device {
 
     fn race_action(&mut self, action: RaceAction, now: Instant) {
         match action {
-            RaceAction::Link(relay, addresses) => match self.links.want(relay, addresses, now) {
-                Wanted::Connected(..) => self.races.linked(&relay),
-                Wanted::Pending => {}
-                Wanted::Refused(reason) => self.races.link_failed(&relay, reason),
-            },
+            RaceAction::Link(relay, addresses) => {
+                match self.links.want(relay, addresses, PreferredTransport::Quic, now) {
+                    Wanted::Connected(..) => self.races.linked(&relay),
+                    Wanted::Pending => {}
+                    Wanted::Refused(reason) => self.races.link_failed(&relay, reason),
+                }
+            }
             RaceAction::Dial { request, relay, device } => self.dial_circuit(request, relay, device),
             RaceAction::Failed { request, reason } => {
                 self.outbox.push_back(DeviceEvent::SignalFailed { request, reason });
@@ -266,7 +278,8 @@ impl Device {
 
     fn handle_command(&mut self, command: DeviceCommand, now: Instant) {
         match command {
-            DeviceCommand::OpenHome(address) => self.open_home(&address, now),
+            DeviceCommand::OpenHome(address) => self.open_home(&address, self.preferred, now),
+            DeviceCommand::OpenErrand(address) => self.open_home(&address, PreferredTransport::Quic, now),
             DeviceCommand::SendHome { service, frame } => self.send_home(service, frame),
             DeviceCommand::Reserve(service) => self.reserve(service),
             DeviceCommand::CloseHome(service) => self.close_home(service),
@@ -282,6 +295,11 @@ impl Device {
                     signal.writer = None;
                 }
             }
+            DeviceCommand::SetSignalIdle { signal, idle } => {
+                if let Some(Signal { writer: Some(writer), .. }) = self.signals.get(&signal) {
+                    writer.set_probe(Probe::each(if idle { self.idle_probe() } else { self.probe }));
+                }
+            }
             DeviceCommand::NetworkChanged => self.network_changed(),
             DeviceCommand::Connections(answer) => {
                 let table = self.connections.table(|_, connection| connection.point.is_relayed());
@@ -292,7 +310,7 @@ impl Device {
         }
     }
 
-    fn open_home(&mut self, address: &SupernodeAddress, now: Instant) {
+    fn open_home(&mut self, address: &SupernodeAddress, preferred: PreferredTransport, now: Instant) {
         let service = address.service;
         let Some(peer) = service_peer(service) else {
             let reason = String::from("its key is not an Ed25519 key");
@@ -305,7 +323,7 @@ impl Device {
             return; // its answer is coming, or came
         }
         home.stream = HomeState::Linking;
-        match self.links.want(peer, dialable(&address.addresses), now) {
+        match self.links.want(peer, routable(dialable(&address.addresses)), preferred, now) {
             Wanted::Connected(connection, _) => self.open_home_stream(service, connection),
             Wanted::Pending => {}
             Wanted::Refused(reason) => self.home_gone(service, reason),
@@ -386,9 +404,11 @@ impl Device {
             return Err("this is the device itself");
         }
         let route = |at: &SupernodeAddress| {
-            Some(Route { relay: service_peer(at.service)?, addresses: dialable(&at.addresses) })
+            Some(Route { relay: service_peer(at.service)?, addresses: routable(dialable(&at.addresses)) })
         };
-        let routes = routes.iter().filter_map(route).collect();
+        let mut routes: Vec<Route> = routes.iter().filter_map(route).collect();
+        // Through a supernode that we are connected to already, two round trips are saved.
+        routes.sort_by_key(|route| self.links.get(&route.relay).is_none());
         self.races.start(request, (device, peer), routes, stagger, now)
     }
 
@@ -397,6 +417,11 @@ impl Device {
         if !writer.send(frame) {
             self.signal_gone(signal, "the other device takes nothing in".to_owned(), true);
         }
+    }
+
+    /// Ten times as rare: 20 s instead of 2 s.
+    fn idle_probe(&self) -> Duration {
+        self.probe * IDLE_PROBE_FACTOR
     }
 
     fn network_changed(&mut self) {
@@ -416,6 +441,19 @@ impl Device {
             self.links.forget(&connection.peer);
             self.swarm.close_connection(id);
         }
+        self.links.clear();
+        self.bind_again();
+    }
+
+    /// A socket may be bound to an address that is gone, or that is back.
+    fn bind_again(&mut self) {
+        let Some((ip, listener)) = self.bound.take() else { return };
+        self.swarm.remove_listener(listener);
+        let listener = bind(&mut self.swarm, ip).unwrap_or_else(|error| {
+            tracing::debug!(%error, "QUIC dials leave from any address now");
+            listener
+        });
+        self.bound = Some((ip, listener));
     }
 
     // ---- reports of streams ----------------------------------------------------------------------------------------
@@ -481,10 +519,9 @@ impl Device {
 }
 
 /// QUIC dials leave from a listening socket's address; nobody is served there ([`Inbound::CircuitsOnly`]).
-fn bind(swarm: &mut Swarm<Behaviour>, config: &DeviceConfig) -> Result<(), StartError> {
-    let Some(ip) = config.bind else { return Ok(()) };
+fn bind(swarm: &mut Swarm<Behaviour>, ip: IpAddr) -> Result<ListenerId, StartError> {
     let [quic, _] = both_transports((ip, 0).into());
-    swarm.listen_on(quic.clone()).map(drop).map_err(|error| StartError::listen(&quic, &error))
+    swarm.listen_on(quic.clone()).map_err(|error| StartError::listen(&quic, &error))
 }
 
 /// `<address>/p2p/<relay>/p2p-circuit`.

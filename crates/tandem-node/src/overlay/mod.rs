@@ -6,16 +6,20 @@
 
 mod address;
 mod bound_tcp;
+mod circuit_door;
+mod circuit_limits;
 mod config;
 mod connections;
 mod counting;
 mod device;
 mod directory;
 mod links;
+mod paths;
 mod public_only;
 mod quiet_yamux;
 mod race;
 mod record_store;
+mod routable;
 mod service;
 mod shared_tcp;
 mod stream_task;
@@ -69,8 +73,11 @@ pub enum PeerKey {
 /// What the node asks of its device swarm.
 #[derive(Debug)]
 pub enum DeviceCommand {
-    /// Dial a supernode and open the home stream. Answered by `HomeOpened` or `HomeClosed`.
+    /// Dial a supernode and open the home stream. Answered by `HomeOpened` or `HomeClosed`. TCP is preferred: the kernel
+    /// tells when the supernode's process dies.
     OpenHome(SupernodeAddress),
+    /// The same for an errand: by whichever way is quickest.
+    OpenErrand(SupernodeAddress),
     /// Send one frame on the open home stream.
     SendHome {
         service: ServiceKey,
@@ -94,7 +101,14 @@ pub enum DeviceCommand {
     },
     /// Close after what was queued has been written; `SignalClosed` follows.
     CloseSignal(SignalId),
-    /// The network of this machine changed: drop what cannot live and start again.
+    /// An idle stream is only kept warm: its empty frames are sent every 20 s, and it ends after 60 s of silence. The
+    /// other end must be told too (both sides' nodes do it at the same moment of the call).
+    SetSignalIdle {
+        signal: SignalId,
+        idle: bool,
+    },
+    /// The network of this machine changed: every connection is closed at once, what was learned of the network before
+    /// is forgotten. Each open thing is told to be gone; then all can be opened again.
     NetworkChanged,
     /// Ask for the table of connections.
     Connections(tokio::sync::oneshot::Sender<Vec<ConnectionInfo>>),

@@ -16,12 +16,14 @@ use tandem_proto::wire::HomeFrame;
 use tokio::sync::mpsc;
 
 use super::address::{addresses_of, device_peer, dialable, ip_of, is_plain, key_of, service_peer};
-use super::config::{PreferredTransport, ServiceConfig, ServiceLimits};
+use super::circuit_door::CircuitDoor;
+use super::config::{PreferredTransport, STAGGER, ServiceConfig, ServiceLimits};
 use super::connections::{Connection, Connections, unix_ms};
 use super::counting::Unclaimed;
 use super::directory::{self, Directory, Kad};
 use super::links::{Established, LinkAction, Links, Wanted};
-use super::stream_task::{self, StreamReport, StreamWriter};
+use super::routable::routable;
+use super::stream_task::{self, Probe, StreamReport, StreamWriter};
 use super::streams::{Inbound, Streams, StreamsEvent};
 use super::transport::{self, Protocols, StartError};
 use super::{ClientId, ServiceCommand, ServiceEvent, SupernodeAddress};
@@ -29,7 +31,6 @@ use super::{ClientId, ServiceCommand, ServiceEvent, SupernodeAddress};
 /// Connections without a stream are closed after this long.
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);
 const IDENTIFY_INTERVAL: Duration = Duration::from_secs(6 * 3600);
-const SECOND_TRANSPORT_AFTER: Duration = Duration::from_millis(400);
 const RESERVATION_DURATION: Duration = Duration::from_secs(3600);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 const COMMANDS: usize = 1024;
@@ -89,6 +90,7 @@ struct Service {
     reports: mpsc::Sender<StreamReport<ClientId, HomeFrame>>,
     from_streams: mpsc::Receiver<StreamReport<ClientId, HomeFrame>>,
     relay_streams: mpsc::Receiver<(tokio::net::TcpStream, std::net::SocketAddr)>,
+    door: CircuitDoor,
 }
 
 struct Client {
@@ -104,8 +106,16 @@ impl Service {
         let peer = key.public().to_peer_id();
         let unclaimed = Unclaimed::default();
         let (to_relay, relay_streams) = mpsc::channel(RELAY_STREAMS);
+        let door = CircuitDoor::default();
         let from: Vec<_> = config.listen.full.iter().map(|at| at.ip()).collect();
-        let wire = transport::service(&key, to_relay, &from, config.public.clone(), unclaimed.clone())?;
+        let wire = transport::service(
+            &key,
+            to_relay,
+            &from,
+            config.public.clone(),
+            unclaimed.clone(),
+            door.clone(),
+        )?;
         let behaviour = Behaviour::new(&config, &protocols, &key);
         let mut swarm = Swarm::new(wire, behaviour, peer, transport::swarm_config(IDLE_CONNECTION));
         let mut outbox = VecDeque::new();
@@ -116,7 +126,7 @@ impl Service {
             protocols,
             connections: Connections::new(unclaimed),
             supernodes: BTreeSet::new(),
-            links: Links::new(PreferredTransport::Quic, SECOND_TRANSPORT_AFTER),
+            links: Links::new(STAGGER),
             wanted: BTreeSet::new(),
             opening: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -128,6 +138,7 @@ impl Service {
             reports,
             from_streams,
             relay_streams,
+            door,
             config,
         })
     }
@@ -264,7 +275,7 @@ impl Service {
         if let Some(connection) = existing {
             return self.open_stream(service, peer, connection);
         }
-        match self.links.want(peer, dialable(&address.addresses), now) {
+        match self.links.want(peer, routable(dialable(&address.addresses)), PreferredTransport::Quic, now) {
             Wanted::Connected(connection, _) => self.open_stream(service, peer, connection),
             Wanted::Pending => {}
             Wanted::Refused(reason) => self.link_failed(peer, reason.to_owned()),
@@ -345,7 +356,7 @@ impl Service {
         let Some(key) = key_of(&peer) else { return };
         self.last_client += 1;
         let client = ClientId(self.last_client);
-        let writer = stream_task::start(client, stream, Duration::ZERO, self.reports.clone());
+        let writer = stream_task::start(client, stream, Probe::None, self.reports.clone());
         self.clients.insert(client, Client { connection, writer: Some(writer) });
         self.clients_on.entry(connection).or_default().push(client);
         let remote = self.connections.get(connection).and_then(Connection::remote_ip);
@@ -387,7 +398,7 @@ impl Service {
             return;
         }
         // A second connection to the same supernode may carry kad's streams: only our own surplus dial is closed.
-        if self.links.connected(peer, id, &address) == Established::Link
+        if self.links.connected(peer, id, &address, Instant::now()) == Established::Link
             && let Some(service) = key_of(&peer).map(ServiceKey)
         {
             self.open_stream(service, peer, id);
@@ -449,6 +460,7 @@ impl Service {
     }
 
     fn handle_circuit(&mut self, event: relay::Event) {
+        self.tell_door(&event);
         let device = |peer: PeerId| key_of(&peer).map(DeviceKey);
         let event = match event {
             relay::Event::ReservationReqAccepted { src_peer_id, renewed: false } => {
@@ -469,6 +481,28 @@ impl Service {
             _ => None,
         };
         self.outbox.extend(event);
+    }
+}
+
+impl Service {
+    /// The door counts circuits by what became of them.
+    fn tell_door(&self, event: &relay::Event) {
+        let (mut limits, now) = (self.door.limits(), Instant::now());
+        match event {
+            relay::Event::ReservationReqAccepted { src_peer_id, renewed: false } => {
+                limits.reserved(*src_peer_id);
+            }
+            relay::Event::ReservationClosed { src_peer_id }
+            | relay::Event::ReservationTimedOut { src_peer_id } => limits.reservation_ended(src_peer_id),
+            relay::Event::CircuitReqAccepted { src_peer_id, dst_peer_id } => {
+                limits.opened(src_peer_id, dst_peer_id, now);
+            }
+            relay::Event::CircuitReqDenied { src_peer_id, dst_peer_id, .. }
+            | relay::Event::CircuitClosed { src_peer_id, dst_peer_id, .. } => {
+                limits.ended(src_peer_id, dst_peer_id, now);
+            }
+            _ => {}
+        }
     }
 }
 

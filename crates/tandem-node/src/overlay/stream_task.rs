@@ -6,7 +6,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::Stream;
 use prost::Message;
 use tandem_proto::frame::{self, Decoder};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 /// Frames waiting to be written. One more, and the stream is given up: the other end takes nothing in.
@@ -25,23 +25,57 @@ pub(super) enum StreamReport<K, F> {
     Closed(K, String),
 }
 
+/// How a stream shows that it is alive: empty frames, when there are no others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Probe {
+    None,
+    Each(Duration),
+}
+
+impl Probe {
+    /// Zero: none.
+    pub(super) fn each(interval: Duration) -> Self {
+        if interval.is_zero() { Self::None } else { Self::Each(interval) }
+    }
+
+    /// `None`: never.
+    fn interval(self) -> Option<Duration> {
+        match self {
+            Self::None => None,
+            Self::Each(interval) => Some(interval),
+        }
+    }
+
+    fn silence(self) -> Option<Duration> {
+        self.interval().map(|interval| interval * PROBES_MISSED_MAX)
+    }
+}
+
 /// The writing end. When it is dropped, what was queued is written, and the stream closed.
 #[derive(Debug)]
-pub(super) struct StreamWriter<F>(mpsc::Sender<F>);
+pub(super) struct StreamWriter<F> {
+    queue: mpsc::Sender<F>,
+    probe: watch::Sender<Probe>,
+}
 
 impl<F> StreamWriter<F> {
     /// `false`: the queue is full or the stream is gone.
     #[must_use]
     pub(super) fn send(&self, frame: F) -> bool {
-        self.0.try_send(frame).is_ok()
+        self.queue.try_send(frame).is_ok()
+    }
+
+    /// Counts from now on.
+    pub(super) fn set_probe(&self, probe: Probe) {
+        self.probe.send_replace(probe);
     }
 }
 
-/// Starts the task. `probe`: zero for none, else the interval of empty frames both ways.
+/// Starts the task. `probe`: the interval of empty frames both ways.
 pub(super) fn start<K, F>(
     key: K,
     stream: Stream,
-    probe: Duration,
+    probe: Probe,
     reports: mpsc::Sender<StreamReport<K, F>>,
 ) -> StreamWriter<F>
 where
@@ -49,22 +83,23 @@ where
     F: Message + Default + PartialEq + 'static,
 {
     let (queue, waiting) = mpsc::channel(QUEUE_FRAMES);
+    let (set_probe, probe) = watch::channel(probe);
     tokio::spawn(async move {
         let (reader, writer) = stream.split();
         let reason = tokio::select! {
-            reason = read_frames(key, reader, probe, &reports) => reason,
+            reason = read_frames(key, reader, probe.clone(), &reports) => reason,
             reason = write_frames(writer, waiting, probe) => reason,
         };
         // Nobody listens any more when the swarm has ended.
         drop(reports.send(StreamReport::Closed(key, reason)).await);
     });
-    StreamWriter(queue)
+    StreamWriter { queue, probe: set_probe }
 }
 
 async fn read_frames<K, F, R>(
     key: K,
     mut reader: R,
-    probe: Duration,
+    mut probe: watch::Receiver<Probe>,
     reports: &mpsc::Sender<StreamReport<K, F>>,
 ) -> String
 where
@@ -74,13 +109,20 @@ where
 {
     let mut frames = Decoder::<F>::new();
     let mut bytes = vec![0; READ_BYTES];
-    let silence = if probe.is_zero() { Duration::MAX } else { probe * PROBES_MISSED_MAX };
     loop {
-        match timeout(silence, reader.read(&mut bytes)).await {
-            Err(_) => return format!("nothing was heard for {} s", silence.as_secs()),
-            Ok(Err(error)) => return error.to_string(),
-            Ok(Ok(0)) => return "the other end closed the stream".to_owned(),
-            Ok(Ok(read)) => {
+        let silence = probe.borrow_and_update().silence();
+        let read = tokio::select! {
+            read = reader.read(&mut bytes) => read,
+            () = after(silence) => {
+                return format!("nothing was heard for {} s", silence.unwrap_or_default().as_secs());
+            }
+            // Another interval: it counts from now. A writing end that is gone changes nothing any more.
+            Ok(()) = probe.changed() => continue,
+        };
+        match read {
+            Err(error) => return error.to_string(),
+            Ok(0) => return "the other end closed the stream".to_owned(),
+            Ok(read) => {
                 if let Err(error) = frames.push(&bytes[..read]) {
                     return error.to_string();
                 }
@@ -101,19 +143,40 @@ where
     }
 }
 
-async fn write_frames<F: Message, W>(mut writer: W, mut waiting: mpsc::Receiver<F>, probe: Duration) -> String
+/// `None`: never.
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+const EMPTY_FRAME: [u8; 1] = [0];
+
+async fn write_frames<F: Message, W>(
+    mut writer: W,
+    mut waiting: mpsc::Receiver<F>,
+    mut probe: watch::Receiver<Probe>,
+) -> String
 where
     W: futures::AsyncWrite + Unpin,
 {
-    let idle = if probe.is_zero() { Duration::MAX } else { probe };
     loop {
-        let bytes = match timeout(idle, waiting.recv()).await {
-            Err(_) => vec![0], // an empty frame: still here
-            Ok(Some(frame)) => match frame::encode(&frame) {
+        let idle = probe.borrow_and_update().interval();
+        let frame = tokio::select! {
+            biased;
+            frame = waiting.recv() => Some(frame),
+            () = after(idle) => None,
+            // At once, so that the other end hears something within its own new limit.
+            Ok(()) = probe.changed() => None,
+        };
+        let bytes = match frame {
+            None => EMPTY_FRAME.to_vec(),
+            Some(Some(frame)) => match frame::encode(&frame) {
                 Ok(bytes) => bytes,
                 Err(error) => return error.to_string(),
             },
-            Ok(None) => {
+            Some(None) => {
                 return match timeout(WRITE_TIMEOUT, writer.close()).await {
                     Ok(Ok(())) => "closed here".to_owned(),
                     Ok(Err(error)) => format!("closed here, with an error: {error}"),

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::address::{PublicAddresses, ip_of};
 use super::bound_tcp::BoundTcp;
+use super::circuit_door::CircuitDoor;
 use super::counting::Unclaimed;
 use super::public_only::PublicOnly;
 use super::quiet_yamux::QuietYamux;
@@ -152,6 +153,7 @@ pub(super) fn service(
     from: &[IpAddr],
     public: PublicAddresses,
     unclaimed: Unclaimed,
+    door: CircuitDoor,
 ) -> Result<Wire, StartError> {
     let tcp = BoundTcp::new(from)
         .and_then(move |stream, point| async move {
@@ -163,6 +165,7 @@ pub(super) fn service(
     let tcp = tcp.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let all = OrTransport::new(quic(key), tcp).map(move |either, point| {
         let (peer, muxer) = either.into_inner();
+        let muxer = door.before(peer, muxer, &point);
         (peer, unclaimed.count(peer, muxer, point))
     });
     // The first byte has a time-out of its own; this one is for the handshake after it.

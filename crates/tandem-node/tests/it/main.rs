@@ -19,6 +19,7 @@ mod node_trouble;
 mod node_views;
 mod overlay;
 mod overlay_identity;
+mod overlay_networks;
 mod overlay_records;
 mod overlay_world;
 mod recorder;

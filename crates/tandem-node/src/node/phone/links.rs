@@ -368,7 +368,8 @@ impl Links {
             resume_ticket: Vec::new(),
         };
         self.links.insert(at.service, link);
-        self.commands.push_back(DeviceCommand::OpenHome(at.clone()));
+        let open = if by_homes { DeviceCommand::OpenHome } else { DeviceCommand::OpenErrand };
+        self.commands.push_back(open(at.clone()));
         true
     }
 

@@ -1,18 +1,20 @@
 //! What happens on the device swarm, and what follows from it.
 
+use std::time::Instant;
+
 use libp2p::PeerId;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use tandem_proto::ids::{DeviceKey, ServiceKey};
 
 use super::{
-    BehaviourEvent, Device, DeviceEvent, Duration, Home, HomeState, SIGNALS_MAX, SIGNALS_PER_DEVICE_MAX,
-    Signal, SignalId,
+    BehaviourEvent, Device, DeviceEvent, Home, HomeState, SIGNALS_MAX, SIGNALS_PER_DEVICE_MAX, Signal,
+    SignalId,
 };
 use crate::overlay::address::key_of;
 use crate::overlay::connections::Connection;
 use crate::overlay::links::Established;
-use crate::overlay::stream_task;
+use crate::overlay::stream_task::{self, Probe};
 use crate::overlay::streams::StreamsEvent;
 
 impl Device {
@@ -59,7 +61,7 @@ impl Device {
             return;
         }
         let address = connection.point.get_remote_address().clone();
-        match self.links.connected(peer, id, &address) {
+        match self.links.connected(peer, id, &address, Instant::now()) {
             Established::Link => {
                 self.races.linked(&peer);
                 if let Some(service) = self.home_of(&peer) {
@@ -125,7 +127,7 @@ impl Device {
             Err(error) => return self.home_gone(service, &error),
         };
         let number = self.next_number();
-        let writer = stream_task::start((service, number), stream, Duration::ZERO, self.home_reports.clone());
+        let writer = stream_task::start((service, number), stream, Probe::None, self.home_reports.clone());
         if let Some(home) = self.homes.get_mut(&service) {
             home.stream = HomeState::Open { number, writer };
         }
@@ -153,7 +155,7 @@ impl Device {
         stream: libp2p::Stream,
     ) -> SignalId {
         let signal = SignalId(self.next_number());
-        let writer = stream_task::start(signal, stream, self.probe, self.signal_reports.clone());
+        let writer = stream_task::start(signal, stream, Probe::each(self.probe), self.signal_reports.clone());
         self.signals.insert(signal, Signal { connection, device, writer: Some(writer) });
         signal
     }
