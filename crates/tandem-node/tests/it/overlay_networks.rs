@@ -1,7 +1,5 @@
 //! Networks that block, networks that change, and strangers that crowd in: real swarms on loopback.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something it needs is missing")]
-
 use std::net::{TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
