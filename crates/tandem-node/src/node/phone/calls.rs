@@ -126,9 +126,9 @@ impl Phone {
                     self.request_grant(leg, &relay, false, around.now);
                 }
             }
-            // The overlay probes every stream alike.
             Command::SetSignalIdle { signal, idle } => {
-                tracing::trace!(?signal, idle, "a stream with a contact is kept for the next call");
+                let signal = overlay::SignalId(signal.0);
+                self.send_overlay(DeviceCommand::SetSignalIdle { signal, idle }, around.now);
             }
             Command::RefreshRelays => {
                 self.ask_relays(around);
