@@ -29,7 +29,7 @@ pub enum CallEndpoint {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CallRequest {
-    /// A `tandem:` address, or the name of a contact.
+    /// A `tandem:` address, a link with an invitation, or the name of a contact.
     pub address: String,
     /// WAV file to send, from the moment the call connects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,7 +121,7 @@ pub enum EndReason {
     NoPath,
     /// The sound stopped and no other path was found.
     MediaLost,
-    /// A certificate, signature or message of the other side was wrong.
+    /// They take no calls from strangers; or a certificate, signature or message of the other side was wrong.
     Refused,
     /// The node is stopping.
     Stopping,
@@ -156,6 +156,9 @@ pub enum CallStep {
         /// What the caller calls itself, unproved.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         claimed_name: String,
+        /// The label of the invitation by which a stranger may ring.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invitation: Option<String>,
     },
     /// A device of the callee rings.
     Ringing { after_ms: u64 },

@@ -12,12 +12,19 @@ pub struct Contact {
     /// A blocked contact never rings.
     pub blocked: bool,
     pub added_unix_ms: u64,
+    /// Every call with this contact stays relayed.
+    #[serde(default)]
+    pub relay_only: bool,
+    /// Calls to this contact carry an invitation of theirs.
+    #[serde(default)]
+    pub invited: bool,
 }
 
 /// Body of `POST /api/contacts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewContact {
+    /// A `tandem:` address, or a link with an invitation.
     pub address: String,
     pub name: String,
     #[serde(default)]
@@ -34,4 +41,6 @@ pub struct ContactChange {
     pub note: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay_only: Option<bool>,
 }

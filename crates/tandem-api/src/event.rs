@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{CallEvent, Contact, Problem, ServingState};
+use crate::{CallEvent, Contact, Problem, SentRequest, ServingState};
 
 /// First message a client sends on the WebSocket `/api/events`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -33,6 +33,14 @@ pub enum NodeEvent {
     },
     ContactRemoved {
         address: String,
+    },
+    /// Silent requests came or were decided on; so many wait. No bell rings by this.
+    RequestsWaiting {
+        count: u64,
+    },
+    /// A silent request of ours began or ended.
+    RequestSent {
+        request: SentRequest,
     },
     /// What this node does for others changed.
     Serving {

@@ -17,6 +17,7 @@ mod network;
 mod problem;
 mod report;
 mod status;
+mod stranger;
 mod volunteer;
 mod why;
 
@@ -38,6 +39,10 @@ pub use network::{
 pub use problem::{Failure, Problem};
 pub use report::{CallReport, PathSeries, SoundReport};
 pub use status::{HomeView, Ready, Status};
+pub use stranger::{
+    AcceptRequest, Block, Cleared, ContactRequest, InvitationMade, InvitationView, NewBlock, NewInvitation,
+    NewRequest, SentRequest, SentState,
+};
 pub use volunteer::{ServingState, VolunteerRole, VolunteerView};
 pub use why::{
     CallFacts, CallWhy, CandidateFact, CandidateType, DeviceFact, Finding, PathCondition, PathFact,

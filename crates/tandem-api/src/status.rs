@@ -35,6 +35,9 @@ pub struct Status {
     pub supernodes_known: u32,
     /// Calls that are ringing or being talked on.
     pub calls: u32,
+    /// Silent requests that wait for a decision.
+    #[serde(default)]
+    pub requests_waiting: u64,
     /// Roles the owner agreed to.
     pub volunteer_roles: Vec<VolunteerRole>,
     pub serving: ServingState,

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tandem_api::{
-    CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact, ContactChange, DeviceChange,
-    DeviceView, Devices, EchoRequest, Identity, Metrics, NetworkReport, NewContact, NewDevice, NodeEvent,
-    Problem, Ready, Status, VolunteerView,
+    AcceptRequest, Block, CallRequest, CallStarted, CallSummary, CallWhy, Cleared, ConnectionView, Contact,
+    ContactChange, ContactRequest, DeviceChange, DeviceView, Devices, EchoRequest, Identity, InvitationMade,
+    InvitationView, Metrics, NetworkReport, NewContact, NewDevice, NewInvitation, NewRequest, NodeEvent,
+    Problem, Ready, SentRequest, Status, VolunteerView,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -104,11 +105,50 @@ pub enum Request {
     Connections(Reply<Vec<ConnectionView>>),
     Volunteer(Reply<VolunteerView>),
     Metrics(Reply<Metrics>),
+    /// About people who are no contacts.
+    Strangers(StrangerRequest),
     /// Take nothing new, end calls and serving in good order within `drain`, then end the loop. Replies at once.
     Shutdown {
         drain: Duration,
         reply: Reply<()>,
     },
+}
+
+/// What a front end asks about people who are no contacts.
+#[derive(Debug)]
+pub enum StrangerRequest {
+    Invite(NewInvitation, Reply<InvitationMade>),
+    Invitations(Reply<Vec<InvitationView>>),
+    Revoke {
+        id: u64,
+        reply: Reply<()>,
+    },
+    /// Silent requests that wait.
+    Requests(Reply<Vec<ContactRequest>>),
+    /// `who` is the id of a request, its beginning, or an address.
+    Accept {
+        who: String,
+        accept: AcceptRequest,
+        reply: Reply<Contact>,
+    },
+    Decline {
+        who: String,
+        reply: Reply<()>,
+    },
+    Clear(Reply<Cleared>),
+    /// Leave a request with somebody; how it goes comes as events.
+    Leave(NewRequest, Reply<SentRequest>),
+    Sent(Reply<Vec<SentRequest>>),
+    /// `who` is an address or a name.
+    Block {
+        who: String,
+        reply: Reply<Block>,
+    },
+    Unblock {
+        who: String,
+        reply: Reply<()>,
+    },
+    Blocks(Reply<Vec<Block>>),
 }
 
 /// What a front end holds; cheap to clone.

@@ -13,5 +13,6 @@ pub mod multiaddr;
 pub mod names;
 pub mod network;
 pub mod record;
+pub mod request;
 pub mod signed;
 pub mod wire;

@@ -68,6 +68,18 @@ pub(crate) enum Command {
     Contacts(ContactsArgs),
     /// The devices of your account: list, add, rename, revoke
     Devices(DevicesArgs),
+    /// Make a link by which somebody may call you though strangers do not ring
+    Invite(InviteArgs),
+    /// Ask somebody who takes no calls from strangers to let you in: silently, without ringing
+    Request(RequestArgs),
+    /// Silent requests of others that wait for you
+    Requests(RequestsArgs),
+    /// Block an account: it neither rings nor leaves requests, and is not told so
+    Block(Whom),
+    /// Let a blocked account be as others
+    Unblock(Whom),
+    /// Blocked accounts
+    Blocks,
     /// Every connection of the node, and why it is there
     Connections,
     /// Calls going on and past ones
@@ -129,6 +141,9 @@ pub(crate) struct SettingFlags {
     /// Never show the other side of a call this machine's address
     #[arg(long)]
     pub(crate) relay_only: bool,
+    /// What calls of strangers meet: requests (they do not ring, and may leave a silent request), ring or refuse
+    #[arg(long, value_name = "requests|ring|refuse")]
+    pub(crate) strangers: Option<String>,
     /// Network id: networks with different ids do not see each other
     #[arg(long, value_name = "ID")]
     pub(crate) network: Option<String>,
@@ -188,7 +203,7 @@ line, and last:
   {\"connected\":true,\"path\":\"relayed\",\"relays\":[…],\"setup_ms\":{…},\"packets\":{…},\"longest_gap_ms\":…,…}
 Exit status 0 only if sound came through, else 4.")]
 pub(crate) struct CallArgs {
-    /// A tandem: address, or the name of a contact
+    /// A tandem: address, a link with an invitation, or the name of a contact
     pub(crate) address: String,
     /// WAV file to play into the call
     #[arg(long, value_name = "FILE")]
@@ -291,6 +306,7 @@ pub(crate) enum ContactAction {
     /// Remember somebody
     Add {
         name: String,
+        /// A tandem: address, or a link with an invitation
         address: String,
         /// Anything you like to remember
         #[arg(long, default_value = "")]
@@ -306,6 +322,18 @@ pub(crate) enum ContactAction {
         /// Name or address
         who: String,
         name: String,
+    },
+    /// Change how calls with a contact are made
+    #[command(group(clap::ArgGroup::new("what").required(true)))]
+    Set {
+        /// Name or address
+        who: String,
+        /// Every call with this contact stays relayed: neither side sees the other's address
+        #[arg(long, group = "what")]
+        relay_only: bool,
+        /// Direct calls with this contact are allowed again
+        #[arg(long, group = "what")]
+        direct: bool,
     },
     /// Never let this contact ring
     Block {
@@ -365,6 +393,86 @@ pub(crate) enum DeviceAction {
 pub(crate) struct JoinArgs {
     #[command(flatten)]
     pub(crate) settings: SettingFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tandem invite --label plumber --for 7d      a link for one person
+  tandem invite --uses 20 --for 90d           for a visiting card
+  tandem invite list
+  tandem invite revoke 3
+
+Whoever has the link can ring you, and only that: the call stays relayed, and shows neither side the other's address.")]
+pub(crate) struct InviteArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<InviteAction>,
+    /// For your own eyes
+    #[arg(long, default_value = "")]
+    pub(crate) label: String,
+    /// It ends after this: 30d, 12h
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_life)]
+    pub(crate) for_time: Option<Duration>,
+    /// How many different people may use it, each as often as they like
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) uses: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum InviteAction {
+    /// Show the invitations that are out
+    List,
+    /// End an invitation
+    Revoke { id: u64 },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  tandem request tandem:ae… --name Alice --message \"We met at the fair.\"
+
+Their device asks for some work first, which takes a second to a minute. Nobody's bell rings, and you hear nothing but
+that your request was left. When they accept, your calls ring.")]
+pub(crate) struct RequestArgs {
+    /// A tandem: address
+    pub(crate) address: String,
+    /// What to say, at most 140 bytes
+    #[arg(long, default_value = "")]
+    pub(crate) message: String,
+    /// What to be called there
+    #[arg(long, default_value = "")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RequestsArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<RequestsAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RequestsAction {
+    /// Show the requests that wait
+    List,
+    /// Make whoever left a request a contact
+    Accept {
+        /// Its id (tandem requests), or the address
+        request: String,
+        /// The contact's name; default what they call themselves
+        #[arg(long = "as", value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Decline a request; they are not told
+    Decline {
+        /// Its id (tandem requests), or the address
+        request: String,
+    },
+    /// Drop all requests that wait
+    Clear,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Whom {
+    /// A tandem: address, or the name of a contact
+    pub(crate) who: String,
 }
 
 #[derive(Debug, Args)]
@@ -449,6 +557,16 @@ impl From<RedundancyArg> for tandem_api::Redundancy {
             RedundancyArg::Always => Self::Always,
             RedundancyArg::Off => Self::Off,
         }
+    }
+}
+
+/// `30d`, `12h`, and what [`parse_duration`] reads; at most a year.
+fn parse_life(text: &str) -> Result<Duration, String> {
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
+    match days {
+        Some(days @ 1..=366) => Ok(Duration::from_secs(86_400 * u64::from(days))),
+        Some(_) => Err("an invitation lasts at most a year".to_owned()),
+        None => parse_duration(text),
     }
 }
 

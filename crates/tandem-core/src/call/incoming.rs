@@ -7,10 +7,9 @@ use super::leg::{Media, Phase};
 use super::outgoing::{is_usable, note_drawn, request_drawn};
 use super::plan::{Plan, vouched};
 use super::signal::TEXT_BYTES_MAX;
+use super::strangers::Admission;
 use super::trust::Peer;
-use super::types::{
-    CallEvent, CallId, CallOptions, Command, EndReason, LegId, Role, SignalId, Stage, Strangers,
-};
+use super::types::{CallEvent, CallId, CallOptions, Command, EndReason, LegId, Role, SignalId, Stage};
 use super::{Calls, Fault, LEGS_MAX, Parts, hang_up};
 use crate::time::Now;
 
@@ -27,7 +26,7 @@ enum Verdict {
     Ended,
     /// Another call goes on.
     Busy,
-    /// They call a contact or nobody.
+    /// Strangers do not ring here.
     Refused,
     /// Both call each other, and our offer wins: theirs is passed over.
     OursWins,
@@ -46,7 +45,7 @@ impl Calls {
         now: Now,
     ) -> Result<(), Fault> {
         let call = check_offer(&offer)?;
-        match self.judge(call, &peer, now)? {
+        match self.judge(call, &peer, &offer, now)? {
             Verdict::New => self.accept(signal, peer, call, offer, None, now),
             Verdict::Repeated(leg) => return self.resume(leg, &offer),
             Verdict::Ended => self.dismiss(signal, Body::HangUp(hang_up(EndReason::HungUp))),
@@ -71,17 +70,17 @@ impl Calls {
         Ok(())
     }
 
-    fn judge(&self, call: CallId, peer: &Peer, now: Now) -> Result<Verdict, Fault> {
+    fn judge(&self, call: CallId, peer: &Peer, offer: &Offer, now: Now) -> Result<Verdict, Fault> {
         if peer.account == self.config.account {
             return Ok(Verdict::Refused);
         }
+        // Whoever may not ring does not learn either whether another call goes on.
+        let talking = self.active.as_ref().is_some_and(|call| call.head.peer == peer.account);
+        if !talking && self.admit(peer, offer, now).is_none() {
+            return Ok(Verdict::Refused);
+        }
         let Some(active) = &self.active else {
-            let stranger = !self.is_contact(peer.account);
-            return Ok(match () {
-                () if self.ended.contains(&call) => Verdict::Ended,
-                () if stranger && self.config.strangers == Strangers::Refuse => Verdict::Refused,
-                () => Verdict::New,
-            });
+            return Ok(if self.ended.contains(&call) { Verdict::Ended } else { Verdict::New });
         };
         let head = &active.head;
         let leg = active.legs.iter().find(|leg| leg.device == peer.device && head.peer == peer.account);
@@ -120,21 +119,32 @@ impl Calls {
         let Ok(secret) = offer.leg_secret.as_slice().try_into() else { return };
         let mut options = merged.unwrap_or(self.config.options);
         options.relay_only |= offer.relay_only;
+        let admission = self.admit(&peer, &offer, now);
+        let invitation = match admission {
+            Some(Admission::Invited(id)) => Some(id),
+            _ => None,
+        };
+        invitation.into_iter().for_each(|id| self.use_invitation(id, peer.account));
+        self.remember_set_of(peer.account);
         self.begin(call, peer.account, Role::Callee, options, now);
         let mut leg = self.new_leg(peer.device, Role::Callee, Some(secret));
         leg.phase = Phase::Ringing;
         leg.vouched = vouched(&self.own_relays, now);
+        let early = merged.is_some() || self.shows_media_early(admission == Some(Admission::Contact));
+        leg.shows_media = early;
         let (id, name, media) = (leg.id, printable(&offer.display_name), offer.media.clone());
         leg.offer = Some(offer);
         self.push_leg(leg);
         self.attach(signal, id);
         let Some(Parts { head, leg, out, .. }) = self.parts(id) else { return };
-        media.into_iter().for_each(|media| leg.describe(out, media));
+        if early {
+            media.into_iter().for_each(|media| leg.describe(out, media));
+        }
         if merged.is_some() {
             return;
         }
         let (contact, from, device) = (head.contact, head.peer, leg.device);
-        out.push(Command::Ring { call, from, device, contact, name });
+        out.push(Command::Ring { call, from, device, contact, name, invitation });
         // It rings meanwhile.
         if !self.known.is_fresh(from, now) {
             self.out.push(Command::LookUp { call, account: from });
@@ -152,7 +162,7 @@ impl Calls {
         let ringing = Ringing {
             draw_nonce: leg.nonce.to_vec(),
             relays: leg.vouched.iter().map(|descriptor| descriptor.signed().clone()).collect(),
-            media: Some(media.clone()),
+            media: leg.shows_media.then(|| media.clone()),
         };
         leg.ringing = Some(ringing.clone());
         leg.send(out, Body::Ringing(ringing));
@@ -281,11 +291,17 @@ impl Calls {
         if !head.answering || leg.phase != Phase::Ringing || leg.ringing.is_none() {
             return;
         }
-        // Ringing had the media description.
-        let answer = Answer { media: None };
+        // Ringing had the media description, unless it was not for this caller to see so early.
+        let late = match &leg.media {
+            Media::Ready(media) if !leg.shows_media => Some(media.clone()),
+            _ => None,
+        };
+        let answer = Answer { media: late };
         leg.answer = Some(answer.clone());
         leg.phase = Phase::Answered;
         leg.send(out, Body::Answer(answer));
+        let theirs = leg.offer.as_ref().and_then(|offer| offer.media.clone());
+        theirs.into_iter().for_each(|media| leg.describe(out, media));
         head.enter(Stage::Answering, now);
     }
 

@@ -97,6 +97,8 @@ pub(super) struct Leg {
     /// What we vouched for in Ringing (callee).
     pub(super) vouched: Vec<SupernodeDescriptor>,
     pub(super) media: Media,
+    /// Callee: our media description is in Ringing already.
+    pub(super) shows_media: bool,
     /// The media session knows the other end's description.
     pub(super) described: bool,
     pub(super) offer: Option<Offer>,
@@ -129,6 +131,7 @@ impl Leg {
             nonce,
             vouched: Vec::new(),
             media: Media::None,
+            shows_media: true,
             described: false,
             offer: None,
             ringing: None,

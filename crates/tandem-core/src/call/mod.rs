@@ -8,6 +8,7 @@
 //!
 //! `outgoing` is the caller's side, `incoming` the callee's, `signal` the streams, `running` the established call.
 
+mod asking;
 mod candidates;
 mod incoming;
 mod leg;
@@ -18,6 +19,7 @@ mod plan;
 mod redraw;
 mod running;
 mod signal;
+mod strangers;
 mod timers;
 mod trust;
 mod types;
@@ -27,15 +29,19 @@ use std::collections::{BTreeMap, VecDeque};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tandem_proto::ids::{AccountKey, DeviceKey};
+use tandem_proto::names::NetworkId;
 use tandem_proto::signed::{DeviceSet, SupernodeDescriptor};
 use tandem_proto::wire::signal_frame::Body;
 use tandem_proto::wire::{HangUp, SignalFrame, Signed};
 
+use asking::Asking;
 use leg::{Leg, Media, Phase};
 use notes::Notes;
 use signal::Stream;
+use strangers::Door;
 use trust::KnownSets;
 
+pub use strangers::{DECLINED_MAX, INVITATION_USES_MAX, INVITATIONS_MAX, REQUESTS_MAX};
 pub use types::*;
 
 use crate::time::Now;
@@ -62,6 +68,13 @@ pub struct Calls {
     rng: StdRng,
     /// Sorted.
     contacts: Vec<AccountKey>,
+    /// Of them, those whose calls stay relayed; sorted.
+    relayed: Vec<AccountKey>,
+    network: NetworkId,
+    /// What accounts that are no contacts meet.
+    door: Door,
+    /// A silent request of ours on its way.
+    asking: Option<Asking>,
     /// Relays we know and would vouch for, best first.
     own_relays: Vec<SupernodeDescriptor>,
     known: KnownSets,
@@ -133,10 +146,17 @@ impl Calls {
     /// `seed` must come from the operating system's random source: leg secrets and nonces are derived from it.
     #[must_use]
     pub fn new(config: CallsConfig, seed: [u8; 32]) -> Self {
+        let mut rng = StdRng::from_seed(seed);
+        let mut secret = [0; 32];
+        rng.fill_bytes(&mut secret);
         Self {
-            config,
-            rng: StdRng::from_seed(seed),
             contacts: Vec::new(),
+            relayed: Vec::new(),
+            network: config.strangers.network.clone(),
+            door: Door::new(config.strangers.clone(), secret),
+            asking: None,
+            config,
+            rng,
             own_relays: Vec::new(),
             known: KnownSets::default(),
             streams: BTreeMap::new(),
@@ -151,8 +171,15 @@ impl Calls {
     /// Our contacts: only with them direct paths are used, and they ring even when strangers may not.
     pub fn set_contacts(&mut self, mut contacts: Vec<AccountKey>) {
         contacts.sort_unstable();
+        self.known.pin(contacts.clone());
         self.contacts = contacts;
         self.drop_lines_of_strangers();
+    }
+
+    /// Contacts with whom every call stays relayed.
+    pub fn set_relayed(&mut self, mut accounts: Vec<AccountKey>) {
+        accounts.sort_unstable();
+        self.relayed = accounts;
     }
 
     /// Relays this node knows of: its homes first, then a sample. At most 32 are kept; 8 go into a draw.
@@ -165,11 +192,6 @@ impl Calls {
     pub fn set_identity(&mut self, certificate: Signed, device_set: Signed) {
         self.config.certificate = certificate;
         self.config.device_set = device_set;
-    }
-
-    /// What happens when strangers call, from now on.
-    pub fn set_strangers(&mut self, strangers: Strangers) {
-        self.config.strangers = strangers;
     }
 
     /// A device set from the store or from a look-up. A call with a device that it revokes ends.
@@ -286,7 +308,8 @@ impl Calls {
         rings.then_some(()).ok_or(AnswerError::NotRinging)
     }
 
-    fn begin(&mut self, id: CallId, peer: AccountKey, role: Role, options: CallOptions, now: Now) {
+    fn begin(&mut self, id: CallId, peer: AccountKey, role: Role, mut options: CallOptions, now: Now) {
+        options.relay_only |= self.relayed.binary_search(&peer).is_ok();
         let contact = self.is_contact(peer);
         let stage = if role == Role::Caller { Stage::LookingUp } else { Stage::Ringing };
         let head = Head {

@@ -18,6 +18,9 @@ use crate::time::Now;
 impl Calls {
     /// A record of the account called; may come again with a better one, and during a call.
     pub fn handle_found(&mut self, call: CallId, record: &ReachRecord, now: Now) {
+        if self.asking_found(call, record, now) {
+            return;
+        }
         let fits = |head: &Head| head.id == call && head.peer == record.account();
         if !self.active.as_ref().is_some_and(|active| fits(&active.head)) {
             return;
@@ -39,6 +42,9 @@ impl Calls {
 
     /// The look-up has ended: nothing more will be found.
     pub fn handle_lookup_done(&mut self, call: CallId, now: Now) {
+        if self.asking_looked_up(call, now) {
+            return;
+        }
         let Some(active) = self.active.as_mut().filter(|active| active.head.id == call) else { return };
         active.head.looked_up = true;
         if active.head.stage == Stage::LookingUp && active.legs.is_empty() {
@@ -125,6 +131,7 @@ impl Calls {
             draw_commit: draw::commit(&leg.nonce).to_vec(),
             relay_only: head.options.relay_only,
             display_name: clipped(&config.display_name),
+            invitation: head.options.invitation.map(|secret| secret.0.to_vec()).unwrap_or_default(),
         });
         out.send(signal, Body::Offer(offer.clone()));
         leg.phase = leg.phase.max(Phase::Offered);

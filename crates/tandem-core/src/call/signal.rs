@@ -13,6 +13,8 @@ use crate::time::Now;
 
 /// Streams held at once; of those without a leg the oldest makes room.
 const STREAMS_MAX: usize = 64;
+/// Of those, how many may be without a leg and not from a contact's device: contacts always have room.
+const STRANGERS_STREAMS_MAX: usize = 32;
 /// The other end must say hello, and offer if the stream came in, within this, in milliseconds.
 const INTRODUCTION_MS: u64 = 10_000;
 /// Frames a second on one stream; more is an attack.
@@ -48,7 +50,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    fn new(device: DeviceKey, via: Option<ServiceKey>, leg: Option<LegId>, now: Now) -> Self {
+    pub(super) fn new(device: DeviceKey, via: Option<ServiceKey>, leg: Option<LegId>, now: Now) -> Self {
         Self {
             device,
             via,
@@ -93,6 +95,9 @@ impl Calls {
         via: Option<ServiceKey>,
         now: Now,
     ) {
+        if self.asking_opened(leg, signal, device, via, now) {
+            return;
+        }
         let expected = self.parts(leg).map(|parts| {
             parts.leg.opened();
             parts.leg.device
@@ -108,6 +113,7 @@ impl Calls {
 
     /// `OpenSignal` did not succeed on any route.
     pub fn handle_signal_failed(&mut self, leg: LegId, reason: &str, now: Now) {
+        self.asking_failed(leg, now);
         self.attempt_failed(leg, reason, now);
     }
 
@@ -136,6 +142,7 @@ impl Calls {
         self.clock_ms = now.mono_ms;
         let Some(stream) = self.streams.remove(&signal) else { return };
         let Some(leg) = stream.leg else { return };
+        self.asking_closed(leg, now);
         let Some(parts) = self.parts(leg) else { return };
         parts.leg.streams.retain(|other| *other != signal);
         if !parts.leg.streams.is_empty() {
@@ -157,7 +164,9 @@ impl Calls {
             Err(Fault::protocol("it sent more than 100 frames in a second"))
         };
         if let Err(fault) = result {
+            let asking = self.streams.get(&signal).and_then(|stream| stream.leg);
             self.fault(signal, fault);
+            asking.into_iter().for_each(|leg| self.asking_failed(leg, now));
         }
     }
 
@@ -173,6 +182,9 @@ impl Calls {
         if let Body::Offer(offer) = body {
             return self.on_offer(signal, peer, offer, now);
         }
+        if let Body::ContactRequest(request) = body {
+            return self.on_contact_request(signal, peer, &request, now);
+        }
         let Some(leg) = leg else {
             if self.on_line_frame(signal, &body) {
                 return Ok(());
@@ -183,7 +195,8 @@ impl Calls {
             return Ok(());
         };
         match body {
-            Body::Hello(_) | Body::Offer(_) => Ok(()),
+            Body::Hello(_) | Body::Offer(_) | Body::ContactRequest(_) => Ok(()),
+            Body::RequestAnswer(answer) => self.on_request_answer(leg, &answer, now),
             Body::Ringing(ringing) => self.on_ringing(leg, ringing, now),
             Body::Draw(draw) => self.on_draw(leg, draw, now),
             Body::Candidates(candidates) => self.on_candidates(leg, candidates, now),
@@ -212,15 +225,22 @@ impl Calls {
             return Err(Fault::protocol("it sent its hello twice"));
         }
         let (device, leg) = (stream.device, stream.leg);
-        let account = leg.and(self.active.as_ref()).map(|call| call.head.peer);
+        let asked = leg.and_then(|leg| self.asked_account(leg));
+        let account = asked.or_else(|| leg.and(self.active.as_ref()).map(|call| call.head.peer));
         let (peer, label, newer) = self.known.verify_hello(hello, device, account, now)?;
         if let Some(stream) = self.streams.get_mut(&signal) {
             (stream.peer, stream.label) = (Some(peer), label);
         }
-        if let Some(set) = newer {
-            let (account, epoch, device_set) = (set.account(), set.epoch(), set.signed().clone());
-            self.out.push(Command::RememberDeviceSet { account, epoch, device_set });
+        if newer.is_some() {
+            // A stranger's is not worth a place in the store: it is remembered when the stranger rings.
+            let talks = self.active.as_ref().is_some_and(|call| call.head.peer == peer.account);
+            if talks || leg.is_some() || self.is_contact(peer.account) {
+                self.remember_set_of(peer.account);
+            }
             self.drop_revoked();
+        }
+        if self.asking_introduced(leg, signal) {
+            return Ok(());
         }
         let leg = leg.or_else(|| self.leg_with(peer.account, peer.device));
         if let Some(leg) = leg {
@@ -233,6 +253,13 @@ impl Calls {
     pub(super) fn label_of(&self, leg: LegId) -> String {
         let stream = self.streams.values().find(|stream| stream.leg == Some(leg) && stream.peer.is_some());
         stream.map(|stream| clipped(&stream.label)).unwrap_or_default()
+    }
+
+    /// Has the driver keep the newest device set of an account.
+    pub(super) fn remember_set_of(&mut self, account: AccountKey) {
+        let Some(set) = self.known.get(account) else { return };
+        let (epoch, device_set) = (set.epoch(), set.signed().clone());
+        self.out.push(Command::RememberDeviceSet { account, epoch, device_set });
     }
 
     /// The leg of the call going on that belongs to this device.
@@ -272,10 +299,15 @@ impl Calls {
         leg.repeat_redraw(out);
     }
 
-    fn add_stream(&mut self, signal: SignalId, stream: Stream, now: Now) {
-        if self.streams.len() >= STREAMS_MAX {
+    /// Strangers' streams make room first, the oldest of them; whatever they do, half of the places is not theirs.
+    pub(super) fn add_stream(&mut self, signal: SignalId, stream: Stream, now: Now) {
+        let strangers = self.streams.iter().filter(|(_, stream)| self.is_strangers(stream));
+        let full = self.streams.len() >= STREAMS_MAX
+            || (self.is_strangers(&stream) && strangers.clone().count() >= STRANGERS_STREAMS_MAX);
+        if full {
+            let oldest = strangers.min_by_key(|(_, stream)| stream.opened_ms);
             let idle = self.streams.iter().filter(|(_, s)| s.leg.is_none()).min_by_key(|(_, s)| s.opened_ms);
-            match idle.map(|(id, _)| *id) {
+            match oldest.or(idle).map(|(id, _)| *id) {
                 Some(idle) => self.drop_stream(idle),
                 None => return self.out.push(Command::CloseSignal(signal)),
             }
@@ -283,6 +315,15 @@ impl Calls {
         self.streams.insert(signal, stream);
         let hello = self.hello(now);
         self.out.send(signal, Body::Hello(hello));
+    }
+
+    /// A stream that serves no call, of nobody known to be a contact.
+    fn is_strangers(&self, stream: &Stream) -> bool {
+        let contact = match stream.peer {
+            Some(peer) => self.is_contact(peer.account),
+            None => self.known.is_pinned(stream.device),
+        };
+        stream.leg.is_none() && !contact
     }
 
     /// What this device says first on each stream.
@@ -309,6 +350,7 @@ impl Calls {
         for (signal, leg) in late {
             self.drop_stream(signal);
             if let Some(leg) = leg {
+                self.asking_failed(leg, now);
                 self.attempt_failed(leg, "the device did not introduce itself", now);
             }
         }

@@ -40,13 +40,14 @@ impl Calls {
         let legs =
             call.and_then(|call| call.legs.iter().filter_map(|leg| leg_deadline(leg, &call.head)).min());
         let check = call.map(|call| call.head.check_ms);
-        [introduction, stage, legs, check].into_iter().flatten().min()
+        [introduction, stage, legs, check, self.asking_deadline()].into_iter().flatten().min()
     }
 
     /// Does what is due. Calling it early does nothing.
     pub fn handle_timeout(&mut self, now: Now) {
         self.clock_ms = now.mono_ms;
         self.drop_unintroduced(now);
+        self.asking_timeout(now);
         let legs: Vec<LegId> =
             self.active.iter().flat_map(|call| call.legs.iter().map(|leg| leg.id)).collect();
         for leg in legs {

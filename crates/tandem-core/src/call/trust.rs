@@ -56,6 +56,8 @@ impl From<HelloError> for Fault {
 #[derive(Debug, Default)]
 pub(super) struct KnownSets {
     sets: BTreeMap<AccountKey, Known>,
+    /// Accounts whose sets strangers cannot push out; sorted.
+    pinned: Vec<AccountKey>,
     uses: u64,
 }
 
@@ -68,6 +70,17 @@ struct Known {
 }
 
 impl KnownSets {
+    /// Contacts: what is known of them stays, however many strangers come.
+    pub(super) fn pin(&mut self, sorted: Vec<AccountKey>) {
+        self.pinned = sorted;
+    }
+
+    /// Whether this is a device of a pinned account.
+    pub(super) fn is_pinned(&self, device: DeviceKey) -> bool {
+        let pinned = self.sets.iter().filter(|(account, _)| self.pinned.binary_search(account).is_ok());
+        pinned.into_iter().any(|(_, known)| known.set.contains(device))
+    }
+
     /// Keeps a verified set if it is newer than the one known; says whether it was.
     pub(super) fn note(&mut self, set: &DeviceSet) -> bool {
         self.uses += 1;
@@ -80,9 +93,9 @@ impl KnownSets {
             return true;
         }
         if self.sets.len() >= KNOWN_MAX {
-            let oldest =
-                self.sets.iter().min_by_key(|(_, known)| known.last_use).map(|(account, _)| *account);
-            if let Some(oldest) = oldest {
+            let pinned = |account: &AccountKey| self.pinned.binary_search(account).is_ok();
+            let oldest = self.sets.iter().min_by_key(|(account, known)| (pinned(account), known.last_use));
+            if let Some(oldest) = oldest.map(|(account, _)| *account) {
                 self.sets.remove(&oldest);
             }
         }

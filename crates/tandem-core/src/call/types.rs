@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+use tandem_proto::identity::{InvitationHash, InvitationSecret};
 use tandem_proto::ids::{AccountKey, CallTag, DeviceKey, ServiceKey};
+use tandem_proto::names::NetworkId;
 /// Why a call or a leg ended: the numbers of HangUp and Decline (spec/signalling.md, "Reasons").
 pub use tandem_proto::names::Reason as EndReason;
+use tandem_proto::request::{BITS_MIN, Challenge};
 use tandem_proto::signed::Home;
 use tandem_proto::wire::{Candidate, MediaDescription, PathState, SignalFrame, Signed};
 
@@ -44,7 +47,7 @@ pub struct CallsConfig {
     /// The name we claim, unverified; at most 64 bytes are sent.
     pub display_name: String,
     /// What happens when somebody calls who is not a contact.
-    pub strangers: Strangers,
+    pub strangers: StrangerRules,
     /// For calls that come in.
     pub options: CallOptions,
 }
@@ -52,11 +55,113 @@ pub struct CallsConfig {
 /// What happens when somebody calls who is not a contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strangers {
-    /// It rings.
+    /// It is declined without ringing, and they may leave one silent request.
     #[default]
-    Allow,
-    /// It is declined without ringing.
+    Requests,
+    /// It rings.
+    Ring,
+    /// It is declined without ringing, and no requests are taken.
     Refuse,
+}
+
+/// All that is decided about accounts that are no contacts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StrangerRules {
+    /// What their calls meet.
+    pub mode: Strangers,
+    /// Those who may ring get the media description while it rings, as contacts do.
+    pub early_media: bool,
+    /// Leading zero bits that the proof of a request needs, when few come.
+    pub request_bits: u8,
+    /// A proof is for one network.
+    pub network: NetworkId,
+}
+
+impl Default for StrangerRules {
+    fn default() -> Self {
+        Self {
+            mode: Strangers::default(),
+            early_media: true,
+            request_bits: BITS_MIN,
+            network: NetworkId::default(),
+        }
+    }
+}
+
+/// An invitation, numbered by the driver's store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InvitationId(pub u64);
+
+/// An invitation that is out: whoever shows its secret may ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invitation {
+    /// Which.
+    pub id: InvitationId,
+    /// Of its secret.
+    pub hash: InvitationHash,
+    /// Then it ends.
+    pub not_after_unix_ms: u64,
+    /// So many different accounts may use it, each as often as it likes.
+    pub uses: u32,
+    /// Those that did.
+    pub accounts: Vec<AccountKey>,
+}
+
+/// A silent request that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptRequest {
+    /// Who asks.
+    pub account: AccountKey,
+    /// Bits of its proof: the weakest leaves first.
+    pub bits: u8,
+    /// When it came.
+    pub at_unix_ms: u64,
+    /// The person said no: another one of this account is passed over.
+    pub declined: bool,
+}
+
+/// A silent request that has just come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRequest {
+    /// What is remembered of it.
+    pub kept: KeptRequest,
+    /// What they call themselves, unproved.
+    pub name: String,
+    /// What they say, at most 140 bytes.
+    pub message: String,
+    /// It takes the place of this account's, which is dropped.
+    pub replaces: Option<AccountKey>,
+}
+
+/// How leaving a silent request went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskOutcome {
+    /// With so many of their devices. What they do with it they do not say.
+    Left { devices: u32 },
+    /// They take no requests.
+    Closed,
+    /// Very many come just now: try again later.
+    Later,
+    /// More work was asked for than this program does.
+    TooMuchWork,
+    /// No device could be reached.
+    Unreachable,
+    /// No device is in the directory.
+    NotFound,
+}
+
+/// Why a request cannot be left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// Nobody asks themselves.
+    #[error("that is your own address")]
+    Own,
+    /// One at a time.
+    #[error("another request is on its way; wait for it")]
+    Busy,
+    /// 140 bytes are the most.
+    #[error("the message is longer than 140 bytes")]
+    MessageTooLong,
 }
 
 /// When packets are sent twice, over two paths; passed on to the media session.
@@ -78,6 +183,8 @@ pub struct CallOptions {
     pub relay_only: bool,
     /// For the media session.
     pub redundancy: Redundancy,
+    /// Of the account called: lets this call ring although strangers do not.
+    pub invitation: Option<InvitationSecret>,
 }
 
 /// Which end of a call we are; the caller's media session is the controlling one (RFC 8445 §6.1.1).
@@ -133,7 +240,23 @@ pub enum Command {
     /// Close the stream after what was queued has been written.
     CloseSignal(SignalId),
     /// Tell the person (or let the answering rule decide): `answer` or `decline` follows.
-    Ring { call: CallId, from: AccountKey, device: DeviceKey, contact: bool, name: String },
+    Ring {
+        call: CallId,
+        from: AccountKey,
+        device: DeviceKey,
+        contact: bool,
+        name: String,
+        /// By this invitation of ours it may ring.
+        invitation: Option<InvitationId>,
+    },
+    /// An account rang by this invitation for the first time: remember it.
+    InvitationUsed { invitation: InvitationId, account: AccountKey },
+    /// A silent request came: keep it, show a count, make no sound.
+    KeepRequest(NewRequest),
+    /// Find a proof, on a thread of its own. Answered by `handle_proof`.
+    SolveProof { leg: LegId, challenge: Challenge },
+    /// How `ask` went.
+    Asked { request: CallId, account: AccountKey, outcome: AskOutcome },
     /// Make a media session for this leg. Answered by `handle_media_prepared` or `handle_media_failed`.
     PrepareMedia { call: CallId, leg: LegId, role: Role, direct_allowed: bool, redundancy: Redundancy },
     /// The other end's media description. ICE and DTLS may start, sound may not.

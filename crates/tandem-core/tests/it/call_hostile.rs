@@ -52,6 +52,7 @@ fn body() -> impl Strategy<Value = Body> {
                 draw_commit: commit,
                 relay_only: false,
                 display_name: name,
+                invitation: Vec::new(),
             })
         }),
         (bytes(), many(), some_media()).prop_map(|(draw_nonce, relays, media)| Body::Ringing(Ringing {
@@ -68,6 +69,14 @@ fn body() -> impl Strategy<Value = Body> {
             .prop_map(|(generation, candidates)| Body::Candidates(Candidates { generation, candidates })),
         some_media().prop_map(|media| Body::Answer(Answer { media })),
         Just(Body::Confirm(Confirm {})),
+        (bytes(), any::<u32>(), ".{0,80}", ".{0,160}").prop_map(|(proof, bits, display_name, message)| {
+            Body::ContactRequest(ContactRequest { proof, bits, display_name, message })
+        }),
+        (0u32..6, bytes(), 0u32..40).prop_map(|(status, salt, bits)| Body::RequestAnswer(RequestAnswer {
+            status,
+            salt,
+            bits
+        })),
         any::<u32>().prop_map(|reason| Body::HangUp(HangUp { reason, by: "x".repeat(reason as usize % 80) })),
         any::<u32>().prop_map(|reason| Body::Decline(Decline { reason })),
         (any::<u64>(), proptest::collection::vec((bytes(), any::<bool>()), 0..20)).prop_map(

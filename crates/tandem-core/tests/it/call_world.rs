@@ -23,6 +23,8 @@ pub(crate) const DELAY_MS: u64 = 20;
 const TICK_MS: u64 = 5;
 const SILENCE_MS: u64 = 300;
 const ROUTE_FAILS_MS: u64 = 300;
+/// What a proof takes, longer than a stream without purpose is kept open.
+const SOLVING_MS: u64 = 12_000;
 /// From descriptions and relays known at both ends to paths checked and keys made: what tandem-media takes at this delay.
 pub(crate) const CONNECT_MS: u64 = 150;
 
@@ -80,6 +82,7 @@ enum Event {
     Prepared { leg: LegId },
     Grant { leg: LegId, service: ServiceKey, ok: bool },
     Candidate { leg: LegId, candidate: Candidate },
+    Proof { leg: LegId, proof: Option<[u8; 8]> },
 }
 
 struct Link {
@@ -181,6 +184,18 @@ impl World {
     }
 
     fn node(&self, account: AccountKey, device: DeviceKey, serial: u64, homes: Vec<usize>) -> Node {
+        let rules = StrangerRules { mode: Strangers::Ring, request_bits: 4, ..StrangerRules::default() };
+        self.node_with(account, device, serial, homes, rules)
+    }
+
+    fn node_with(
+        &self,
+        account: AccountKey,
+        device: DeviceKey,
+        serial: u64,
+        homes: Vec<usize>,
+        strangers: StrangerRules,
+    ) -> Node {
         let config = CallsConfig {
             account,
             device,
@@ -189,7 +204,7 @@ impl World {
             software: "test 1".into(),
             features: 0,
             display_name: "Somebody".into(),
-            strangers: Strangers::Allow,
+            strangers,
             options: CallOptions::default(),
         };
         let mut calls = Calls::new(config, device.0);
@@ -207,6 +222,13 @@ impl World {
             sent: Vec::new(),
             homes,
         }
+    }
+
+    /// A node as new, with other rules for strangers.
+    pub(crate) fn set_rules(&mut self, index: usize, rules: StrangerRules) {
+        let (account, device) = (self.nodes[index].account, self.nodes[index].device);
+        let homes = self.nodes[index].homes.clone();
+        self.nodes[index] = self.node_with(account, device, 1, homes, rules);
     }
 
     pub(crate) fn befriend(&mut self) {
@@ -380,6 +402,7 @@ impl World {
                 let grant = if ok { Ok(access) } else { Err("no answer".to_owned()) };
                 calls.handle_grant(leg, service, grant, now);
             }
+            Event::Proof { leg, proof } => calls.handle_proof(leg, proof, now),
             Event::Candidate { leg, candidate } => calls.handle_local_candidates(leg, &[candidate], now),
         }
     }
@@ -443,8 +466,15 @@ impl World {
                 let relays = self.known_relays();
                 self.nodes[node].calls.set_relays(relays);
             }
+            Command::SolveProof { leg, challenge } => {
+                let proof = challenge.search(0, 1 << 20);
+                self.schedule(SOLVING_MS, node, Event::Proof { leg, proof });
+            }
             Command::Ring { .. }
             | Command::SetSignalIdle { .. }
+            | Command::InvitationUsed { .. }
+            | Command::KeepRequest(_)
+            | Command::Asked { .. }
             | Command::RemotePathReport { .. }
             | Command::RememberDeviceSet { .. }
             | Command::Report { .. } => {}

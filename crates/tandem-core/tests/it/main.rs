@@ -15,4 +15,5 @@ mod memory;
 mod random;
 mod service;
 mod service_revoked;
+mod strangers;
 mod world;

@@ -35,7 +35,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-fn held() -> usize {
+pub(crate) fn held() -> usize {
     HELD.with(Cell::get)
 }
 

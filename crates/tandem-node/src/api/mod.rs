@@ -10,6 +10,7 @@ mod guard;
 mod metrics;
 mod openapi;
 mod routes;
+mod strangers;
 
 use std::io;
 use std::net::SocketAddr;

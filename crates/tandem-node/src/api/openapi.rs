@@ -1,7 +1,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{events, routes};
+use super::{events, routes, strangers};
 
 /// The description of the whole API (OpenAPI 3.1); the page's TypeScript types are made from it.
 #[derive(OpenApi)]
@@ -30,6 +30,18 @@ use super::{events, routes};
         routes::add_device,
         routes::rename_device,
         routes::revoke_device,
+        strangers::invitations,
+        strangers::invite,
+        strangers::revoke,
+        strangers::requests,
+        strangers::accept,
+        strangers::decline,
+        strangers::clear,
+        strangers::leave,
+        strangers::sent,
+        strangers::blocks,
+        strangers::block,
+        strangers::unblock,
         routes::connections,
         routes::volunteer,
         routes::shutdown,

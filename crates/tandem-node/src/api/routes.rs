@@ -28,7 +28,7 @@ const DRAIN_DEFAULT_MS: u64 = 10_000;
 /// In a path: the only call that can be meant.
 const CURRENT: &str = "current";
 
-type Node = State<Arc<Context>>;
+pub(super) type Node = State<Arc<Context>>;
 
 pub(super) fn router(context: Arc<Context>) -> Router {
     let with_token = Router::new()
@@ -45,6 +45,7 @@ pub(super) fn router(context: Arc<Context>) -> Router {
         .route("/api/network", get(network))
         .route("/api/devices", get(devices).post(add_device))
         .route("/api/devices/{device}", patch(rename_device).delete(revoke_device))
+        .merge(super::strangers::routes())
         .route("/api/connections", get(connections))
         .route("/api/volunteer", get(volunteer))
         .route("/api/shutdown", post(shutdown))
@@ -61,7 +62,7 @@ pub(super) fn router(context: Arc<Context>) -> Router {
         .with_state(context)
 }
 
-async fn ask<T>(context: &Context, request: impl FnOnce(Reply<T>) -> Request) -> Answer<T> {
+pub(super) async fn ask<T>(context: &Context, request: impl FnOnce(Reply<T>) -> Request) -> Answer<T> {
     context.node.ask(request).await.map(Json).map_err(Refusal)
 }
 

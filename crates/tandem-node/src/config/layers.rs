@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tandem_api::{ConfigEntry, ConfigView, Origin, Problem, Redundancy};
+use tandem_core::call::Strangers;
 use tandem_proto::multiaddr::PeerAddress;
 use thiserror::Error;
 use toml::Value;
@@ -227,6 +228,8 @@ fn build(values: &Values) -> Result<Config, ConfigError> {
             .get("relay_only")
             .and_then(|(value, _)| value.as_bool())
             .unwrap_or(defaults.relay_only),
+        strangers: text(values, "strangers", strangers)?,
+        early_media: text(values, "early_media", early_media)?.unwrap_or(defaults.early_media),
         public_ranges: list(values, "public_ranges", |text| text.parse::<Cidr>().map_err(|e| e.to_string()))?
             .unwrap_or_default(),
         log: text(values, "log", log_filter)?.unwrap_or(defaults.log),
@@ -351,6 +354,23 @@ fn redundancy(text: &str) -> Result<Redundancy, String> {
     }
 }
 
+fn strangers(text: &str) -> Result<Strangers, String> {
+    match text {
+        "requests" => Ok(Strangers::Requests),
+        "ring" => Ok(Strangers::Ring),
+        "refuse" => Ok(Strangers::Refuse),
+        _ => Err(format!("\"{text}\" is none of requests, ring and refuse")),
+    }
+}
+
+fn early_media(text: &str) -> Result<bool, String> {
+    match text {
+        "everybody" => Ok(true),
+        "contacts" => Ok(false),
+        _ => Err(format!("\"{text}\" is neither everybody nor contacts")),
+    }
+}
+
 fn log_filter(text: &str) -> Result<String, String> {
     tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
@@ -389,6 +409,12 @@ fn value_of(config: &Config, key: &str) -> serde_json::Value {
         "redundancy" => json!(config.redundancy),
         "relay_only" => json!(config.relay_only),
         "port_mapping" => json!(config.port_mapping),
+        "strangers" => json!(match config.strangers() {
+            Strangers::Requests => "requests",
+            Strangers::Ring => "ring",
+            Strangers::Refuse => "refuse",
+        }),
+        "early_media" => json!(if config.early_media { "everybody" } else { "contacts" }),
         "public_ranges" => json!(config.public_ranges.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "log" => json!(config.log),
         "volunteer.roles" => {

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use tandem_api::{Problem, Redundancy};
+use tandem_core::call::Strangers;
 use tandem_proto::multiaddr::PeerAddress;
 use tandem_proto::names::NetworkId;
 
@@ -48,6 +49,10 @@ pub struct Config {
     pub relay_only: bool,
     /// Ask the router to forward a port to a call with a contact (PCP, NAT-PMP, UPnP).
     pub port_mapping: bool,
+    /// What a call of somebody who is no contact and has no invitation meets; see [`Self::strangers`].
+    pub strangers: Option<Strangers>,
+    /// Strangers for whom it rings get the media description before somebody picks up, as contacts do.
+    pub early_media: bool,
     /// Ranges that count as public besides the global ones: a lab's, or a company's.
     pub public_ranges: Vec<Cidr>,
     /// A level for Tandem's own log (`info`), or a whole `tracing` filter (`tandem_node=debug,libp2p=info`).
@@ -108,6 +113,8 @@ impl Default for Config {
             redundancy: Redundancy::Auto,
             relay_only: false,
             port_mapping: true,
+            strangers: None,
+            early_media: true,
             public_ranges: Vec::new(),
             log: "info".to_owned(),
         }
@@ -151,6 +158,14 @@ impl Config {
             Some(listen) => Err(Code::VolunteerExternal.with(&[("address", &listen.to_string())])),
             None => Ok(()),
         }
+    }
+
+    /// What a call of a stranger meets. Unless it is set: where a machine answers by itself it rings, since nobody is
+    /// disturbed; where a person answers it does not.
+    #[must_use]
+    pub fn strangers(&self) -> Strangers {
+        let default = if self.answer == Answer::Ring { Strangers::Requests } else { Strangers::Ring };
+        self.strangers.unwrap_or(default)
     }
 
     /// Where others reach this supernode; none on a leaf.

@@ -36,6 +36,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("redundancy", "TANDEM_REDUNDANCY", SettingKind::Text),
     setting("relay_only", "TANDEM_RELAY_ONLY", SettingKind::Switch),
     setting("port_mapping", "TANDEM_PORT_MAPPING", SettingKind::Switch),
+    setting("strangers", "TANDEM_STRANGERS", SettingKind::Text),
+    setting("early_media", "TANDEM_EARLY_MEDIA", SettingKind::Text),
     setting("public_ranges", "TANDEM_PUBLIC_RANGES", SettingKind::List),
     setting("log", "TANDEM_LOG", SettingKind::Text),
     setting("volunteer.roles", "TANDEM_VOLUNTEER", SettingKind::List),

@@ -249,6 +249,32 @@ catalogue! {
         "Nothing was changed.",
         "Choose a label of 1 to 64 bytes, like Phone or Kitchen.";
 
+    // ---- T18: strangers
+    NoSuchInvitation = "T1801", "There is no invitation {id}.",
+        "It was revoked or has ended, or never was.",
+        "See what there is with: tandem invite list.";
+    InvitationsFull = "T1802", "There are {limit} invitations out, which is the most there can be.",
+        "No new one was made.",
+        "Revoke some first: tandem invite revoke ID.";
+    NoSuchRequest = "T1803", "There is no request \"{who}\", or several begin so.",
+        "Nothing was done.",
+        "See what there is with: tandem requests.";
+    RequestBusy = "T1804", "Another request of yours is on its way.",
+        "This one was not begun.",
+        "Wait until the other one has ended.";
+    RequestTooLong = "T1805", "The message is longer than {limit} bytes.",
+        "The request was not begun.",
+        "Say it shorter.";
+    BlocksFull = "T1806", "There are {limit} blocked accounts, which is the most there can be.",
+        "Nobody was blocked.",
+        "Unblock some first. Strangers do not ring in any case, unless you set it so.";
+    NotBlocked = "T1807", "\"{who}\" is not blocked.",
+        "Nothing was done.",
+        "See who is with: tandem blocks.";
+    RequestFailed = "T1808", "The request was not left: {detail}",
+        "They will not see it.",
+        "Try again later, or ask them for an invitation in another way.";
+
     // ---- T19: the rest
     Internal = "T1901", "Something went wrong inside the node: {detail}.",
         "This is a mistake in the program, not yours.",

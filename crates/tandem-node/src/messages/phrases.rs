@@ -1,4 +1,4 @@
-use tandem_api::{ConnectionRole, EndReason};
+use tandem_api::{ConnectionRole, EndReason, SentState};
 
 /// What a person is told about a connection of some role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,28 @@ pub fn over_tcp_text(https: bool) -> &'static str {
     }
 }
 
+/// How far a silent request of ours is, in a sentence.
+#[must_use]
+pub fn sent_request(state: SentState) -> &'static str {
+    match state {
+        SentState::Working => {
+            "Their device asks for some work first, so that nobody can send requests by the thousand."
+        }
+        SentState::Left => {
+            "Your request is in their list. You hear nothing more of it; when they accept, your calls ring."
+        }
+        SentState::Closed => "They take no requests. Ask them for an invitation in another way.",
+        SentState::Later => "Very many requests come in there just now. Try again in an hour.",
+        SentState::TooMuchWork => {
+            "Their device asks for more work than this program does. Try again in an hour."
+        }
+        SentState::Unreachable => "None of their devices could be reached. Try again later.",
+        SentState::NotFound => {
+            "The directory knows nobody reachable at this address. Check it, or try again later."
+        }
+    }
+}
+
 /// Why a call ended, in a sentence.
 #[must_use]
 pub fn end_reason_text(reason: EndReason) -> &'static str {
@@ -91,7 +113,7 @@ pub fn end_reason_text(reason: EndReason) -> &'static str {
         EndReason::Unreachable => "The other side's devices are known, but none could be reached.",
         EndReason::NoPath => "The call was answered, but no path for the sound was found.",
         EndReason::MediaLost => "The sound stopped, and no other path was found.",
-        EndReason::Refused => "The other side could not prove who it is.",
+        EndReason::Refused => "They take no calls from strangers, or could not prove who they are.",
         EndReason::Stopping => "This node is stopping.",
         EndReason::Failed => "The call failed inside this node; the log says more.",
     }

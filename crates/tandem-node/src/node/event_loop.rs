@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tandem_api::{CallDirection, CallStep, NodeEvent, Ready, ServingState};
-use tandem_core::call::{CallEvent, CallId};
+use tandem_core::call::{CallEvent, CallId, InvitationId};
 use tandem_core::peer::PeerRef;
 use tandem_core::time::Now;
 use tandem_proto::identity::Address;
@@ -18,6 +18,7 @@ use super::devices::DeviceDesk;
 use super::media::{EndpointPlan, MediaNews};
 use super::peers::PeerTable;
 use super::phone::{FinalReport, Phone, PhoneId, PhoneNews, Surroundings, recording_path};
+use super::strangers::{FoundProof, SentRequests};
 use super::supernode::{Supernode, SupernodeNews};
 use super::{memory, views};
 use crate::config::{Answer, Config};
@@ -53,6 +54,7 @@ pub(crate) struct Inputs {
     pub(crate) media: mpsc::Receiver<MediaNews>,
     pub(crate) reports: mpsc::Receiver<FinalReport>,
     pub(crate) network: Option<watch::Receiver<Network>>,
+    pub(crate) proofs: mpsc::Receiver<FoundProof>,
 }
 
 /// The node.
@@ -79,6 +81,10 @@ pub(crate) struct Node {
     pub(crate) sleep: SleepWatch,
     pub(crate) clocks_ms: u64,
     pub(super) devices: DeviceDesk,
+    /// Silent requests of ours in this run.
+    pub(crate) sent: SentRequests,
+    /// Where workers put proofs that they found.
+    pub(crate) proofs: mpsc::Sender<FoundProof>,
 }
 
 /// The node is ending.
@@ -96,6 +102,7 @@ enum Step {
     Media(Option<MediaNews>),
     Report(Option<FinalReport>),
     Network(Network),
+    Proof(Option<FoundProof>),
     Timer,
 }
 
@@ -114,6 +121,7 @@ impl Node {
                 event = receive(&mut inputs.echo) => Step::Echo(event),
                 report = inputs.reports.recv() => Step::Report(report),
                 network = news_of(&mut inputs.network) => Step::Network(network),
+                proof = inputs.proofs.recv() => Step::Proof(proof),
                 request = inputs.side.requests.recv() => Step::Request(request),
                 () = tokio::time::sleep_until(due) => Step::Timer,
             };
@@ -165,7 +173,10 @@ impl Node {
                 }
             }
             Step::Network(network) => self.take_network(network),
-            Step::Media(None) | Step::Report(None) => {}
+            Step::Proof(Some(FoundProof { leg, proof })) => {
+                self.with_person(|phone, around| phone.handle_proof(leg, proof, around));
+            }
+            Step::Media(None) | Step::Report(None) | Step::Proof(None) => {}
             // The loop sees to the timers after every step.
             Step::Timer => {}
         }
@@ -308,7 +319,15 @@ impl Node {
             PhoneNews::Probed { device, reachable } => self.take_probed(device, reachable),
             // Only a device that has no account yet waits for one, and it runs no loop.
             PhoneNews::Joined(_) => {}
-            PhoneNews::Ring { call, from, name } => self.take_ring(call, from, name, now, side),
+            PhoneNews::Ring { call, from, name, invitation } => {
+                self.take_ring((call, from), name, invitation, now, side);
+            }
+            PhoneNews::InvitationUsed { invitation, account } => {
+                self.take_invitation_used(invitation, account);
+            }
+            PhoneNews::Request(arrived) => self.take_arrived_request(&arrived, side),
+            PhoneNews::Solve { leg, challenge } => self.solve(leg, challenge),
+            PhoneNews::Asked { request, outcome } => self.take_asked(request, outcome, side),
             PhoneNews::Call { call, event } => self.take_call_event(call, event, now, side),
             PhoneNews::Found { call, devices } => {
                 let Some(live) = self.calls.get_mut(&call) else { return };
@@ -352,14 +371,21 @@ impl Node {
         }
     }
 
-    fn take_ring(&mut self, call: CallId, from: AccountKey, claimed: String, now: Now, side: &NodeSide) {
+    fn take_ring(
+        &mut self,
+        (call, from): (CallId, AccountKey),
+        claimed_name: String,
+        invitation: Option<InvitationId>,
+        now: Now,
+        side: &NodeSide,
+    ) {
         let contact = self.installation.store.contact(from).ok().flatten();
-        let full = self.calls.len() >= CALLS_MAX || self.stopping.is_some();
-        if full || contact.as_ref().is_some_and(|contact| contact.blocked) {
+        if self.calls.len() >= CALLS_MAX || self.stopping.is_some() {
             self.with_person(|phone, around| phone.refuse(call, around));
             return;
         }
         let name = contact.as_ref().map(|contact| contact.name.clone());
+        let invitation = invitation.and_then(|id| self.invitation_label(id));
         let begin = CallBegin {
             id: call,
             account: from,
@@ -370,8 +396,12 @@ impl Node {
             relay_only: self.config.relay_only,
         };
         let live = LiveCall::new(begin, now);
-        let step =
-            CallStep::Incoming { address: Address(from).to_string(), contact: name, claimed_name: claimed };
+        let step = CallStep::Incoming {
+            address: Address(from).to_string(),
+            contact: name,
+            claimed_name,
+            invitation,
+        };
         announce(side, NodeEvent::Call(live.event(step, now)));
         self.calls.insert(call, live);
         let plan = match &self.config.answer {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tandem_api::{JoinOffer, Problem};
+use tandem_core::call::StrangerRules;
 use tandem_core::peer::PeerRef;
 use tandem_core::time::Now;
 use tandem_proto::identity::{DeviceLink, DeviceSecret, Entropy, device_words};
@@ -110,7 +111,8 @@ impl Waiting {
             ports: PortMapping::forbidden(),
         };
         let identity = throw_away(device, now).map_err(|error| StartError::Overlay(error.to_string()))?;
-        let (phone, events) = makings.phone(PhoneId::Person, identity, None, now)?;
+        let (phone, events) =
+            makings.phone(PhoneId::Person, identity, None, StrangerRules::default(), now)?;
         let mut waiting = Self { clock, peers: PeerTable::default(), phone, events };
         let known = bootstrap_supernodes(&config.config);
         let known: Vec<PeerRef> =

@@ -18,6 +18,7 @@ mod phone;
 mod port_mapping;
 mod requests;
 mod start;
+mod strangers;
 mod supernode;
 mod views;
 

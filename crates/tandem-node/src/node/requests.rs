@@ -43,6 +43,7 @@ impl Node {
             Request::AddContact(new, reply) => self.add_contact(&new, reply, side),
             Request::ChangeContact { who, change, reply } => self.change_contact(&who, &change, reply, side),
             Request::RemoveContact { who, reply } => self.remove_contact(&who, reply, side),
+            Request::Strangers(request) => self.take_stranger_request(request, side),
             Request::PlaceCall(request, reply) => {
                 let result = self.place_call(request, side);
                 answer(reply, result);
@@ -86,7 +87,9 @@ impl Node {
         reply: Reply<tandem_api::Contact>,
         side: &NodeSide,
     ) {
-        let result = self.installation.store.change_contact(who, change).map_err(|error| error.problem());
+        let unix_ms = self.clock.now().unix_ms;
+        let result =
+            self.installation.store.change_contact(who, change, unix_ms).map_err(|error| error.problem());
         if let Ok(contact) = &result {
             announce(side, NodeEvent::ContactChanged { contact: contact.clone() });
         }
@@ -103,16 +106,14 @@ impl Node {
         answer(reply, result.map(drop));
     }
 
-    /// Tells the call machine whom we know; blocked ones are treated as strangers and never ring.
+    /// Tells the call machine whom we know; blocked ones are strangers to it.
     pub(super) fn contacts_changed(&mut self) {
         let contacts = self.installation.store.contacts().unwrap_or_default();
-        let accounts = contacts
-            .iter()
-            .filter(|contact| !contact.blocked)
-            .filter_map(|contact| contact.address.parse::<Address>().ok())
-            .map(|address| address.0)
-            .collect();
-        self.person.set_contacts(accounts);
+        let account = |contact: &tandem_api::Contact| Some(contact.address.parse::<Address>().ok()?.0);
+        let known = || contacts.iter().filter(|contact| !contact.blocked);
+        let relayed = known().filter(|contact| contact.relay_only).filter_map(account).collect();
+        self.person.set_contacts(known().filter_map(account).collect(), relayed);
+        self.strangers_changed();
     }
 
     // ---- calls --------------------------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ impl Node {
         if self.person.is_revoked() {
             return Err(Code::DeviceRevoked.problem());
         }
-        let account = self.installation.store.resolve(&request.address).map_err(|error| error.problem())?;
+        let whom = self.installation.store.resolve_link(&request.address).map_err(|error| error.problem())?;
         let endpoint = match request.endpoint {
             CallEndpoint::Echo => EndpointPlan::Echo,
             CallEndpoint::File => EndpointPlan::Files {
@@ -131,7 +132,9 @@ impl Node {
         };
         let redundancy = request.redundancy.unwrap_or(self.config.redundancy);
         let relay_only = request.relay_only || self.config.relay_only;
-        self.place(account, endpoint, request.for_ms, redundancy, relay_only, side)
+        let (account, invitation) = whom;
+        let options = CallOptions { relay_only, redundancy: core_redundancy(redundancy), invitation };
+        self.place(account, endpoint, request.for_ms, options, side)
     }
 
     fn place_echo(&mut self, request: EchoRequest, side: &NodeSide) -> Result<CallStarted, Problem> {
@@ -148,7 +151,9 @@ impl Node {
             record: request.record.map(PathBuf::from),
         };
         let for_ms = request.for_ms.unwrap_or(ECHO_CALL_MS);
-        self.place(echo, endpoint, Some(for_ms), self.config.redundancy, self.config.relay_only, side)
+        let redundancy = core_redundancy(self.config.redundancy);
+        let options = CallOptions { relay_only: self.config.relay_only, redundancy, invitation: None };
+        self.place(echo, endpoint, Some(for_ms), options, side)
     }
 
     fn place(
@@ -156,8 +161,7 @@ impl Node {
         account: AccountKey,
         endpoint: EndpointPlan,
         for_ms: Option<u64>,
-        redundancy: ApiRedundancy,
-        relay_only: bool,
+        options: CallOptions,
         side: &NodeSide,
     ) -> Result<CallStarted, Problem> {
         if self.stopping.is_some() {
@@ -172,7 +176,6 @@ impl Node {
             return Ok(started);
         }
         let id = CallId(rand::random());
-        let options = CallOptions { relay_only, redundancy: core_redundancy(redundancy) };
         let contact = self.installation.store.contact(account).ok().flatten();
         let mut placed = Ok(());
         self.with_person(|phone, around| placed = phone.place(id, account, options, endpoint, around));
@@ -187,7 +190,7 @@ impl Node {
             direction: CallDirection::Outgoing,
             for_ms,
             record,
-            relay_only,
+            relay_only: options.relay_only,
         };
         let live = LiveCall::new(begin, now);
         let step = CallStep::LookingUp { address: Address(account).to_string() };

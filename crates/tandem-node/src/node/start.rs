@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use tandem_core::call::CallOptions;
+use tandem_core::call::{CallOptions, StrangerRules, Strangers};
 use tandem_core::peer::PeerRef;
 use tandem_core::time::Now;
 use tandem_proto::grant::RelaySecret;
@@ -21,6 +21,7 @@ use super::peers::PeerTable;
 use super::phone::{Phone, PhoneChannels, PhoneId, PhoneIdentity, PhonePlan};
 use super::port_mapping::PortMapping;
 use super::requests::core_redundancy;
+use super::strangers::SentRequests;
 use super::supernode::{Relay, Supernode, SupernodePlan};
 use crate::api::ApiListener;
 use crate::config::Config;
@@ -35,6 +36,8 @@ use crate::platform::network::{self, Network};
 /// News of media and their reports that may wait for the loop.
 pub(super) const MEDIA_QUEUE: usize = 1024;
 pub(super) const REPORT_QUEUE: usize = 32;
+/// One proof is looked for at a time.
+const PROOF_QUEUE: usize = 2;
 /// An echo service lives as long as the node: its papers too.
 const ECHO_LIFE_S: u64 = 390 * 86_400;
 
@@ -55,6 +58,7 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
 
     let (media_news, media) = mpsc::channel(MEDIA_QUEUE);
     let (reports_tx, reports) = mpsc::channel(REPORT_QUEUE);
+    let (proofs, proofs_found) = mpsc::channel(PROOF_QUEUE);
     let bind = config.source_address();
     let mut network = network::watch().await;
     let network_now = network.borrow_and_update().clone();
@@ -69,8 +73,14 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
     let serving =
         if config.volunteer.any() { Some(start_serving(&makings, &installation, now)?) } else { None };
     let own_service = serving.as_ref().map(|serving| serving.supernode.service_key());
+    let rules = StrangerRules {
+        mode: config.strangers(),
+        early_media: config.early_media,
+        network: makings.network()?,
+        ..StrangerRules::default()
+    };
     let (person, person_events) =
-        makings.phone(PhoneId::Person, person_identity(&installation), own_service, now)?;
+        makings.phone(PhoneId::Person, person_identity(&installation), own_service, rules, now)?;
 
     let (handle, side) = channel();
     let mut inputs = Inputs {
@@ -81,6 +91,7 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
         media,
         reports,
         network: Some(network),
+        proofs: proofs_found,
     };
     let mut node = Node {
         clock,
@@ -102,6 +113,8 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
         sleep: SleepWatch::new(clock.reading()),
         clocks_ms: now.mono_ms,
         devices: DeviceDesk::default(),
+        sent: SentRequests::default(),
+        proofs,
     };
     if let Some(serving) = serving {
         node.install(serving, &known, &mut inputs);
@@ -139,6 +152,7 @@ impl Makings<'_> {
         id: PhoneId,
         identity: PhoneIdentity,
         excluded: Option<ServiceKey>,
+        strangers: StrangerRules,
         now: Now,
     ) -> Result<(Phone, mpsc::Receiver<DeviceEvent>), StartError> {
         let secret = DeviceSecret::from_seed(&identity.device.seed());
@@ -160,7 +174,9 @@ impl Makings<'_> {
             incoming: CallOptions {
                 relay_only: self.config.relay_only,
                 redundancy: core_redundancy(self.config.redundancy),
+                invitation: None,
             },
+            strangers,
             seed: rand::random(),
         };
         Ok((Phone::new(plan, now), events))
@@ -195,7 +211,10 @@ fn start_serving(
     overlay.external = (!config.external.is_empty()).then(|| config.reached_at());
     let (commands, events) = spawn_service(overlay).map_err(StartError::from)?;
     let (account, identity) = echo_identity(now)?;
-    let (echo, echo_events) = makings.phone(PhoneId::Echo, identity, None, now)?;
+    // Everybody is a stranger to it.
+    let echo_rules =
+        StrangerRules { mode: Strangers::Ring, network: makings.network()?, ..StrangerRules::default() };
+    let (echo, echo_events) = makings.phone(PhoneId::Echo, identity, None, echo_rules, now)?;
     let plan = SupernodePlan {
         secret: secret(),
         reached_at: config.reached_at(),

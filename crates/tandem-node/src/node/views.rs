@@ -66,6 +66,7 @@ pub(crate) fn status(node: &Node) -> Status {
         home_details,
         supernodes_known: u32::try_from(known).unwrap_or(u32::MAX),
         calls: u32::try_from(node.calls.len()).unwrap_or(u32::MAX),
+        requests_waiting: node.requests_waiting(),
         volunteer_roles: roles(node),
         serving: serving(node),
         problems: problems(node),

@@ -1,21 +1,22 @@
 use rusqlite::{OptionalExtension, Row, params};
 use tandem_api::{Contact, ContactChange, NewContact, Problem};
-use tandem_proto::identity::{Address, AddressError};
+use tandem_proto::identity::{Address, InvitationSecret, Link, LinkError};
 use tandem_proto::ids::AccountKey;
 use thiserror::Error;
 
-use super::{CONTACTS_MAX, Store, StoreError, from_sql, key, to_sql};
+use super::{CONTACTS_MAX, Store, StoreError, StrangerError, from_sql, key, to_sql};
 use crate::messages::Code;
 
 const NAME_CHARS_MAX: usize = 64;
 const NOTE_CHARS_MAX: usize = 1_000;
-const COLUMNS: &str = "account, name, note, blocked, added_ms";
+const COLUMNS: &str = "account, name, note, EXISTS (SELECT 1 FROM blocks WHERE blocks.account = contacts.account), \
+                       added_ms, relay_only, invitation IS NOT NULL";
 
 /// Why a contact could not be added, changed or found.
 #[derive(Debug, Error)]
 pub enum ContactError {
     #[error("\"{address}\" is no address: {error}")]
-    Address { address: String, error: AddressError },
+    Address { address: String, error: LinkError },
     #[error("the name \"{name}\" cannot be used: {detail}")]
     Name { name: String, detail: &'static str },
     #[error("there is \"{name}\" already")]
@@ -24,6 +25,8 @@ pub enum ContactError {
     Unknown { who: String },
     #[error("there are too many contacts")]
     Full,
+    #[error(transparent)]
+    Stranger(#[from] StrangerError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -46,6 +49,7 @@ impl ContactError {
             Self::Exists { name } => Code::ContactExists.with(&[("name", name)]),
             Self::Unknown { who } => Code::NoSuchContact.with(&[("who", who)]),
             Self::Full => Code::ContactsFull.with(&[("limit", &CONTACTS_MAX.to_string())]),
+            Self::Stranger(error) => error.problem(),
             Self::Store(error) => error.problem(),
         }
     }
@@ -80,10 +84,7 @@ impl Store {
         let who = who.trim();
         let address_like = who.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("tandem:"));
         if address_like {
-            let parsed: Result<Address, _> = who.parse();
-            return parsed
-                .map(|address| address.0)
-                .map_err(|error| ContactError::Address { address: who.to_owned(), error });
+            return parse_link(who).map(|link| link.address.0);
         }
         let found: Option<Vec<u8>> = self
             .connection
@@ -93,33 +94,55 @@ impl Store {
         Ok(AccountKey(key(&bytes)?))
     }
 
-    /// Adds a contact.
+    /// Whom an address, a link with an invitation or a contact's name means, and the invitation to call them with.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn resolve_link(&self, who: &str) -> Result<(AccountKey, Option<InvitationSecret>), ContactError> {
+        let link = who.trim().split_once('?').map(|_| parse_link(who)).transpose()?;
+        if let Some(Link { address, invitation }) = link {
+            return Ok((address.0, invitation));
+        }
+        let account = self.resolve(who)?;
+        let sql = "SELECT invitation FROM contacts WHERE account = ?1";
+        let kept: Option<Option<Vec<u8>>> =
+            self.connection.query_row(sql, [&account.0[..]], |row| row.get(0)).optional()?;
+        let secret = kept.flatten().and_then(|bytes| bytes.try_into().ok());
+        Ok((account, secret.map(InvitationSecret)))
+    }
+
+    /// Adds a contact, by address or by a link, whose invitation is kept for calls.
     ///
     /// # Errors
     /// [`ContactError`] says what is wrong with it.
     pub fn add_contact(&self, new: &NewContact, unix_ms: u64) -> Result<Contact, ContactError> {
-        let address: Address = new
-            .address
-            .parse()
-            .map_err(|error| ContactError::Address { address: new.address.clone(), error })?;
+        let Link { address, invitation } = parse_link(&new.address)?;
         let name = check_name(&new.name)?;
         let note = check_note(&new.note)?;
         let count: i64 = self.connection.query_row("SELECT count(*) FROM contacts", [], |row| row.get(0))?;
         if from_sql(count) >= CONTACTS_MAX {
             return Err(ContactError::Full);
         }
-        let sql = "INSERT INTO contacts (account, name, note, blocked, added_ms) VALUES (?1, ?2, ?3, 0, ?4)";
+        let sql =
+            "INSERT INTO contacts (account, name, note, added_ms, invitation) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let secret = invitation.as_ref().map(|secret| &secret.0[..]);
         self.connection
-            .execute(sql, params![&address.0.0[..], name, note, to_sql(unix_ms)])
+            .execute(sql, params![&address.0.0[..], name, note, to_sql(unix_ms), secret])
             .map_err(|error| unique(error, &name))?;
-        Ok(Contact { address: address.to_string(), name, note, blocked: false, added_unix_ms: unix_ms })
+        let added = self.contact(address.0)?;
+        added.ok_or(ContactError::Unknown { who: name })
     }
 
     /// Changes a contact, named by address or name; what is absent stays.
     ///
     /// # Errors
     /// [`ContactError`] says why not.
-    pub fn change_contact(&self, who: &str, change: &ContactChange) -> Result<Contact, ContactError> {
+    pub fn change_contact(
+        &self,
+        who: &str,
+        change: &ContactChange,
+        unix_ms: u64,
+    ) -> Result<Contact, ContactError> {
         let unknown = || ContactError::Unknown { who: who.to_owned() };
         let account = self.resolve(who)?;
         let mut contact = self.contact(account)?.ok_or_else(unknown)?;
@@ -129,10 +152,16 @@ impl Store {
         if let Some(note) = &change.note {
             contact.note = check_note(note)?;
         }
-        contact.blocked = change.blocked.unwrap_or(contact.blocked);
-        let sql = "UPDATE contacts SET name = ?2, note = ?3, blocked = ?4 WHERE account = ?1";
+        contact.relay_only = change.relay_only.unwrap_or(contact.relay_only);
+        match change.blocked {
+            Some(true) => self.block(account, unix_ms)?,
+            Some(false) => drop(self.unblock(account)?),
+            None => {}
+        }
+        contact.blocked = self.is_blocked(account)?;
+        let sql = "UPDATE contacts SET name = ?2, note = ?3, relay_only = ?4 WHERE account = ?1";
         self.connection
-            .execute(sql, params![&account.0[..], contact.name, contact.note, contact.blocked])
+            .execute(sql, params![&account.0[..], contact.name, contact.note, contact.relay_only])
             .map_err(|error| unique(error, &contact.name))?;
         Ok(contact)
     }
@@ -176,7 +205,15 @@ fn contact(row: &Row<'_>) -> rusqlite::Result<Contact> {
         note: row.get(2)?,
         blocked: row.get(3)?,
         added_unix_ms: from_sql(row.get(4)?),
+        relay_only: row.get(5)?,
+        invited: row.get(6)?,
     })
+}
+
+/// An address or a link. Only the address is told in an error, never a secret.
+fn parse_link(text: &str) -> Result<Link, ContactError> {
+    let address = || text.trim().split('?').next().unwrap_or_default().to_owned();
+    text.parse().map_err(|error| ContactError::Address { address: address(), error })
 }
 
 fn check_name(name: &str) -> Result<String, ContactError> {

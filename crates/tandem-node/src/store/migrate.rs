@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::{StoreError, to_sql};
 
 /// Each takes the schema from its index to the next. Never edited once released; a change is a new file.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 
 /// The schema this program writes (`PRAGMA user_version`).
 pub const SCHEMA: u32 = MIGRATIONS.len() as u32;

@@ -7,6 +7,7 @@ mod contacts;
 mod migrate;
 mod seen;
 mod settings;
+mod strangers;
 mod supernodes;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub use calls::StoredCall;
 pub use contacts::ContactError;
 pub use migrate::SCHEMA;
 pub use seen::SeenRecord;
+pub use strangers::{BLOCKS_MAX, StrangerError};
 pub use supernodes::StoredSupernode;
 
 use crate::messages::Code;
@@ -111,6 +113,7 @@ impl Store {
     pub fn prune(&self, unix_ms: u64) -> Result<(), StoreError> {
         self.prune_calls()?;
         self.prune_supernodes()?;
+        self.prune_requests(unix_ms)?;
         self.prune_seen(unix_ms)
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn node_config(folder: &TempDir, plan: Plan<'_>) -> NodeConfig {
         bootstrap: plan.bootstrap.to_vec(),
         listen: vec![SocketAddr::from((ip, free_port(ip)))],
         answer: plan.answer,
+        strangers: Some(tandem_core::call::Strangers::Ring),
         ..Config::default()
     };
     if plan.volunteer {

@@ -102,7 +102,7 @@ fn contacts_are_named_once_and_found_by_name_or_address() {
     assert!(matches!(store.resolve("Carol"), Err(ContactError::Unknown { .. })));
 
     let change = ContactChange { blocked: Some(true), ..ContactChange::default() };
-    assert!(store.change_contact("Bob", &change).unwrap().blocked);
+    assert!(store.change_contact("Bob", &change, 3).unwrap().blocked);
     assert!(store.contact(bob).unwrap().unwrap().blocked);
     store.remember_homes(bob, b"record").unwrap();
     assert_eq!(store.remembered_homes(bob).unwrap(), Some(b"record".to_vec()));

@@ -2,12 +2,14 @@
 
 mod address;
 mod device_link;
+mod link;
 mod peer_id;
 mod secret;
 mod words;
 
 pub use address::{Address, AddressError};
 pub use device_link::{DeviceLink, DeviceLinkError, INVITATION_DOMAIN, WORDS_DOMAIN, device_words};
+pub use link::{InvitationHash, InvitationSecret, Link, LinkError};
 pub use peer_id::PeerIdError;
 pub use secret::{AccountSecret, DeviceSecret, ServiceSecret};
 pub use words::{Entropy, WordsError, word_list};

@@ -344,7 +344,7 @@ pub struct DeviceSetNoted {}
 pub struct SignalFrame {
     #[prost(
         oneof = "signal_frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 17, 18"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 17, 18, 15, 16"
     )]
     pub body: ::core::option::Option<signal_frame::Body>,
 }
@@ -397,6 +397,12 @@ pub mod signal_frame {
         /// its answer
         #[prost(message, tag = "18")]
         DeviceAccepted(super::DeviceAccepted),
+        /// stranger → device: a silent request
+        #[prost(message, tag = "15")]
+        ContactRequest(super::ContactRequest),
+        /// device → stranger
+        #[prost(message, tag = "16")]
+        RequestAnswer(super::RequestAnswer),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -437,6 +443,9 @@ pub struct Offer {
     /// claimed, unverified, at most 64 bytes
     #[prost(string, tag = "6")]
     pub display_name: ::prost::alloc::string::String,
+    /// the secret of an invitation of the callee, 20 bytes; absent: none
+    #[prost(bytes = "vec", tag = "7")]
+    pub invitation: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -598,4 +607,32 @@ pub struct DeviceAccepted {
     /// when it was not accepted, for people; at most 200 bytes
     #[prost(string, tag = "2")]
     pub why: ::prost::alloc::string::String,
+}
+/// A stranger asks to be let ring one day (spec/signalling.md "Silent requests"). Without a proof: what is to be proved?
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ContactRequest {
+    /// 8 bytes; absent: the question
+    #[prost(bytes = "vec", tag = "1")]
+    pub proof: ::prost::alloc::vec::Vec<u8>,
+    /// leading zero bits that the proof has, as RequestAnswer said
+    #[prost(uint32, tag = "2")]
+    pub bits: u32,
+    /// claimed, unverified, at most 64 bytes
+    #[prost(string, tag = "3")]
+    pub display_name: ::prost::alloc::string::String,
+    /// at most 140 bytes
+    #[prost(string, tag = "4")]
+    pub message: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RequestAnswer {
+    /// 1 prove, 2 left, 3 later, 4 closed
+    #[prost(uint32, tag = "1")]
+    pub status: u32,
+    /// 16 bytes, with status 1
+    #[prost(bytes = "vec", tag = "2")]
+    pub salt: ::prost::alloc::vec::Vec<u8>,
+    /// with status 1
+    #[prost(uint32, tag = "3")]
+    pub bits: u32,
 }

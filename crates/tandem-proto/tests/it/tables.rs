@@ -47,8 +47,15 @@ fn every_domain_is_in_the_spec() {
         wire::DeviceHomes::DOMAIN,
         wire::SupernodeDescriptor::DOMAIN,
     ];
-    let hashes =
-        ["tandem call tag 1", "tandem draw 1", "tandem redraw commit 1", INVITATION_DOMAIN, WORDS_DOMAIN];
+    let hashes = [
+        "tandem call tag 1",
+        "tandem draw 1",
+        "tandem redraw commit 1",
+        "tandem invitation 1",
+        "tandem contact request 1",
+        INVITATION_DOMAIN,
+        WORDS_DOMAIN,
+    ];
     for domain in signed.into_iter().chain(hashes) {
         assert!(readme.contains(&format!("| `{domain}` |")), "README.md does not list {domain}");
     }

@@ -28,6 +28,11 @@ pub(super) fn run(place: &Place, action: Option<ContactAction>) -> Result<Exit, 
             let change = ContactChange { name: Some(name), ..ContactChange::default() };
             changed(place, &book.change(&who, &change)?, "has a new name");
         }
+        ContactAction::Set { who, relay_only, direct: _ } => {
+            let change = ContactChange { relay_only: Some(relay_only), ..ContactChange::default() };
+            let how = if relay_only { "is called through relays only" } else { "may be called directly" };
+            changed(place, &book.change(&who, &change)?, how);
+        }
         ContactAction::Block { who } => {
             changed(place, &book.change(&who, &blocked(true))?, "never rings any more");
         }
@@ -53,8 +58,9 @@ fn list(contacts: &[Contact]) -> String {
     let rows: Vec<[String; 3]> = contacts
         .iter()
         .map(|contact| {
-            let blocked = if contact.blocked { "blocked" } else { "" };
-            [contact.name.clone(), blocked.to_owned(), contact.address.clone()]
+            let marks = [(contact.blocked, "blocked"), (contact.relay_only, "relays only")];
+            let marks: Vec<&str> = marks.iter().filter(|(set, _)| *set).map(|(_, mark)| *mark).collect();
+            [contact.name.clone(), marks.join(", "), contact.address.clone()]
         })
         .collect();
     output::table(["Name", "", "Address"], &rows)
@@ -94,7 +100,9 @@ impl Book {
     fn change(&self, who: &str, change: &ContactChange) -> Result<Contact, Problem> {
         match self {
             Self::Node(client) => client.patch(&format!("/api/contacts/{}", path_part(who)), change),
-            Self::Disk { store, .. } => store.change_contact(who, change).map_err(|error| error.problem()),
+            Self::Disk { store, .. } => {
+                store.change_contact(who, change, unix_ms()).map_err(|error| error.problem())
+            }
         }
     }
 

@@ -9,6 +9,7 @@ mod doctor;
 mod id;
 mod network;
 mod relay;
+mod strangers;
 mod up;
 mod views;
 pub(crate) mod why;
@@ -41,6 +42,12 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Problem> {
         Command::Hangup(which) => call::act(&place, which.call, "hangup"),
         Command::Contacts(args) => contacts::run(&place, args.action),
         Command::Devices(args) => devices::run(&place, args.action),
+        Command::Invite(args) => strangers::invite(&place, &args),
+        Command::Request(args) => strangers::request(&place, &args),
+        Command::Requests(args) => strangers::requests(&place, args.action),
+        Command::Block(whom) => strangers::block(&place, &whom.who),
+        Command::Unblock(whom) => strangers::unblock(&place, &whom.who),
+        Command::Blocks => strangers::blocks(&place),
         Command::Connections => views::connections(&place),
         Command::Calls(CallsArgs { call: Some(call), why: true, .. }) => why::run(&place, &call),
         Command::Calls(args) => views::calls(&place, args.call.as_deref(), args.limit),
@@ -171,6 +178,7 @@ impl SettingFlags {
         add("answer", self.answer.iter().cloned().collect());
         add("redundancy", self.redundancy.iter().map(|when| when.as_str().to_owned()).collect());
         add("relay_only", if self.relay_only { vec!["true".to_owned()] } else { Vec::new() });
+        add("strangers", self.strangers.iter().cloned().collect());
         add("network", self.network.iter().cloned().collect());
         add("public_ranges", self.public_range.clone());
         add("log", self.log.iter().cloned().collect());

@@ -90,6 +90,9 @@ pub(super) fn status(place: &Place) -> Result<Exit, Problem> {
                 kind.word().replace('_', " ")
             ));
         }
+        if status.requests_waiting > 0 {
+            text.push_str(&format!("Requests      {} wait: tandem requests\n", status.requests_waiting));
+        }
         for problem in &status.problems {
             text.push_str(&format!("{problem}: {}\n", problem.action));
         }

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use rand::seq::IteratorRandom as _;
 use tandem_core::call::{
-    AnswerError, CallEvent, CallId, CallOptions, CallStatus, Command, EndReason, LegId, PlaceError,
-    Redundancy, RelayAccess, RelayWanted, Role, SignalId, Stage,
+    AnswerError, AskError, CallEvent, CallId, CallOptions, CallStatus, Command, EndReason, Invitation,
+    KeptRequest, LegId, PlaceError, Redundancy, RelayAccess, RelayWanted, Role, SignalId, Stage,
 };
 use tandem_core::time::Now;
 use tandem_media::session::{self, Candidate, Event, SessionConfig};
 use tandem_proto::ids::{AccountKey, ServiceKey};
 use tandem_proto::multiaddr::{Transport, TransportAddress};
+use tandem_proto::request::PROOF_LEN;
 use tandem_proto::signed::Roles;
 use tandem_proto::wire::{Grant, PathReport, PathState, SupernodesRequest};
 use tokio::sync::oneshot;
@@ -71,7 +72,7 @@ impl Phone {
         result
     }
 
-    /// Declines without asking the person: a blocked contact, or too many calls.
+    /// Declines without asking the person: there are too many calls.
     pub(crate) fn refuse(&mut self, call: CallId, around: &mut Surroundings<'_>) {
         if let Err(error) = self.decline(call, around) {
             tracing::debug!(%error, "a call was over before it was refused");
@@ -83,8 +84,45 @@ impl Phone {
         self.drive(around);
     }
 
-    pub(crate) fn set_contacts(&mut self, contacts: Vec<AccountKey>) {
+    /// `relayed`: those of them with whom every call stays relayed.
+    pub(crate) fn set_contacts(&mut self, contacts: Vec<AccountKey>, relayed: Vec<AccountKey>) {
         self.calls.set_contacts(contacts);
+        self.calls.set_relayed(relayed);
+    }
+
+    pub(crate) fn set_strangers(
+        &mut self,
+        blocked: Vec<AccountKey>,
+        invitations: Vec<Invitation>,
+        requests: Vec<KeptRequest>,
+    ) {
+        self.calls.set_blocked(blocked);
+        self.calls.set_invitations(invitations);
+        self.calls.set_requests(requests);
+    }
+
+    /// Leaves a silent request; `PhoneNews::Asked` says how it went.
+    pub(crate) fn ask(
+        &mut self,
+        request: CallId,
+        account: AccountKey,
+        name: &str,
+        message: &str,
+        around: &mut Surroundings<'_>,
+    ) -> Result<(), AskError> {
+        self.calls.ask(request, account, name, message, around.now)?;
+        self.drive(around);
+        Ok(())
+    }
+
+    pub(crate) fn handle_proof(
+        &mut self,
+        leg: LegId,
+        proof: Option<[u8; PROOF_LEN]>,
+        around: &mut Surroundings<'_>,
+    ) {
+        self.calls.handle_proof(leg, proof, around.now);
+        self.drive(around);
     }
 
     /// Asks the media of the call in progress how it stands; false when there is none.
@@ -117,8 +155,18 @@ impl Phone {
             Command::CloseSignal(signal) => {
                 self.send_overlay(DeviceCommand::CloseSignal(overlay::SignalId(signal.0)), around.now);
             }
-            Command::Ring { call, from, name, .. } => {
-                self.news.push_back(PhoneNews::Ring { call, from, name })
+            Command::Ring { call, from, name, invitation, .. } => {
+                self.news.push_back(PhoneNews::Ring { call, from, name, invitation });
+            }
+            Command::InvitationUsed { invitation, account } => {
+                self.news.push_back(PhoneNews::InvitationUsed { invitation, account });
+            }
+            Command::KeepRequest(new) => self.news.push_back(PhoneNews::Request(new)),
+            Command::SolveProof { leg, challenge } => {
+                self.news.push_back(PhoneNews::Solve { leg, challenge });
+            }
+            Command::Asked { request, outcome, .. } => {
+                self.news.push_back(PhoneNews::Asked { request, outcome });
             }
             Command::RequestGrants { leg, relays } => {
                 for relay in relays {

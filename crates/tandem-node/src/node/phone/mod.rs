@@ -15,7 +15,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use tandem_core::call::{CallEvent, CallId, CallOptions, Calls, CallsConfig, LegId, RelayWanted, Strangers};
+use tandem_core::call::{
+    AskOutcome, CallEvent, CallId, CallOptions, Calls, CallsConfig, InvitationId, LegId, NewRequest,
+    RelayWanted, StrangerRules,
+};
 use tandem_core::homes::Homes;
 use tandem_core::peer::PeerRef;
 use tandem_core::time::Now;
@@ -24,6 +27,7 @@ use tandem_proto::identity::DeviceSecret;
 use tandem_proto::ids::{AccountKey, DeviceKey, ServiceKey};
 use tandem_proto::names::feature;
 use tandem_proto::record::Seen;
+use tandem_proto::request::Challenge;
 use tandem_proto::signed::{DeviceSet, Roles, SupernodeDescriptor};
 use tandem_proto::wire::Signed;
 use tokio::sync::mpsc;
@@ -102,6 +106,24 @@ pub(crate) enum PhoneNews {
         call: CallId,
         from: AccountKey,
         name: String,
+        /// By this one a stranger may ring.
+        invitation: Option<InvitationId>,
+    },
+    InvitationUsed {
+        invitation: InvitationId,
+        account: AccountKey,
+    },
+    /// A stranger left a silent request.
+    Request(NewRequest),
+    /// Look for a proof; `handle_proof` follows.
+    Solve {
+        leg: LegId,
+        challenge: Challenge,
+    },
+    /// A silent request of ours has ended.
+    Asked {
+        request: CallId,
+        outcome: AskOutcome,
     },
     Call {
         call: CallId,
@@ -220,6 +242,8 @@ pub(crate) struct PhonePlan {
     pub(crate) excluded: Option<ServiceKey>,
     /// For calls that come in.
     pub(crate) incoming: CallOptions,
+    /// For those who are no contacts.
+    pub(crate) strangers: StrangerRules,
     /// From the operating system's random source.
     pub(crate) seed: [u8; 32],
 }
@@ -234,7 +258,7 @@ impl Phone {
             software: software(),
             features: feature::SIGNAL_ALL,
             display_name: plan.identity.display_name.clone(),
-            strangers: Strangers::Allow,
+            strangers: plan.strangers,
             options: plan.incoming,
         };
         let mut networks = Networks::default();

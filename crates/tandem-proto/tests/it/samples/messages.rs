@@ -7,6 +7,7 @@ use tandem_proto::names::{FailureCode, Reason, feature};
 use tandem_proto::record::ReachRecord;
 use tandem_proto::wire::{self, home_frame, signal_frame};
 
+use super::values::{REQUEST_SALT, invitation, request_challenge, request_proof};
 use super::{NOW_S, account, binary, certificate, counting, descriptor, device, device_set, homes, service};
 
 /// One message and its bytes.
@@ -216,6 +217,8 @@ fn signal_bodies() -> Vec<Sample> {
         frame("redraw", Body::Redraw(redraw())),
         frame("redraw answer", Body::RedrawAnswer(redraw_answer())),
         frame("redraw reveal", Body::RedrawReveal(redraw_reveal())),
+        frame("contact request", Body::ContactRequest(contact_request())),
+        frame("request answer", Body::RequestAnswer(request_answer())),
     ]
 }
 
@@ -223,6 +226,11 @@ fn signal_parts() -> Vec<Sample> {
     vec![
         sample("SignalHello", "of a device", signal_hello()),
         sample("Offer", "relayed only", offer()),
+        sample("Offer", "with an invitation", wire::Offer { invitation: invitation().0.to_vec(), ..offer() }),
+        sample("ContactRequest", "the question", wire::ContactRequest::default()),
+        sample("ContactRequest", "with its proof", contact_request()),
+        sample("RequestAnswer", "prove this", request_answer()),
+        sample("RequestAnswer", "left", wire::RequestAnswer { status: 2, ..wire::RequestAnswer::default() }),
         sample("MediaDescription", "of the caller", media()),
         sample("Ringing", "with one relay", ringing()),
         sample("Draw", "one relay, one fallback", draw_message()),
@@ -273,7 +281,21 @@ fn offer() -> wire::Offer {
         draw_commit: draw::commit(&counting(0x10)).to_vec(),
         relay_only: true,
         display_name: "Alice".into(),
+        invitation: Vec::new(),
     }
+}
+
+fn contact_request() -> wire::ContactRequest {
+    wire::ContactRequest {
+        proof: request_proof().to_vec(),
+        bits: u32::from(request_challenge().bits()),
+        display_name: "Alice".into(),
+        message: "We met at the fair.".into(),
+    }
+}
+
+fn request_answer() -> wire::RequestAnswer {
+    wire::RequestAnswer { status: 1, salt: REQUEST_SALT.to_vec(), bits: 22 }
 }
 
 fn ringing() -> wire::Ringing {

@@ -33,6 +33,7 @@ pub(crate) fn files() -> Vec<(&'static str, Value)> {
         ("address.json", values::addresses()),
         ("names.json", values::names()),
         ("probe.json", probe::probe()),
+        ("strangers.json", values::strangers()),
     ]
 }
 

@@ -4,11 +4,13 @@ use serde_json::{Value, json};
 use tandem_proto::draw::{self, SupernodeRef};
 use tandem_proto::frame;
 use tandem_proto::grant::{GrantTerms, RelaySecret, RestSecret, RestTerms, call_tag};
-use tandem_proto::identity::{Address, DeviceLink, device_words};
+use tandem_proto::identity::{Address, DeviceLink, InvitationSecret, Link, device_words};
+use tandem_proto::ids::AccountKey;
 use tandem_proto::multiaddr::{PeerAddress, TransportAddress};
 use tandem_proto::names::{FailureCode, NetworkId, Reason};
 use tandem_proto::network::network_group;
 use tandem_proto::record::{ReachRecord, directory_key};
+use tandem_proto::request::Challenge;
 use tandem_proto::signed::{DeviceEntry, DeviceSet, SignedMessage};
 use tandem_proto::wire;
 use tandem_proto::wire::signal_frame::Body;
@@ -268,5 +270,47 @@ pub(crate) fn names() -> Value {
         ],
         "failure_codes": numbers(FailureCode::KNOWN.iter().map(|c| (c.number(), c.text())).collect()),
         "reasons": numbers(Reason::KNOWN.iter().map(|r| (r.number(), r.text())).collect()),
+    })
+}
+
+pub(crate) const REQUEST_SALT: [u8; 16] = [0x5a; 16];
+
+pub(crate) fn invitation() -> InvitationSecret {
+    InvitationSecret(std::array::from_fn(|index| 0x90 + index as u8))
+}
+
+/// Of another account to the one of all vectors.
+pub(crate) fn request_challenge() -> Challenge {
+    Challenge::new(&NetworkId::default(), account().public(), AccountKey(counting(0xc0)), &REQUEST_SALT, 22)
+}
+
+/// The first number that is a proof: found once, since looking for it takes seconds.
+pub(crate) fn request_proof() -> [u8; 8] {
+    REQUEST_PROOF.to_be_bytes()
+}
+
+const REQUEST_PROOF: u64 = 17_111_475;
+
+pub(crate) fn strangers() -> Value {
+    let link = Link { address: Address(account().public()), invitation: Some(invitation()) };
+    let text = link.to_string();
+    let challenge = request_challenge();
+    json!({
+        "invitation": {
+            "secret": hex(&invitation().0),
+            "hash": hex(&invitation().hash().0),
+            "link": text,
+            "refused_links": [text[..text.len() - 1], text.replace("?i=", "?j=")],
+        },
+        "request": {
+            "network": NetworkId::default().as_str(),
+            "callee": hex(account().public().as_bytes()),
+            "caller": hex(&counting(0xc0)),
+            "salt": hex(&REQUEST_SALT),
+            "bits": challenge.bits(),
+            "seed": hex(&challenge.seed()),
+            "proof": hex(&request_proof()),
+            "holds": challenge.verifies(&request_proof()),
+        },
     })
 }
