@@ -80,7 +80,9 @@ pub(super) fn words(reason: EndReason, role: Role) -> &'static str {
         (EndReason::Version, _) => {
             "The two programs have no protocol version in common. Update the older one."
         }
-        (EndReason::Refused, _) => "They take calls from contacts only. Ask them to add your address.",
+        (EndReason::Refused, _) => {
+            "They take no calls from strangers. Ask them for an invitation, or leave a silent request: tandem request ADDRESS."
+        }
         (EndReason::Failed, _) => "The call's sound could not be set up on this machine.",
     }
 }

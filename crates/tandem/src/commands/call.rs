@@ -4,7 +4,7 @@ use std::time::Duration;
 use tandem_api::{CallEndpoint, CallRequest, CallResult, CallSummary, EchoRequest, Problem};
 use tandem_node::messages::Code;
 use tandem_node::platform::{files, paths};
-use tandem_proto::identity::Address;
+use tandem_proto::identity::Link;
 
 use super::{Place, log, runtime};
 use crate::cli::{CallArgs, CallSettings, EchoArgs};
@@ -35,8 +35,10 @@ fn check_address(text: &str) -> Result<(), Problem> {
     if !text.trim_start().to_lowercase().starts_with("tandem:") {
         return Ok(());
     }
-    let checked: Result<Address, _> = text.parse();
-    let problem = |detail: String| Code::AddressWrong.with(&[("address", text), ("detail", &detail)]);
+    let checked: Result<Link, _> = text.parse();
+    // The secret of an invitation is not repeated.
+    let address = text.split('?').next().unwrap_or_default();
+    let problem = |detail: String| Code::AddressWrong.with(&[("address", address), ("detail", &detail)]);
     checked.map(drop).map_err(|error| problem(error.to_string()))
 }
 
