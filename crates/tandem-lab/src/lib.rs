@@ -7,6 +7,7 @@
 
 mod address;
 mod call;
+pub mod changes;
 mod lab;
 pub mod matrix;
 mod namespace;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use tandem_lab::changes;
 use tandem_lab::matrix::{self, Options, Outcome, Pair, Relation, Report};
 use tandem_lab::{can_make_namespaces, why_not};
 
@@ -20,7 +21,9 @@ const CANNOT: u8 = 3;
   ./x lab                                          all 64 pairs, as strangers and as contacts
   ./x lab --pair symmetric,port_restricted         one pair, with all that was measured
   ./x lab --few                                    the twelve pairs of ./x test
-  ./x lab --delay-ms 25                            every access line 25 ms each way: set-up times"
+  ./x lab --delay-ms 25                            every access line 25 ms each way: set-up times
+  ./x lab --changes                                what a call lives through: networks that change, NATs that forget …
+  ./x lab --changes offline --rounds 5             one of them, five times"
 )]
 struct Arguments {
     /// Only this pair: caller's network, callee's network; or one_home, one_carrier, hairpin_carrier. May be repeated
@@ -29,6 +32,12 @@ struct Arguments {
     /// Twelve pairs that between them use every kind and every reason
     #[arg(long, conflicts_with = "pair")]
     few: bool,
+    /// What happens to calls in the middle of them, each a call in a lab of its own; names, or none for all
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["pair", "few"])]
+    changes: Option<Vec<String>>,
+    /// How often each change is tried
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "changes")]
+    rounds: u32,
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
@@ -81,6 +90,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {
+    if let Some(names) = &arguments.changes {
+        return run_changes(arguments, names);
+    }
     let pairs = if arguments.few {
         Pair::few()
     } else if arguments.pair.is_empty() {
@@ -100,6 +112,24 @@ fn run(arguments: &Arguments) -> Result<bool> {
         show(arguments, &pairs, &report, &picture);
     }
     Ok(report.held())
+}
+
+fn run_changes(arguments: &Arguments, names: &[String]) -> Result<bool> {
+    let options = changes::Options {
+        binary: arguments.binary.clone(),
+        speech: arguments.speech.clone(),
+        out: arguments.out.clone(),
+        log: arguments.log.clone(),
+        rounds: arguments.rounds,
+    };
+    let outcomes = changes::run(&changes::named(names)?, &options, &|line| eprintln!("{line}"))?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&outcomes)?);
+    } else {
+        print!("{}", changes::table(&outcomes));
+        println!("Logs and recordings: {}", arguments.out.display());
+    }
+    Ok(outcomes.iter().all(|outcome| outcome.held))
 }
 
 fn show(arguments: &Arguments, pairs: &[Pair], report: &Report, picture: &Path) {
