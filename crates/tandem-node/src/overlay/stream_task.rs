@@ -51,6 +51,9 @@ impl Probe {
     }
 }
 
+/// After the writing end is done, the reading end gets this long.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// The writing end. When it is dropped, what was queued is written, and the stream closed.
 #[derive(Debug)]
 pub(super) struct StreamWriter<F> {
@@ -86,9 +89,15 @@ where
     let (set_probe, probe) = watch::channel(probe);
     tokio::spawn(async move {
         let (reader, writer) = stream.split();
+        let reading = read_frames(key, reader, probe.clone(), &reports);
+        tokio::pin!(reading);
         let reason = tokio::select! {
-            reason = read_frames(key, reader, probe.clone(), &reports) => reason,
-            reason = write_frames(writer, waiting, probe) => reason,
+            reason = &mut reading => reason,
+            // Nothing can be written any more, because we closed or the other end did. What the other end said last, a
+            // hang-up perhaps, may still be on its way; and so may what we said.
+            reason = write_frames(writer, waiting, probe) => {
+                tokio::time::timeout(LAST_WORDS, &mut reading).await.unwrap_or(reason)
+            }
         };
         // Nobody listens any more when the swarm has ended.
         drop(reports.send(StreamReport::Closed(key, reason)).await);

@@ -167,10 +167,9 @@ async fn a_revoked_device_neither_calls_nor_is_called() {
     revoke(&bob, &supernodes[1], 75).await;
     let (_, called) = call(&alice, short(&bob)).await;
     assert!(!called.connected, "{called:?}");
-    let (_, calls) = call(&bob, short(&alice)).await;
-    assert!(!calls.connected, "{calls:?}");
-    let ended = bob.handle.ask(|reply| Request::Calls { limit: 1, reply }).await.unwrap();
-    assert_eq!(ended[0].reason, Some(EndReason::Refused), "{ended:?}");
+    // Its homes told it, so it does not even try.
+    let refused = bob.handle.ask(|reply| Request::PlaceCall(short(&alice), reply)).await.unwrap_err();
+    assert_eq!(refused.code, "T1707");
     stop(supernodes.into_iter().chain([alice, bob])).await;
 }
 

@@ -101,7 +101,12 @@ fn check_frame(seen: &SeenFrame, own: [u8; 32], other: [u8; 32], tags: &mut BTre
                 wire::DeviceSet::decode(record.device_set.as_ref().unwrap().payload.as_slice()).unwrap();
             assert_eq!(set.account, own);
         }
-        Body::LookUp(look_up) => assert!(look_up.account == other, "only whom it calls"),
+        Body::LookUp(look_up) => {
+            assert!(
+                look_up.account == other || look_up.account == own,
+                "whom it talks to, and its own devices"
+            );
+        }
         Body::GrantRequest(request) => {
             assert_eq!(request.call_tag.len(), 16);
             tags.insert(request.call_tag.clone());
