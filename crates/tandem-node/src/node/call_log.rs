@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tandem_api::{
     CallDirection, CallEvent as ApiCallEvent, CallFacts, CallPath, CallReport, CallResult, CallState,
@@ -308,6 +309,10 @@ impl LiveCall {
     }
 
     fn report(&self, call: CallSummary, media: MediaReport, why: CallWhy) -> CallReport {
+        // The session notes when it ended.
+        let gap_ms = Duration::from_secs_f64(media.stats.longest_gap_ms.max(0.0) / 1_000.0).as_millis();
+        let gap_began_ms =
+            media.stats.longest_gap_at_ms.saturating_sub(u64::try_from(gap_ms).unwrap_or(u64::MAX));
         CallReport {
             call,
             begin_unix_ms: media.begin_unix_ms,
@@ -317,7 +322,7 @@ impl LiveCall {
             paths: media.paths,
             sound: media.sound,
             longest_gap_ms: media.stats.longest_gap_ms,
-            longest_gap_at_unix_ms: media.session_unix_ms + media.stats.longest_gap_at_ms,
+            longest_gap_at_unix_ms: media.session_unix_ms + gap_began_ms,
             recording: self.record.as_ref().map(|path| path.display().to_string()),
             why: Some(why),
         }
