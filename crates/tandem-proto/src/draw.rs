@@ -6,7 +6,7 @@ use crate::grant::equal_in_constant_time;
 use crate::ids::ServiceKey;
 
 const DRAW_DOMAIN: &str = "tandem draw 1";
-const COMMIT_DOMAIN: &str = "tandem redraw commit 1";
+const COMMIT_DOMAIN: &str = "tandem draw commit 1";
 
 /// A supernode as the draw sees it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -16,25 +16,19 @@ pub struct SupernodeRef {
     pub network: u32,
 }
 
-/// What the caller sends in its offer: SHA-256 of its nonce.
+/// What the caller sends in its offer, and when it wants more relays in a call: its nonce and the relays it proposes,
+/// bound together, so that neither can be chosen once the other end's are known. SHA-256 over the domain "tandem draw
+/// commit 1", a zero byte, the nonce, and the service keys in their order.
 #[must_use]
-pub fn commit(nonce: &[u8; 32]) -> [u8; 32] {
-    sha256(nonce)
-}
-
-/// What the caller sends when it wants more relays in a call: its nonce and the relays it proposes, bound together, so
-/// that neither can be chosen once the other end's are known. SHA-256 over the domain "tandem redraw commit 1", a zero
-/// byte, the nonce, and the service keys in their order.
-#[must_use]
-pub fn commit_with(nonce: &[u8; 32], proposed: &[ServiceKey]) -> [u8; 32] {
+pub fn commit(nonce: &[u8; 32], proposed: &[ServiceKey]) -> [u8; 32] {
     let keys: Vec<u8> = proposed.iter().flat_map(|key| *key.as_bytes()).collect();
     domain::hash(COMMIT_DOMAIN, &[nonce, &keys])
 }
 
-/// Whether the nonce revealed later is the one committed to.
+/// Whether the nonce and the relays shown later are those committed to.
 #[must_use]
-pub fn reveal_fits(nonce: &[u8; 32], commitment: &[u8; 32]) -> bool {
-    equal_in_constant_time(&commit(nonce), commitment)
+pub fn reveal_fits(nonce: &[u8; 32], proposed: &[ServiceKey], commitment: &[u8; 32]) -> bool {
+    equal_in_constant_time(&commit(nonce, proposed), commitment)
 }
 
 /// The point of the directory that draw number `index` (from 0) falls on: SHA-256 over the domain "tandem draw 1", a
@@ -127,7 +121,12 @@ mod tests {
 
     #[test]
     fn a_reveal_is_checked() {
-        assert!(reveal_fits(&[5; 32], &commit(&[5; 32])));
-        assert!(!reveal_fits(&[6; 32], &commit(&[5; 32])));
+        let keys = [ServiceKey([1; 32]), ServiceKey([2; 32])];
+        let commitment = commit(&[5; 32], &keys);
+        assert!(reveal_fits(&[5; 32], &keys, &commitment));
+        assert!(!reveal_fits(&[6; 32], &keys, &commitment));
+        for others in [&keys[..1], &[keys[1], keys[0]], &[]] {
+            assert!(!reveal_fits(&[5; 32], others, &commitment));
+        }
     }
 }

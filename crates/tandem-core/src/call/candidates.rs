@@ -57,6 +57,11 @@ impl Known {
         true
     }
 
+    /// They may not be shown: only candidates on relays stay.
+    pub(super) fn forget_addresses(&mut self) {
+        self.list.retain(|(_, candidate)| candidate.kind == KIND_RELAYED);
+    }
+
     fn advance(&mut self, generation: u32, now: Now) {
         self.generation = generation;
         self.list.retain(|(of, _)| of + 1 >= generation);
@@ -96,7 +101,8 @@ impl Known {
 
 impl Calls {
     /// Candidates of our media session. Those that the other end must not see are held back here: addresses of ours
-    /// go to contacts only, and not when either end wants relays only.
+    /// go to contacts only, and not when either end wants relays only. The callee's wish comes with Ringing, so before
+    /// that the caller's are kept and not sent.
     pub fn handle_local_candidates(&mut self, leg: LegId, candidates: &[Candidate], _now: Now) {
         let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
         let mut fresh = Vec::new();
@@ -108,6 +114,9 @@ impl Calls {
             {
                 fresh.push((generation, candidate.clone()));
             }
+        }
+        if leg.awaits_ringing() {
+            return;
         }
         for frame in frames(&fresh) {
             leg.send_all(out, &Body::Candidates(frame));
@@ -162,7 +171,9 @@ pub(super) fn frames(list: &[(u32, Candidate)]) -> Vec<Candidates> {
 /// Whether a candidate of either end may be used in this call.
 fn is_wanted(head: &Head, leg: &Leg, candidate: &Candidate) -> bool {
     if candidate.kind != KIND_RELAYED {
-        return candidate.kind < KIND_RELAYED && head.direct_allowed();
+        // Ringing says what the callee wants, whichever end this is.
+        let refused = leg.ringing.as_ref().is_some_and(|ringing| ringing.relay_only);
+        return candidate.kind < KIND_RELAYED && head.direct_allowed() && !refused;
     }
     relay_of(candidate).is_some_and(|service| leg.plan.state(service).is_some())
 }

@@ -5,7 +5,7 @@ use tandem_proto::wire::{Answer, Decline, Draw, Offer, Ringing};
 
 use super::leg::{Media, Phase};
 use super::outgoing::{is_usable, note_drawn, request_drawn};
-use super::plan::{Plan, vouched};
+use super::plan::{self, Plan, vouched};
 use super::signal::TEXT_BYTES_MAX;
 use super::strangers::Admission;
 use super::trust::Peer;
@@ -135,7 +135,7 @@ impl Calls {
         let (id, name, media) = (leg.id, printable(&offer.display_name), offer.media.clone());
         leg.offer = Some(offer);
         self.push_leg(leg);
-        self.attach(signal, id);
+        self.attach(signal, id, now);
         let Some(Parts { head, leg, out, .. }) = self.parts(id) else { return };
         if early {
             media.into_iter().for_each(|media| leg.describe(out, media));
@@ -154,15 +154,17 @@ impl Calls {
     /// Says that it rings, once the media session is there: its description goes along, so that both ends connect
     /// while it rings.
     pub(super) fn send_ringing(&mut self, leg: LegId) {
-        let Some(Parts { leg, out, .. }) = self.parts(leg) else { return };
+        let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
         let Media::Ready(media) = &leg.media else { return };
         if leg.ringing.is_some() {
             return;
         }
         let ringing = Ringing {
             draw_nonce: leg.nonce.to_vec(),
-            relays: leg.vouched.iter().map(|descriptor| descriptor.signed().clone()).collect(),
+            relays: plan::signed(&leg.vouched),
             media: leg.shows_media.then(|| media.clone()),
+            // The same for a stranger as when we want relays only: nobody learns more than what they may see.
+            relay_only: !head.direct_allowed(),
         };
         leg.ringing = Some(ringing.clone());
         leg.send(out, Body::Ringing(ringing));
@@ -207,7 +209,7 @@ impl Calls {
             head.enter(Stage::Reaching, now);
         }
         if self.streams.get(&signal).is_some_and(|stream| stream.leg != Some(leg)) {
-            self.attach(signal, leg);
+            self.attach(signal, leg, now);
         }
     }
 
@@ -238,7 +240,7 @@ impl Calls {
         }
         for other in kept {
             if let Some(id) = id.filter(|_| other != signal) {
-                self.attach(other, id);
+                self.attach(other, id, now);
             }
         }
         self.start_answering(now);

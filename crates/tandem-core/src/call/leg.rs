@@ -94,7 +94,7 @@ pub(super) struct Leg {
     pub(super) secret: [u8; 32],
     /// Ours, for the draw.
     pub(super) nonce: [u8; 32],
-    /// What we vouched for in Ringing (callee).
+    /// What we vouched for in Ringing (callee), or committed to in the offer (caller).
     pub(super) vouched: Vec<SupernodeDescriptor>,
     pub(super) media: Media,
     /// Callee: our media description is in Ringing already.
@@ -176,9 +176,17 @@ impl Leg {
 
     /// Our candidates of the last two generations, for a stream that has not seen them.
     pub(super) fn send_candidates(&self, out: &mut Out, signal: SignalId) {
+        if self.awaits_ringing() {
+            return;
+        }
         for frame in frames(self.local.list()) {
             out.send(signal, Body::Candidates(frame));
         }
+    }
+
+    /// Caller: the callee has not said yet whether addresses may be shown, so no candidate goes out.
+    pub(super) fn awaits_ringing(&self) -> bool {
+        self.role == Role::Caller && self.ringing.is_none()
     }
 
     /// Gives the media session the other end's description, once: paths and keys are made from here on.

@@ -98,7 +98,7 @@ impl Calls {
             let leg = self.new_leg(device, Role::Caller, None);
             let id = leg.id;
             self.push_leg(leg);
-            self.attach(signal, id);
+            self.attach(signal, id, now);
             if let Some(parts) = self.parts(id) {
                 parts.head.enter(Stage::Reaching, now);
                 parts.leg.reach.next_ms = Some(now.mono_ms + LINE_RACE_MS);

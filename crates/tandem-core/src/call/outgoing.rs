@@ -5,7 +5,7 @@ use tandem_proto::ids::DeviceKey;
 use tandem_proto::record::ReachRecord;
 use tandem_proto::signed::SupernodeDescriptor;
 use tandem_proto::wire::signal_frame::Body;
-use tandem_proto::wire::{Answer, Confirm, HangUp, MediaDescription, Offer, Ringing};
+use tandem_proto::wire::{Answer, Confirm, Draw, HangUp, MediaDescription, Offer, Ringing};
 
 use super::leg::{Leg, Media, Phase};
 use super::notes::{short, shorts, words};
@@ -94,7 +94,7 @@ impl Calls {
             Role::Caller => {
                 let streams = self.streams.iter().filter(|(_, stream)| stream.leg == Some(leg));
                 let streams: Vec<SignalId> = streams.map(|(signal, _)| *signal).collect();
-                streams.into_iter().for_each(|signal| self.send_offer(leg, signal));
+                streams.into_iter().for_each(|signal| self.send_offer(leg, signal, now));
             }
             Role::Callee => {
                 self.send_ringing(leg);
@@ -112,24 +112,27 @@ impl Calls {
     /// Sends the offer on a stream, once: as soon as there is a media description and the device there is proved, by its
     /// hello or by a device set that we verified. The same offer again on a stream that was re-opened tells the callee
     /// what the stream is about.
-    pub(super) fn send_offer(&mut self, leg: LegId, signal: SignalId) {
+    pub(super) fn send_offer(&mut self, leg: LegId, signal: SignalId, now: Now) {
         let Some(peer) = self.active.as_ref().map(|call| call.head.peer) else { return };
         let Some(stream) = self.streams.get(&signal).filter(|stream| !stream.offered) else { return };
         let named = self.known.get(peer).is_some_and(|set| set.contains(stream.device));
         if stream.peer.is_none() && !named {
             return;
         }
-        let Some(Parts { head, leg, out, config, .. }) = self.parts(leg) else { return };
+        let Some(Parts { head, leg, out, config, own_relays }) = self.parts(leg) else { return };
         let Media::Ready(media) = &leg.media else { return };
         if leg.role != Role::Caller {
             return;
+        }
+        if leg.offer.is_none() {
+            leg.vouched = plan::vouched(own_relays, now);
         }
         let offer = leg.offer.get_or_insert_with(|| Offer {
             call_id: head.id.0.to_vec(),
             leg_secret: leg.secret.to_vec(),
             media: Some(media.clone()),
-            draw_commit: draw::commit(&leg.nonce).to_vec(),
-            relay_only: head.options.relay_only,
+            draw_commit: draw::commit(&leg.nonce, &plan::keys(&leg.vouched)).to_vec(),
+            relay_only: !head.direct_allowed(),
             display_name: clipped(&config.display_name),
             invitation: head.options.invitation.map(|secret| secret.0.to_vec()).unwrap_or_default(),
         });
@@ -141,7 +144,7 @@ impl Calls {
     }
 
     pub(super) fn on_ringing(&mut self, leg: LegId, ringing: Ringing, now: Now) -> Result<(), Fault> {
-        let Some(Parts { head, leg, out, own_relays, .. }) = self.parts(leg) else { return Ok(()) };
+        let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return Ok(()) };
         if leg.role != Role::Caller || leg.phase == Phase::Reaching {
             return Err(Fault::protocol("it said that it rings without having been offered a call"));
         }
@@ -157,13 +160,19 @@ impl Calls {
             return Err(Fault::protocol("it rings with a media description that cannot be used"));
         }
         let theirs = nonce_and_relays(&ringing, now)?;
-        draw_relays(leg, theirs, own_relays, now);
+        draw_relays(leg, theirs);
+        if ringing.relay_only {
+            leg.keeps_line = false;
+            leg.local.forget_addresses();
+        }
         leg.ringing = Some(ringing);
         leg.phase = Phase::Ringing;
         // No other stream is needed behind the one that was kept open from the last call.
         leg.reach.next_ms = None;
         let draw = leg.draw.clone();
         draw.into_iter().for_each(|draw| leg.send(out, Body::Draw(draw)));
+        // What was held back until the callee had said whether it may be shown.
+        leg.streams.iter().for_each(|signal| leg.send_candidates(out, *signal));
         note_drawn(head, leg, out);
         request_drawn(leg, out, now);
         if head.stage < Stage::Ringing {
@@ -382,9 +391,7 @@ fn nonce_and_relays(ringing: &Ringing, now: Now) -> Result<TheirDraw, Fault> {
     Ok((nonce, relays))
 }
 
-fn draw_relays(leg: &mut Leg, theirs: TheirDraw, own: &[SupernodeDescriptor], now: Now) {
-    let (callee_nonce, vouched) = theirs;
-    let candidates = plan::union(&plan::vouched(own, now), &vouched);
-    leg.plan = Plan::draw((&leg.nonce, &callee_nonce), &candidates);
-    leg.draw = Some(leg.plan.to_wire(&leg.nonce));
+fn draw_relays(leg: &mut Leg, (callee_nonce, vouched): TheirDraw) {
+    leg.plan = Plan::draw((&leg.nonce, &callee_nonce), &leg.vouched, &vouched);
+    leg.draw = Some(Draw { nonce: leg.nonce.to_vec(), relays: plan::signed(&leg.vouched) });
 }

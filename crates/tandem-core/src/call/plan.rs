@@ -12,9 +12,7 @@ use crate::time::Now;
 
 /// Relays a call uses at once.
 pub(super) const RELAYS_WANTED: usize = 2;
-/// Relays a Draw may name.
-const DRAWN_MAX: usize = 3;
-/// Fallback relays a Draw may name.
+/// Fallback relays that a draw gives.
 const FALLBACK_MAX: usize = 8;
 /// Relays that a redraw adds at most.
 const REDRAWN_MAX: usize = 8;
@@ -61,25 +59,27 @@ pub(super) struct Plan {
 /// Why a Draw is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum DrawError {
-    #[error("the number revealed is not the one committed to")]
+    #[error("the number and the relays revealed are not those committed to")]
     Reveal,
     #[error("it names too many relays")]
     TooMany,
     #[error("it names a relay that cannot be one")]
     BadRelay,
-    #[error("the relays named are not the ones that the draw gives")]
-    OtherRelays,
 }
 
 impl Plan {
-    /// Draws from the union of both ends' candidates; caller's side.
-    pub(super) fn draw(nonces: (&[u8; 32], &[u8; 32]), candidates: &[SupernodeDescriptor]) -> Self {
-        let relays = drawn(nonces, candidates, RELAYS_WANTED + FALLBACK_MAX);
+    /// Draws from what the caller proposed and what the callee vouched for; the same on both ends.
+    pub(super) fn draw(
+        nonces: (&[u8; 32], &[u8; 32]),
+        proposed: &[SupernodeDescriptor],
+        vouched: &[SupernodeDescriptor],
+    ) -> Self {
+        let relays = drawn(nonces, &union(proposed, vouched), RELAYS_WANTED + FALLBACK_MAX);
         let drawn = relays.len().min(RELAYS_WANTED);
         Self::of(relays, drawn)
     }
 
-    /// Checks a Draw against what the callee vouched for; callee's side.
+    /// Checks a Draw against the commitment in the offer, and draws; callee's side.
     pub(super) fn check(
         draw: &Draw,
         commit: &[u8; 32],
@@ -88,40 +88,17 @@ impl Plan {
         now: Now,
     ) -> Result<Self, DrawError> {
         let nonce: [u8; 32] = draw.nonce.as_slice().try_into().map_err(|_| DrawError::Reveal)?;
-        if !draw::reveal_fits(&nonce, commit) {
+        let proposed = offered(&draw.relays, now)?;
+        if !draw::reveal_fits(&nonce, &keys(&proposed), commit) {
             return Err(DrawError::Reveal);
         }
-        if draw.relays.len() > DRAWN_MAX || draw.fallback.len() > FALLBACK_MAX {
-            return Err(DrawError::TooMany);
-        }
-        let mut named = Vec::with_capacity(draw.relays.len() + draw.fallback.len());
-        for signed in draw.relays.iter().chain(&draw.fallback) {
-            named.push(usable(signed, now).ok_or(DrawError::BadRelay)?);
-        }
-        let union = union(vouched, &named);
-        // What was not named may only be missing because the list is full.
-        let expected = drawn((&nonce, callee_nonce), &union, RELAYS_WANTED + FALLBACK_MAX);
-        if draw.relays.len() != expected.len().min(RELAYS_WANTED) || !same_relays(&expected, &named) {
-            return Err(DrawError::OtherRelays);
-        }
-        // The descriptors named are the ones both ends hold.
-        Ok(Self::of(named, draw.relays.len()))
+        Ok(Self::draw((&nonce, callee_nonce), &proposed, vouched))
     }
 
     fn of(relays: Vec<SupernodeDescriptor>, drawn: usize) -> Self {
         Self {
             relays: relays.into_iter().map(|descriptor| Planned { descriptor, state: Use::Spare }).collect(),
             drawn,
-        }
-    }
-
-    /// The frame that tells the callee.
-    pub(super) fn to_wire(&self, nonce: &[u8; 32]) -> Draw {
-        let signed = |planned: &[Planned]| planned.iter().map(|p| p.descriptor.signed().clone()).collect();
-        Draw {
-            nonce: nonce.to_vec(),
-            relays: signed(&self.relays[..self.drawn]),
-            fallback: signed(&self.relays[self.drawn..]),
         }
     }
 
@@ -307,6 +284,16 @@ fn stays(now: Now) -> impl Fn(&&SupernodeDescriptor) -> bool {
     move |d| d.not_after_s().saturating_mul(1_000) >= now.unix_ms.saturating_add(VOUCH_MARGIN_MS)
 }
 
+/// Their service keys, in their order.
+pub(super) fn keys(descriptors: &[SupernodeDescriptor]) -> Vec<ServiceKey> {
+    descriptors.iter().map(SupernodeDescriptor::service).collect()
+}
+
+/// As they go into a frame.
+pub(super) fn signed(descriptors: &[SupernodeDescriptor]) -> Vec<Signed> {
+    descriptors.iter().map(|descriptor| descriptor.signed().clone()).collect()
+}
+
 /// The relays that a redraw gives, best first; the same on both ends.
 pub(super) fn redrawn(
     nonces: (&[u8; 32], &[u8; 32]),
@@ -354,8 +341,4 @@ fn drawn(
 fn reference(descriptor: &SupernodeDescriptor) -> SupernodeRef {
     let network = descriptor.known_relay().next().map_or(0, |address| network_group(address.ip));
     SupernodeRef { service: descriptor.service(), network }
-}
-
-fn same_relays(a: &[SupernodeDescriptor], b: &[SupernodeDescriptor]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.service() == b.service())
 }

@@ -4,11 +4,10 @@
 //! the caller shows what it committed to, and both draw the same relays from all that was named. A round that was
 //! answered must be shown before another begins, so that nobody draws until the outcome pleases.
 
-use tandem_proto::draw::commit_with;
-use tandem_proto::ids::ServiceKey;
+use tandem_proto::draw;
 use tandem_proto::signed::SupernodeDescriptor;
 use tandem_proto::wire::signal_frame::Body;
-use tandem_proto::wire::{Redraw, RedrawAnswer, RedrawReveal, Signed};
+use tandem_proto::wire::{Redraw, RedrawAnswer, RedrawReveal};
 
 use super::leg::{Leg, Phase};
 use super::notes::shorts;
@@ -180,7 +179,8 @@ impl Calls {
         let (nonce, proposed) = (*nonce, proposed.clone());
         let theirs: [u8; 32] = nonce_of(&frame.nonce)?;
         let vouched = plan::offered(&frame.relays, now).map_err(breach)?;
-        let reveal = RedrawReveal { round: frame.round, nonce: nonce.to_vec(), relays: signed(&proposed) };
+        let reveal =
+            RedrawReveal { round: frame.round, nonce: nonce.to_vec(), relays: plan::signed(&proposed) };
         leg.send(out, Body::RedrawReveal(reveal.clone()));
         let gained = plan::redrawn((&nonce, &theirs), &proposed, &vouched);
         leg.redraws.step = Step::None;
@@ -204,8 +204,7 @@ impl Calls {
         };
         let theirs: [u8; 32] = nonce_of(&frame.nonce)?;
         let proposed = plan::offered(&frame.relays, now).map_err(breach)?;
-        let keys: Vec<ServiceKey> = proposed.iter().map(SupernodeDescriptor::service).collect();
-        if commit_with(&theirs, &keys).as_slice() != commit {
+        if draw::commit(&theirs, &plan::keys(&proposed)).as_slice() != commit {
             return Err(breach(plan::DrawError::Reveal));
         }
         let gained = plan::redrawn((&theirs, &nonce), &proposed, &vouched);
@@ -233,9 +232,9 @@ fn gather(leg: &mut Leg, out: &mut Out, now: Now) {
 
 fn propose(leg: &mut Leg, out: &mut Out, nonce: [u8; 32], own: &[SupernodeDescriptor], now: Now) {
     let proposed = leg.plan.fresh(own, now);
-    let keys: Vec<ServiceKey> = proposed.iter().map(SupernodeDescriptor::service).collect();
     leg.redraws.round += 1;
-    let frame = Redraw { round: leg.redraws.round, commit: commit_with(&nonce, &keys).to_vec() };
+    let commit = draw::commit(&nonce, &plan::keys(&proposed)).to_vec();
+    let frame = Redraw { round: leg.redraws.round, commit };
     leg.redraws.step = Step::Proposed { nonce, proposed, frame: frame.clone() };
     leg.redraws.began = now.mono_ms;
     leg.redraws.next = Some(now.mono_ms + REPEAT_MS);
@@ -245,7 +244,8 @@ fn propose(leg: &mut Leg, out: &mut Out, nonce: [u8; 32], own: &[SupernodeDescri
 fn answer(leg: &mut Leg, out: &mut Out, nonce: [u8; 32], own: &[SupernodeDescriptor], now: Now) {
     let Step::Asked { commit } = &leg.redraws.step else { return };
     let vouched = leg.plan.fresh(own, now);
-    let frame = RedrawAnswer { round: leg.redraws.round, nonce: nonce.to_vec(), relays: signed(&vouched) };
+    let frame =
+        RedrawAnswer { round: leg.redraws.round, nonce: nonce.to_vec(), relays: plan::signed(&vouched) };
     leg.redraws.step = Step::Answered { commit: commit.clone(), nonce, vouched, frame: frame.clone() };
     leg.redraws.next = None;
     leg.send(out, Body::RedrawAnswer(frame));
@@ -253,7 +253,7 @@ fn answer(leg: &mut Leg, out: &mut Out, nonce: [u8; 32], own: &[SupernodeDescrip
 
 /// Both ends: the relays that were drawn join the list.
 fn take_in(head: &mut Head, leg: &mut Leg, out: &mut Out, relays: Vec<SupernodeDescriptor>, now: Now) {
-    let services: Vec<ServiceKey> = relays.iter().map(SupernodeDescriptor::service).collect();
+    let services = plan::keys(&relays);
     let gained = leg.plan.extend(relays, now);
     if leg.role == Role::Caller {
         // Where nothing new is known, asking again soon gives nothing.
@@ -266,10 +266,6 @@ fn take_in(head: &mut Head, leg: &mut Leg, out: &mut Out, relays: Vec<SupernodeD
     if leg.plan.live() < RELAYS_WANTED {
         top_up(leg, out, now);
     }
-}
-
-fn signed(descriptors: &[SupernodeDescriptor]) -> Vec<Signed> {
-    descriptors.iter().map(|descriptor| descriptor.signed().clone()).collect()
 }
 
 fn nonce_of(bytes: &[u8]) -> Result<[u8; 32], Fault> {

@@ -108,7 +108,7 @@ impl Calls {
         }
         self.add_stream(signal, Stream::new(device, via, Some(leg), now), now);
         // A round trip before their hello, if the device is known to be theirs; what it says is believed after it only.
-        self.send_offer(leg, signal);
+        self.send_offer(leg, signal, now);
     }
 
     /// `OpenSignal` did not succeed on any route.
@@ -244,7 +244,7 @@ impl Calls {
         }
         let leg = leg.or_else(|| self.leg_with(peer.account, peer.device));
         if let Some(leg) = leg {
-            self.attach(signal, leg);
+            self.attach(signal, leg, now);
         }
         Ok(())
     }
@@ -269,7 +269,7 @@ impl Calls {
     }
 
     /// A stream whose hellos were exchanged now serves a leg: say on it what the other end may have missed.
-    pub(super) fn attach(&mut self, signal: SignalId, leg: LegId) {
+    pub(super) fn attach(&mut self, signal: SignalId, leg: LegId, now: Now) {
         let Some(stream) = self.streams.get_mut(&signal) else { return };
         if stream.leg.replace(leg) != Some(leg) {
             (stream.offered, stream.said) = (false, false);
@@ -287,7 +287,7 @@ impl Calls {
             // The caller's offer comes first: it says which call the stream is about.
             return;
         }
-        self.send_offer(leg, signal);
+        self.send_offer(leg, signal, now);
         let Some(Parts { leg, out, .. }) = self.parts(leg) else { return };
         if let Some(draw) = leg.draw.clone() {
             leg.send(out, Body::Draw(draw));

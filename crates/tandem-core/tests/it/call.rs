@@ -80,6 +80,113 @@ fn contacts_also_talk_directly_unless_one_wants_relays_only() {
     }
 }
 
+/// Frames of a node that show an address of its own.
+fn shown(world: &World, node: usize) -> usize {
+    let direct = |body: &Body| matches!(body, Body::Candidates(c) if c.candidates.iter().any(|c| c.kind < 2));
+    world.count_sent(node, direct)
+}
+
+/// Talks, loses its signalling and opens it again, changes its network.
+fn live_through_everything(world: &mut World, call: CallId) {
+    world.run(50);
+    world.cut_signalling();
+    world.run(2_000);
+    world.act(BOB, |calls, now| calls.answer(call, now)).unwrap();
+    world.run(2_000);
+    assert!(world.talks(ALICE) && world.talks(BOB));
+    for node in [ALICE, BOB] {
+        let leg = *world.nodes[node].media.keys().next().unwrap();
+        let candidate = tandem_proto::wire::Candidate {
+            address: vec![10, 9, 9, node as u8],
+            port: 9,
+            ..Default::default()
+        };
+        world.act(node, |calls, now| {
+            calls.handle_network_changed(now);
+            calls.handle_local_candidates(leg, &[candidate], now);
+        });
+        world.run(2_000);
+    }
+    world.cut_signalling();
+    world.run(2_000);
+    assert!(world.talks(ALICE) && world.talks(BOB));
+}
+
+#[test]
+fn no_address_is_shown_when_either_end_wants_relays_only() {
+    for wanting in [ALICE, BOB] {
+        let mut world = World::people(2, 5);
+        world.set_relay_only(wanting);
+        world.befriend();
+        let options = CallOptions { relay_only: wanting == ALICE, ..CallOptions::default() };
+        let call = world.place_with(ALICE, BOB, options);
+        live_through_everything(&mut world, call);
+        assert_eq!((shown(&world, ALICE), shown(&world, BOB)), (0, 0), "{wanting} wants relays only");
+        assert!(!world.nodes.iter().flat_map(|n| n.media.values()).any(|media| media.remote_direct));
+        world.act(ALICE, |calls, now| calls.hang_up(call, now));
+        world.run(500);
+        assert_eq!(world.open_links(), 0, "no line either");
+    }
+}
+
+#[test]
+fn no_address_is_shown_when_only_one_has_the_other_as_a_contact() {
+    for friendly in [ALICE, BOB] {
+        let mut world = World::people(2, 5);
+        let other = world.nodes[1 - friendly].account;
+        world.nodes[friendly].calls.set_contacts(vec![other]);
+        let call = world.place(ALICE, BOB);
+        live_through_everything(&mut world, call);
+        assert_eq!((shown(&world, ALICE), shown(&world, BOB)), (0, 0), "a contact of {friendly} only");
+    }
+}
+
+#[test]
+fn contacts_show_addresses_and_the_caller_only_once_it_rings() {
+    let mut world = World::people(2, 5);
+    world.befriend();
+    let call = world.place(ALICE, BOB);
+    while world.rings(BOB).is_empty() {
+        world.run(5);
+    }
+    world.run(DELAY_MS / 2);
+    assert_eq!((shown(&world, ALICE), world.stage(ALICE)), (0, Some(Stage::Reaching)));
+    world.run(DELAY_MS);
+    assert!(shown(&world, ALICE) > 0 && world.stage(ALICE) == Some(Stage::Ringing));
+    live_through_everything(&mut world, call);
+    assert!(world.nodes.iter().flat_map(|n| n.media.values()).all(|media| media.remote_direct));
+}
+
+#[test]
+fn a_stranger_hears_the_same_from_everybody() {
+    let said = |world: &World| -> Vec<bool> {
+        let relay_only = |frame: &tandem_proto::wire::SignalFrame| match &frame.body {
+            Some(Body::Ringing(ringing)) => Some(ringing.relay_only),
+            _ => None,
+        };
+        world.nodes[BOB].sent.iter().filter_map(relay_only).collect()
+    };
+    for relay_only in [false, true] {
+        let mut world = World::people(2, 5);
+        if relay_only {
+            world.set_relay_only(BOB);
+        }
+        world.place(ALICE, BOB);
+        world.run(1_000);
+        assert_eq!(said(&world), [true]);
+    }
+    // Nor does a caller that wants relays only learn whether it is a contact.
+    for contact in [false, true] {
+        let mut world = World::people(2, 5);
+        if contact {
+            world.befriend();
+        }
+        world.place_with(ALICE, BOB, CallOptions { relay_only: true, ..CallOptions::default() });
+        world.run(1_000);
+        assert_eq!(said(&world), [true]);
+    }
+}
+
 #[test]
 fn declined_by_the_person() {
     let mut world = World::people(2, 5);

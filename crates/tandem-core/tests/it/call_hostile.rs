@@ -55,16 +55,10 @@ fn body() -> impl Strategy<Value = Body> {
                 invitation: Vec::new(),
             })
         }),
-        (bytes(), many(), some_media()).prop_map(|(draw_nonce, relays, media)| Body::Ringing(Ringing {
-            draw_nonce,
-            relays,
-            media
-        })),
-        (bytes(), many(), many()).prop_map(|(nonce, relays, fallback)| Body::Draw(Draw {
-            nonce,
-            relays,
-            fallback
-        })),
+        (bytes(), many(), some_media(), any::<bool>()).prop_map(|(draw_nonce, relays, media, relay_only)| {
+            Body::Ringing(Ringing { draw_nonce, relays, media, relay_only })
+        }),
+        (bytes(), many()).prop_map(|(nonce, relays)| Body::Draw(Draw { nonce, relays })),
         (0u32..3, proptest::collection::vec(candidate(), 0..20))
             .prop_map(|(generation, candidates)| Body::Candidates(Candidates { generation, candidates })),
         some_media().prop_map(|media| Body::Answer(Answer { media })),

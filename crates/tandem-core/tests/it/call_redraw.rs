@@ -238,7 +238,7 @@ fn nobody_draws_until_the_outcome_pleases() {
 #[test]
 fn redraws_that_come_too_often_are_passed_over() {
     let mut world = talking_apart();
-    let commit = |nonce: u8| tandem_proto::draw::commit_with(&[nonce; 32], &[]).to_vec();
+    let commit = |nonce: u8| tandem_proto::draw::commit(&[nonce; 32], &[]).to_vec();
     let mut round = 1;
     for step in 0..100u64 {
         give(&mut world, BOB, Body::Redraw(Redraw { round, commit: commit(7) }));

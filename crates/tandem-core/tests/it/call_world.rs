@@ -183,9 +183,42 @@ impl World {
         &self.secrets[&account]
     }
 
+    fn config(
+        &self,
+        account: AccountKey,
+        device: DeviceKey,
+        serial: u64,
+        strangers: StrangerRules,
+    ) -> CallsConfig {
+        CallsConfig {
+            account,
+            device,
+            certificate: certificate(&self.secrets[&account], device, serial).signed().clone(),
+            device_set: self.sets[&account].signed().clone(),
+            software: "test 1".into(),
+            features: 0,
+            display_name: "Somebody".into(),
+            strangers,
+            options: CallOptions::default(),
+        }
+    }
+
+    /// The only device of a person is set to relays only.
+    pub(crate) fn set_relay_only(&mut self, node: usize) {
+        let Node { account, device, .. } = self.nodes[node];
+        let mut config = self.config(account, device, 1, ringing());
+        config.options.relay_only = true;
+        self.nodes[node].calls = Calls::new(config, device.0);
+        let relays = self.relays_of_all();
+        self.nodes[node].calls.set_relays(relays);
+    }
+
+    fn relays_of_all(&self) -> Vec<SupernodeDescriptor> {
+        self.supernodes.iter().map(|s| s.descriptor.clone()).take(8).collect()
+    }
+
     fn node(&self, account: AccountKey, device: DeviceKey, serial: u64, homes: Vec<usize>) -> Node {
-        let rules = StrangerRules { mode: Strangers::Ring, request_bits: 4, ..StrangerRules::default() };
-        self.node_with(account, device, serial, homes, rules)
+        self.node_with(account, device, serial, homes, ringing())
     }
 
     fn node_with(
@@ -196,19 +229,8 @@ impl World {
         homes: Vec<usize>,
         strangers: StrangerRules,
     ) -> Node {
-        let config = CallsConfig {
-            account,
-            device,
-            certificate: certificate(&self.secrets[&account], device, serial).signed().clone(),
-            device_set: self.sets[&account].signed().clone(),
-            software: "test 1".into(),
-            features: 0,
-            display_name: "Somebody".into(),
-            strangers,
-            options: CallOptions::default(),
-        };
-        let mut calls = Calls::new(config, device.0);
-        calls.set_relays(self.supernodes.iter().map(|s| s.descriptor.clone()).take(8).collect());
+        let mut calls = Calls::new(self.config(account, device, serial, strangers), device.0);
+        calls.set_relays(self.relays_of_all());
         Node {
             calls,
             account,
@@ -431,13 +453,12 @@ impl World {
                 self.nodes[node].media.insert(leg, Media::default());
                 let delay = self.nodes[node].media_delay_ms;
                 self.schedule(delay, node, Event::Prepared { leg });
-                let candidate = Candidate {
-                    kind: 0,
-                    address: vec![10, 0, 0, node as u8],
-                    port: 9,
-                    ..Candidate::default()
-                };
-                self.schedule(DELAY_MS * 6, node, Event::Candidate { leg, candidate });
+                // Both are known long before it rings.
+                for kind in [0, 1] {
+                    let address = vec![10, 0, kind as u8, node as u8];
+                    let candidate = Candidate { kind, address, port: 9, ..Candidate::default() };
+                    self.schedule(delay, node, Event::Candidate { leg, candidate });
+                }
             }
             Command::RemoteMedia { leg, media } => self.media(node, leg).remote = Some(media),
             Command::RequestGrants { leg, relays } => self.request(node, leg, &relays),
@@ -720,6 +741,11 @@ impl World {
     pub(crate) fn count_sent(&self, node: usize, is: impl Fn(&Body) -> bool) -> usize {
         self.nodes[node].sent.iter().filter_map(|frame| frame.body.as_ref()).filter(|body| is(body)).count()
     }
+}
+
+/// Strangers ring, and a request costs little.
+fn ringing() -> StrangerRules {
+    StrangerRules { mode: Strangers::Ring, request_bits: 4, ..StrangerRules::default() }
 }
 
 pub(crate) fn media(salt: u8) -> MediaDescription {

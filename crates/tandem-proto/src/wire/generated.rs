@@ -361,7 +361,7 @@ pub mod signal_frame {
         /// device → caller
         #[prost(message, tag = "3")]
         Ringing(super::Ringing),
-        /// both ways: relays for this leg
+        /// caller → device: relays for this leg
         #[prost(message, tag = "4")]
         Draw(super::Draw),
         /// both ways, any number
@@ -435,9 +435,10 @@ pub struct Offer {
     pub leg_secret: ::prost::alloc::vec::Vec<u8>,
     #[prost(message, optional, tag = "3")]
     pub media: ::core::option::Option<MediaDescription>,
-    /// SHA-256 of the caller's draw nonce
+    /// commitment to the nonce and the relays in Draw
     #[prost(bytes = "vec", tag = "4")]
     pub draw_commit: ::prost::alloc::vec::Vec<u8>,
+    /// addresses of neither end go to the other
     #[prost(bool, tag = "5")]
     pub relay_only: bool,
     /// claimed, unverified, at most 64 bytes
@@ -474,18 +475,19 @@ pub struct Ringing {
     /// so that ICE and DTLS are done while it rings
     #[prost(message, optional, tag = "3")]
     pub media: ::core::option::Option<MediaDescription>,
+    /// addresses of neither end go to the other
+    #[prost(bool, tag = "4")]
+    pub relay_only: bool,
 }
-/// Reveals the caller's nonce; then both know the same relays (spec/signalling.md "Drawing relays").
+/// Reveals what the offer committed to; then both know the same relays (spec/signalling.md "Drawing relays").
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Draw {
+    /// 32 bytes, the caller's
     #[prost(bytes = "vec", tag = "1")]
     pub nonce: ::prost::alloc::vec::Vec<u8>,
-    /// the drawn relays, best first, at most 3
+    /// SupernodeDescriptors, at most 8, in the order committed to
     #[prost(message, repeated, tag = "2")]
     pub relays: ::prost::alloc::vec::Vec<Signed>,
-    /// to use when all relays of the call die, at most 8
-    #[prost(message, repeated, tag = "3")]
-    pub fallback: ::prost::alloc::vec::Vec<Signed>,
 }
 /// More relays for a call going on (spec/signalling.md "Redraws").
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -233,7 +233,7 @@ fn signal_parts() -> Vec<Sample> {
         sample("RequestAnswer", "left", wire::RequestAnswer { status: 2, ..wire::RequestAnswer::default() }),
         sample("MediaDescription", "of the caller", media()),
         sample("Ringing", "with one relay", ringing()),
-        sample("Draw", "one relay, one fallback", draw_message()),
+        sample("Draw", "what the offer committed to", draw_message()),
         sample("Candidate", "relayed", candidates().candidates[1].clone()),
         sample("Candidates", "host and relayed", candidates()),
         sample("Answer", "picked up", wire::Answer { media: None }),
@@ -278,7 +278,7 @@ fn offer() -> wire::Offer {
         call_id: counting(0x30)[..16].to_vec(),
         leg_secret: counting(0x40).to_vec(),
         media: Some(media()),
-        draw_commit: draw::commit(&counting(0x10)).to_vec(),
+        draw_commit: draw::commit(&counting(0x10), &[service(2).public()]).to_vec(),
         relay_only: true,
         display_name: "Alice".into(),
         invitation: Vec::new(),
@@ -309,15 +309,12 @@ fn ringing() -> wire::Ringing {
             ssrc: 0x9abc_def0,
             opus_features: Vec::new(),
         }),
+        relay_only: true,
     }
 }
 
 fn draw_message() -> wire::Draw {
-    wire::Draw {
-        nonce: counting(0x10).to_vec(),
-        relays: vec![descriptor(1).signed().clone()],
-        fallback: vec![descriptor(2).signed().clone()],
-    }
+    wire::Draw { nonce: counting(0x10).to_vec(), relays: vec![descriptor(2).signed().clone()] }
 }
 
 fn candidates() -> wire::Candidates {
@@ -365,7 +362,7 @@ fn path_report() -> wire::PathReport {
 }
 
 fn redraw() -> wire::Redraw {
-    let commit = tandem_proto::draw::commit_with(&[3; 32], &[service(2).public()]);
+    let commit = tandem_proto::draw::commit(&[3; 32], &[service(2).public()]);
     wire::Redraw { round: 1, commit: commit.to_vec() }
 }
 

@@ -178,7 +178,8 @@ pub(crate) fn draw() -> Value {
     let targets: Vec<String> = (0..3).map(|i| hex(&draw::target(&caller, &callee, i))).collect();
     json!({
         "caller_nonce": hex(&caller),
-        "caller_commit": hex(&draw::commit(&caller)),
+        "caller_proposes": list(&candidates[..2]),
+        "caller_commit": hex(&draw::commit(&caller, &[candidates[0].service, candidates[1].service])),
         "callee_nonce": hex(&callee),
         "targets": targets,
         "candidates": list(&candidates),
