@@ -50,7 +50,7 @@ fn every_domain_is_in_the_spec() {
     let hashes = [
         "tandem call tag 1",
         "tandem draw 1",
-        "tandem redraw commit 1",
+        "tandem draw commit 1",
         "tandem invitation 1",
         "tandem contact request 1",
         INVITATION_DOMAIN,
