@@ -152,6 +152,13 @@ fn detail(outcome: &Outcome) {
         ms(outcome.call_to_ringing_ms),
         ms(outcome.answer_to_sound_ms)
     );
+    if let Some(again) = outcome.again {
+        println!(
+            "  called again: to ringing {}, answer to first sound {}",
+            ms(again.call_to_ringing_ms),
+            ms(again.answer_to_sound_ms)
+        );
+    }
     for (who, heard) in [("caller", &outcome.caller), ("callee", &outcome.callee)] {
         let Some(heard) = heard else { continue };
         println!(

@@ -135,6 +135,9 @@ pub(crate) struct SettingFlags {
     /// What an incoming call meets: ring, echo or wav:FILE
     #[arg(long, value_name = "echo|wav:FILE|ring")]
     pub(crate) answer: Option<String>,
+    /// Let it ring this long before an automatic answer: 2s, 500ms
+    #[arg(long, value_name = "TIME")]
+    pub(crate) answer_after: Option<String>,
     /// When packets are doubled over a second path
     #[arg(long, value_enum, value_name = "WHEN")]
     pub(crate) redundancy: Option<RedundancyArg>,

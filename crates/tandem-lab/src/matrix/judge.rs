@@ -40,6 +40,13 @@ pub struct Heard {
     pub last_path: Option<CallPath>,
 }
 
+/// What the second call of a pair took.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Again {
+    pub call_to_ringing_ms: Option<u64>,
+    pub answer_to_sound_ms: Option<u64>,
+}
+
 /// What became of one call.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
@@ -55,6 +62,8 @@ pub struct Outcome {
     pub callee: Option<Heard>,
     pub call_to_ringing_ms: Option<u64>,
     pub answer_to_sound_ms: Option<u64>,
+    /// The same of a second call soon after, over the line that the first one left open; not in every run.
+    pub again: Option<Again>,
     /// What does not hold; empty when all is as expected.
     pub wrong: Vec<String>,
 }
@@ -77,6 +86,7 @@ impl Outcome {
             callee: None,
             call_to_ringing_ms: None,
             answer_to_sound_ms: None,
+            again: None,
             wrong: vec![why],
         }
     }
@@ -110,6 +120,16 @@ impl Outcome {
         outcome.callee = heard[1].take();
         outcome.caller = heard[0].take();
         outcome
+    }
+
+    /// Takes the second call of the pair: only its times, and that it brought sound.
+    pub(super) fn take_again(&mut self, call: &CallOutcome) {
+        let CallResult { connected, why, setup_ms, .. } = &call.result;
+        if !connected {
+            self.wrong.push(format!("no sound when called again: {why}"));
+        }
+        self.again =
+            Some(Again { call_to_ringing_ms: setup_ms.ringing, answer_to_sound_ms: setup_ms.media });
     }
 
     fn side(

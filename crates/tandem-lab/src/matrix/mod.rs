@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use expected::{Expected, Table};
-pub use judge::{Heard, Outcome, Relation};
+pub use judge::{Again, Heard, Outcome, Relation};
 pub use picture::picture;
 pub use run::{Options, Report, run};
 pub use show::{json, table};

@@ -15,6 +15,11 @@ use crate::call::{Call, CallPlan};
 /// New contacts get so long to open what they keep open to each other.
 const ACQUAINTANCE: Duration = Duration::from_secs(3);
 
+/// Between a call and the next of the same pair: longer than hanging up and its reports take.
+const BETWEEN_CALLS: Duration = Duration::from_secs(3);
+/// How long the second call lasts: only its beginning is measured.
+const AGAIN: Duration = Duration::from_millis(1_500);
+
 /// What is run, and where.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -41,6 +46,8 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
     /// From the start of a person's node to its ready line.
     pub starts_ms: Vec<f64>,
+    /// Access lines had a delay: set-up times mean something, and contacts were called twice.
+    pub delayed: bool,
     pub seconds: f64,
 }
 
@@ -77,7 +84,12 @@ pub fn run(pairs: &[Pair], options: &Options, say: &dyn Fn(String)) -> Result<Re
             outcomes.extend(results);
         }
     }
-    Ok(Report { outcomes, starts_ms: world.starts_ms(), seconds: begun.elapsed().as_secs_f64() })
+    Ok(Report {
+        outcomes,
+        starts_ms: world.starts_ms(),
+        delayed: options.delay.is_some(),
+        seconds: begun.elapsed().as_secs_f64(),
+    })
 }
 
 fn words(relation: Relation) -> &'static str {
@@ -173,6 +185,14 @@ fn try_call(
     let mut outcome = Outcome::judge(pair, relation, expected, &call, played, &record);
     for heard in [&mut outcome.caller, &mut outcome.callee].into_iter().flatten() {
         heard.paths.iter_mut().for_each(|path| *path = world.path_name(path));
+    }
+    if options.delay.is_some() && relation == Relation::Contacts && call.result.connected {
+        std::thread::sleep(BETWEEN_CALLS);
+        let plan = CallPlan { record: record.with_extension("again.wav"), length: AGAIN, ..plan };
+        match Call::begin(caller, &plan).and_then(|call| call.finish(caller, callee)) {
+            Ok(again) => outcome.take_again(&again),
+            Err(error) => outcome.wrong.push(format!("called again: {error:#}")),
+        }
     }
     Ok(outcome)
 }

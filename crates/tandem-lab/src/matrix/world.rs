@@ -13,6 +13,8 @@ use crate::process::{Ground, NodePlan, Process, Starting};
 use crate::wire::Conditions;
 
 const SERVERS: usize = 5;
+/// A person needs so long to pick up, at least; meanwhile the ways of the sound are tried.
+const RINGING: Duration = Duration::from_secs(2);
 /// From the start of the last node on.
 const PEOPLE_WITHIN: Duration = Duration::from_secs(25);
 
@@ -44,7 +46,7 @@ impl World {
             anyhow::ensure!(file.is_file(), "there is no {} to play", file.display());
         }
         let speech = [speech[0].canonicalize()?, speech[1].canonicalize()?];
-        let people = start_people(&lab, &ground, &seats, &bootstrap, &speech[1])?;
+        let people = start_people(&lab, &ground, &seats, &person(&bootstrap, &speech[1], options))?;
         let ready = people.values().filter(|person| person.is_ok()).count();
         say(format!(
             "{ready} of {} people can be reached after {:.1} s",
@@ -99,18 +101,25 @@ fn start_servers(lab: &Lab, ground: &Ground) -> Result<Vec<Process>> {
     Ok(servers)
 }
 
+/// A person who plays this when called: at once, or where times are measured after ringing like people's phones do.
+fn person(bootstrap: &[String], speech: &Path, options: &Options) -> NodePlan {
+    let mut plan = NodePlan::person(bootstrap, &format!("wav:{}", speech.display()));
+    if options.delay.is_some() {
+        plan.more = vec!["--answer-after".to_owned(), format!("{}ms", RINGING.as_millis())];
+    }
+    plan
+}
+
 /// All at once; whoever is not reachable in time stays away, with the reason.
 fn start_people(
     lab: &Lab,
     ground: &Ground,
     seats: &BTreeSet<Seat>,
-    bootstrap: &[String],
-    speech: &Path,
+    plan: &NodePlan,
 ) -> Result<BTreeMap<Seat, Result<Process, String>>> {
-    let plan = NodePlan::person(bootstrap, &format!("wav:{}", speech.display()));
     let mut starting = Vec::new();
     for seat in seats {
-        starting.push((*seat, ground.begin(lab.host(&seat.host())?, &plan)?));
+        starting.push((*seat, ground.begin(lab.host(&seat.host())?, plan)?));
     }
     let until = Instant::now() + PEOPLE_WITHIN;
     let mut people = BTreeMap::new();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tandem_api::{ConfigEntry, ConfigView, Origin, Problem, Redundancy};
 use tandem_core::call::Strangers;
@@ -11,7 +12,7 @@ use thiserror::Error;
 use toml::Value;
 
 use super::settings::{self, SETTINGS, Setting, SettingKind};
-use super::{Answer, Caps, Cidr, Config, FILE_NAME, Volunteer};
+use super::{ANSWER_AFTER_MAX, Answer, Caps, Cidr, Config, FILE_NAME, Volunteer};
 use crate::messages::Code;
 
 /// The settings file is far smaller; anything larger is something else.
@@ -219,6 +220,7 @@ fn build(values: &Values) -> Result<Config, ConfigError> {
         api: text(values, "api", socket)?.unwrap_or(defaults.api),
         volunteer: volunteer(values)?,
         answer: text(values, "answer", answer)?.unwrap_or(defaults.answer),
+        answer_after: text(values, "answer_after", ringing_time)?.unwrap_or(defaults.answer_after),
         redundancy: text(values, "redundancy", redundancy)?.unwrap_or(defaults.redundancy),
         port_mapping: values
             .get("port_mapping")
@@ -345,6 +347,19 @@ fn answer(text: &str) -> Result<Answer, String> {
     }
 }
 
+/// `2s`, `500ms`, or seconds alone.
+fn ringing_time(text: &str) -> Result<Duration, String> {
+    let (number, unit_s) = match text.strip_suffix("ms") {
+        Some(number) => (number, 0.001),
+        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+    };
+    let seconds = number.trim().parse::<f64>().ok().map(|number| number * unit_s);
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.filter(|time| *time <= ANSWER_AFTER_MAX).ok_or_else(|| {
+        format!("\"{text}\" is no time like 2s or 500ms, at most {} s", ANSWER_AFTER_MAX.as_secs())
+    })
+}
+
 fn redundancy(text: &str) -> Result<Redundancy, String> {
     match text {
         "auto" => Ok(Redundancy::Auto),
@@ -406,6 +421,7 @@ fn value_of(config: &Config, key: &str) -> serde_json::Value {
             Answer::Echo => "echo".to_owned(),
             Answer::Wav(file) => format!("wav:{}", file.display()),
         }),
+        "answer_after" => json!(format!("{}s", config.answer_after.as_secs_f64())),
         "redundancy" => json!(config.redundancy),
         "relay_only" => json!(config.relay_only),
         "port_mapping" => json!(config.port_mapping),

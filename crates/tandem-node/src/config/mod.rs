@@ -6,6 +6,7 @@ mod settings;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tandem_api::{Problem, Redundancy};
 use tandem_core::call::Strangers;
@@ -21,6 +22,8 @@ use crate::overlay::Places;
 
 /// The settings file in the data folder.
 pub const FILE_NAME: &str = "tandem.toml";
+/// The longest time that `answer_after` may say: a caller waits for 60 s.
+pub const ANSWER_AFTER_MAX: Duration = Duration::from_secs(50);
 
 /// What a node follows. Made by [`load`], or by hand from [`Config::default`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct Config {
     pub volunteer: Volunteer,
     /// What an incoming call meets.
     pub answer: Answer,
+    /// An automatic answer rings first for so long, at most [`ANSWER_AFTER_MAX`].
+    pub answer_after: Duration,
     pub redundancy: Redundancy,
     /// Never show the other side of a call this machine's address.
     pub relay_only: bool,
@@ -87,9 +92,9 @@ pub struct Caps {
 pub enum Answer {
     /// Ring until a person answers or declines.
     Ring,
-    /// Answer at once and send back what arrives.
+    /// Answer by itself and send back what arrives.
     Echo,
-    /// Answer at once and play this WAV file.
+    /// Answer by itself and play this WAV file.
     Wav(PathBuf),
 }
 
@@ -110,6 +115,7 @@ impl Default for Config {
                 caps: Caps::default(),
             },
             answer: Answer::Ring,
+            answer_after: Duration::ZERO,
             redundancy: Redundancy::Auto,
             relay_only: false,
             port_mapping: true,

@@ -33,6 +33,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("external", "TANDEM_EXTERNAL", SettingKind::List),
     setting("api", "TANDEM_API", SettingKind::Text),
     setting("answer", "TANDEM_ANSWER", SettingKind::Text),
+    setting("answer_after", "TANDEM_ANSWER_AFTER", SettingKind::Text),
     setting("redundancy", "TANDEM_REDUNDANCY", SettingKind::Text),
     setting("relay_only", "TANDEM_RELAY_ONLY", SettingKind::Switch),
     setting("port_mapping", "TANDEM_PORT_MAPPING", SettingKind::Switch),

@@ -34,6 +34,8 @@ pub(crate) struct LiveCall {
     started: Now,
     answered_unix_ms: Option<u64>,
     connected: Option<Now>,
+    /// Answer by itself then, if it still rings (monotonic milliseconds).
+    answer_at: Option<u64>,
     /// Hang up this long after the first sound.
     for_ms: Option<u64>,
     record: Option<PathBuf>,
@@ -91,6 +93,7 @@ impl LiveCall {
             started: now,
             answered_unix_ms: None,
             connected: None,
+            answer_at: None,
             for_ms: begin.for_ms,
             record: begin.record,
             mirroring: false,
@@ -114,6 +117,21 @@ impl LiveCall {
 
     pub(crate) fn set_record(&mut self, record: Option<PathBuf>) {
         self.record = record;
+    }
+
+    /// To be answered by itself when it has rung until then.
+    pub(crate) fn set_answer_at(&mut self, mono_ms: u64) {
+        self.answer_at = Some(mono_ms);
+    }
+
+    /// Somebody answers it, or it answers by itself: once.
+    pub(crate) fn clear_answer_at(&mut self) {
+        self.answer_at = None;
+    }
+
+    /// When it answers by itself, while it rings.
+    pub(crate) fn answer_at(&self) -> Option<u64> {
+        self.answer_at.filter(|_| self.rings_here())
     }
 
     /// It rings here: the person may answer it.
@@ -423,5 +441,48 @@ fn api_reason(reason: EndReason) -> ApiEndReason {
             ApiEndReason::Refused
         }
         EndReason::Failed => ApiEndReason::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_core::call::LegId;
+    use tandem_proto::ids::DeviceKey;
+
+    use super::*;
+
+    fn ringing(direction: CallDirection) -> LiveCall {
+        let begin = CallBegin {
+            id: CallId([1; 16]),
+            account: AccountKey([2; 32]),
+            name: None,
+            direction,
+            for_ms: None,
+            record: None,
+            relay_only: false,
+        };
+        let now = Now { mono_ms: 1_000, unix_ms: 1_000_000 };
+        let mut live = LiveCall::new(begin, now);
+        live.take(CallEvent::Ringing, now);
+        live
+    }
+
+    #[test]
+    fn a_call_answers_itself_once_and_only_while_it_rings_here() {
+        let mut live = ringing(CallDirection::Incoming);
+        assert_eq!(live.answer_at(), None);
+        live.set_answer_at(3_000);
+        assert_eq!(live.answer_at(), Some(3_000));
+        live.clear_answer_at();
+        assert_eq!(live.answer_at(), None);
+
+        live.set_answer_at(3_000);
+        let now = Now { mono_ms: 2_000, unix_ms: 1_001_000 };
+        live.take(CallEvent::Answered { leg: LegId(1), device: DeviceKey([3; 32]) }, now);
+        assert_eq!(live.answer_at(), None, "a person was first");
+
+        let mut ours = ringing(CallDirection::Outgoing);
+        ours.set_answer_at(3_000);
+        assert_eq!(ours.answer_at(), None, "it rings elsewhere");
     }
 }

@@ -218,6 +218,7 @@ impl Node {
         }
         self.drive_devices();
         self.renew_others();
+        self.answer_due(now);
         let due = |call: &LiveCall| call.hang_up_at().is_some_and(|at| at <= now.mono_ms);
         let over: Vec<CallId> =
             self.calls.iter().filter(|(_, call)| due(call)).map(|(call, _)| *call).collect();
@@ -247,6 +248,7 @@ impl Node {
             self.supernode.as_ref().and_then(Supernode::poll_timeout),
             self.devices.poll_timeout(),
             self.calls.values().filter_map(LiveCall::hang_up_at).min(),
+            self.calls.values().filter_map(LiveCall::answer_at).min(),
             self.echo_calls.values().min().copied(),
             introduce,
             Some(self.clocks_ms + CLOCKS_MS),
@@ -404,6 +406,26 @@ impl Node {
         };
         announce(side, NodeEvent::Call(live.event(step, now)));
         self.calls.insert(call, live);
+        let after_ms = u64::try_from(self.config.answer_after.as_millis()).unwrap_or(u64::MAX);
+        if self.config.answer != Answer::Ring && after_ms > 0 {
+            let live = self.calls.get_mut(&call);
+            live.into_iter().for_each(|live| live.set_answer_at(now.mono_ms.saturating_add(after_ms)));
+        } else {
+            self.answer_by_rule(call);
+        }
+    }
+
+    /// Answers calls that have rung for as long as `answer_after` says.
+    fn answer_due(&mut self, now: Now) {
+        let due = |live: &LiveCall| live.answer_at().is_some_and(|at| at <= now.mono_ms);
+        let due: Vec<CallId> =
+            self.calls.iter().filter(|(_, live)| due(live)).map(|(call, _)| *call).collect();
+        for call in due {
+            self.answer_by_rule(call);
+        }
+    }
+
+    fn answer_by_rule(&mut self, call: CallId) {
         let plan = match &self.config.answer {
             Answer::Ring => return,
             Answer::Echo => EndpointPlan::Echo,
@@ -417,9 +439,12 @@ impl Node {
 
     /// Answers a ringing call; false when it does not ring (any more).
     pub(crate) fn answer(&mut self, call: CallId, plan: EndpointPlan) -> bool {
-        if let (EndpointPlan::Files { record, .. }, Some(live)) = (&plan, self.calls.get_mut(&call)) {
-            live.set_record(record.clone());
-            prepare_folder(record.as_ref());
+        if let Some(live) = self.calls.get_mut(&call) {
+            live.clear_answer_at();
+            if let EndpointPlan::Files { record, .. } = &plan {
+                live.set_record(record.clone());
+                prepare_folder(record.as_ref());
+            }
         }
         let mut answered = false;
         self.with_person(|phone, around| answered = phone.answer(call, plan, around).is_ok());

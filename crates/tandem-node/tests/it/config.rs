@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use tandem_api::{Origin, Redundancy};
 use tandem_node::config::{Answer, ConfigError, Flags, Loaded, SETTINGS, load};
@@ -39,6 +40,19 @@ fn flags_win_over_environment_over_file_over_defaults() {
     assert_eq!(origin(&loaded, "redundancy"), Origin::File);
     assert_eq!(origin(&loaded, "answer"), Origin::Default);
     assert_eq!(loaded.view.settings.len(), SETTINGS.len());
+}
+
+#[test]
+fn ringing_before_an_automatic_answer_is_a_time_that_a_caller_waits() {
+    let after = |text: &str| load_with("", &[("answer_after", text)], &[]).map(|l| l.config.answer_after);
+    assert_eq!(after("2s").unwrap(), Duration::from_secs(2));
+    assert_eq!(after("500ms").unwrap(), Duration::from_millis(500));
+    assert_eq!(after("1.5").unwrap(), Duration::from_millis(1_500));
+    assert_eq!(after("0").unwrap(), Duration::ZERO);
+    for wrong in ["", "soon", "-1s", "51s", "nan", "1e300", "2m"] {
+        let error = after(wrong).unwrap_err();
+        assert!(matches!(error, ConfigError::Value { key: "answer_after", .. }), "{wrong}: {error:?}");
+    }
 }
 
 #[test]

@@ -176,6 +176,7 @@ impl SettingFlags {
         add("volunteer.roles", self.volunteer.clone());
         add("volunteer.accept_terms", self.accept_terms.iter().map(ToString::to_string).collect());
         add("answer", self.answer.iter().cloned().collect());
+        add("answer_after", self.answer_after.iter().cloned().collect());
         add("redundancy", self.redundancy.iter().map(|when| when.as_str().to_owned()).collect());
         add("relay_only", if self.relay_only { vec!["true".to_owned()] } else { Vec::new() });
         add("strangers", self.strangers.iter().cloned().collect());
