@@ -20,7 +20,7 @@ use super::peers::PeerTable;
 use super::phone::{FinalReport, Phone, PhoneId, PhoneNews, Surroundings, recording_path};
 use super::strangers::{FoundProof, SentRequests};
 use super::supernode::{Supernode, SupernodeNews};
-use super::{memory, views};
+use super::{media, memory, views};
 use crate::config::{Answer, Config};
 use crate::handle::{NodeSide, Reply};
 use crate::installation::Installation;
@@ -521,6 +521,7 @@ impl Node {
             self.supernode.is_some() && (self.config.bootstrap.is_empty() || up_ms >= SUPERNODE_READY_MS);
         let was = self.ready.is_some();
         if listening && (was || reachable || alone) {
+            media::warm_up();
             let ready = views::ready(self);
             if self.ready.as_ref() != Some(&ready) {
                 self.ready = Some(ready.clone());

@@ -9,9 +9,13 @@ mod sockets;
 mod task;
 
 use std::net::IpAddr;
+use std::sync::Once;
+use std::time::Instant;
 
 use tandem_core::call::LegId;
-use tandem_media::session::{Candidate, Event, RelayAccess, SessionConfig, SessionStats};
+use tandem_media::session::{
+    Candidate, Event, Redundancy, RelayAccess, Session, SessionConfig, SessionStats,
+};
 use tandem_proto::wire::{MediaDescription, PathReport};
 use tokio::sync::{mpsc, oneshot};
 
@@ -87,6 +91,25 @@ pub(crate) struct MediaPlan {
 #[derive(Debug)]
 pub(crate) struct MediaHandle {
     commands: mpsc::Sender<MediaCommand>,
+}
+
+/// Makes a session and drops it, once in this process and on a thread of its own. The first one waits some 40 ms for the
+/// cryptographic library to gather its randomness: nobody's first call need wait for that.
+pub(crate) fn warm_up() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let config = SessionConfig {
+            controlling: true,
+            redundancy: Redundancy::Off,
+            ssrc: 1,
+            seed: 1,
+            udp_blocked: false,
+        };
+        let made = move || drop(Session::new(config, Instant::now()));
+        if let Err(error) = std::thread::Builder::new().name("media warm-up".into()).spawn(made) {
+            tracing::debug!(%error, "the first call will wait a little for its keys");
+        }
+    });
 }
 
 impl MediaHandle {
