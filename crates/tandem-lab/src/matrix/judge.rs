@@ -128,8 +128,7 @@ impl Outcome {
         if !connected {
             self.wrong.push(format!("no sound when called again: {why}"));
         }
-        self.again =
-            Some(Again { call_to_ringing_ms: setup_ms.ringing, answer_to_sound_ms: setup_ms.media });
+        self.again = Some(Again { call_to_ringing_ms: setup_ms.ringing, answer_to_sound_ms: setup_ms.media });
     }
 
     fn side(

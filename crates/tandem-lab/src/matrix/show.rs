@@ -139,8 +139,7 @@ pub fn json(report: &Report) -> Value {
     let figures: serde_json::Map<String, Value> = figures(report)
         .into_iter()
         .map(|figure| {
-            let value =
-                json!({"ms": figure.spread, "target_p50_ms": figure.target_ms, "met": figure.met()});
+            let value = json!({"ms": figure.spread, "target_p50_ms": figure.target_ms, "met": figure.met()});
             (figure.name.to_owned(), value)
         })
         .collect();
