@@ -364,6 +364,7 @@ pub(crate) struct DevicesArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one is made in the life of a process")]
 pub(crate) enum DeviceAction {
     /// Show all devices of the account
     List,

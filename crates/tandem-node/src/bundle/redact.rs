@@ -161,7 +161,7 @@ impl Redactor {
         const OURS: [&str; 7] = ["/ip4/", "/ip6/", "/p2p/", "/p2p-circuit", "/api/", "/tandem/", "/metrics"];
         let inside = |c: char| !c.is_whitespace() && !"\"'`<>|,;()[]{}=".contains(c);
         replace_runs(text, inside, |run| {
-            let start = run.find(|c: char| c == '/' || c == '\\')?;
+            let start = run.find(['/', '\\'])?;
             let (before, path) = run.split_at(start);
             let rooted = path.starts_with('/') && path[1..].contains('/');
             let drive = path.starts_with('\\') && path.len() > 1;

@@ -52,6 +52,7 @@ enum What {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one job at a time")]
 enum Step {
     /// The own account is being looked up.
     LookingUp,
@@ -63,11 +64,10 @@ enum Step {
 
 impl DeviceDesk {
     pub(super) fn poll_timeout(&self) -> Option<u64> {
-        let job = self.job.as_ref().map(|job| match &job.step {
+        self.job.as_ref().map(|job| match &job.step {
             Step::Probing { until_ms, .. } => job.until_ms.min(*until_ms),
             _ => job.until_ms,
-        });
-        job
+        })
     }
 }
 

@@ -62,23 +62,14 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
     let bind = config.source_address();
     let mut network = network::watch().await;
     let network_now = network.borrow_and_update().clone();
-    let ports = if config.port_mapping {
-        PortMapping::start(&tokio::runtime::Handle::current())
-    } else {
-        PortMapping::forbidden()
-    };
+    let ports = ports(&config);
     let makings =
         Makings { config: &config, bind, media_news, reports: reports_tx, network: &network_now, ports };
 
     let serving =
         if config.volunteer.any() { Some(start_serving(&makings, &installation, now)?) } else { None };
     let own_service = serving.as_ref().map(|serving| serving.supernode.service_key());
-    let rules = StrangerRules {
-        mode: config.strangers(),
-        early_media: config.early_media,
-        network: makings.network()?,
-        ..StrangerRules::default()
-    };
+    let rules = makings.stranger_rules()?;
     let (person, person_events) =
         makings.phone(PhoneId::Person, person_identity(&installation), own_service, rules, now)?;
 
@@ -119,17 +110,32 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
     if let Some(serving) = serving {
         node.install(serving, &known, &mut inputs);
     }
-    node.contacts_changed();
-    if node.installation.keys.revoked.is_some() {
-        node.with_person(|phone, around| phone.become_revoked(around));
-    } else if node.installation.keys.restoring {
-        node.with_person(|phone, around| phone.set_quiet(true, around));
-    }
-    node.with_person(|phone, around| phone.handle_known(&known_peers, around));
+    node.begin(&known_peers);
 
     let api = listener.map(|listener| listener.serve(handle.clone(), &node_config.data)).transpose()?;
     let node_loop = tokio::spawn(node.run(inputs));
     Ok(RunningNode::new(handle, node_loop, api))
+}
+
+fn ports(config: &Config) -> PortMapping {
+    if config.port_mapping {
+        PortMapping::start(&tokio::runtime::Handle::current())
+    } else {
+        PortMapping::forbidden()
+    }
+}
+
+impl Node {
+    /// The person's phone learns what it starts from.
+    fn begin(&mut self, known: &[PeerRef]) {
+        self.contacts_changed();
+        if self.installation.keys.revoked.is_some() {
+            self.with_person(|phone, around| phone.become_revoked(around));
+        } else if self.installation.keys.restoring {
+            self.with_person(|phone, around| phone.set_quiet(true, around));
+        }
+        self.with_person(|phone, around| phone.handle_known(known, around));
+    }
 }
 
 /// What phones are made of.
@@ -143,6 +149,15 @@ pub(super) struct Makings<'a> {
 }
 
 impl Makings<'_> {
+    fn stranger_rules(&self) -> Result<StrangerRules, StartError> {
+        Ok(StrangerRules {
+            mode: self.config.strangers(),
+            early_media: self.config.early_media,
+            network: self.network()?,
+            ..StrangerRules::default()
+        })
+    }
+
     fn network(&self) -> Result<NetworkId, StartError> {
         self.config.network.parse().map_err(|error| StartError::Overlay(format!("{error}")))
     }

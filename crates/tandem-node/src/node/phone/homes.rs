@@ -119,14 +119,26 @@ impl Phone {
             LinkNews::Noted { errand } => {
                 self.notice_ended(errand, true, now);
             }
-            LinkNews::ErrandFailed { errand, .. } if self.notice_ended(errand, false, now) => {}
             LinkNews::ErrandFailed { errand, service, reason } => {
-                if self.grants.contains_key(&errand) {
-                    self.take_grant(errand, service, Err(reason), now);
-                } else {
-                    self.fail_look_up(errand, service, around);
-                }
+                self.fail_errand(errand, service, reason, around);
             }
+        }
+    }
+
+    fn fail_errand(
+        &mut self,
+        errand: u64,
+        service: ServiceKey,
+        reason: String,
+        around: &mut Surroundings<'_>,
+    ) {
+        if self.notice_ended(errand, false, around.now) {
+            return;
+        }
+        if self.grants.contains_key(&errand) {
+            self.take_grant(errand, service, Err(reason), around.now);
+        } else {
+            self.fail_look_up(errand, service, around);
         }
     }
 
