@@ -52,8 +52,8 @@ pub fn gather(sources: &Sources, redactor: &Redactor) -> Vec<Part> {
     for (path, what) in files.chain(panics) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("log").to_owned();
         if let Some(text) = tail(&path) {
-            let text: String = text.lines().map(|line| redactor.text(line) + "\n").collect();
-            parts.push(part(&format!("logs/{name}"), what, text));
+            // Not by lines: the words of an account may stand one on each.
+            parts.push(part(&format!("logs/{name}"), what, redactor.text(&text)));
         }
     }
     parts
@@ -61,10 +61,11 @@ pub fn gather(sources: &Sources, redactor: &Redactor) -> Vec<Part> {
 
 fn about() -> Part {
     let text = format!(
-        "Tandem {} on {} {}\n\nNames, keys and internet addresses are replaced by pseudonyms, like name-k3fqa. The same \
-         thing has the same\npseudonym within this bundle and another one in the next: the key they were made with is \
-         gone. Of an internet address\nonly its kind is kept. No message, word of an account, passphrase or token is \
-         inside.\n",
+        "Tandem {} on {} {}\n\n\
+         Names, keys and internet addresses are replaced by pseudonyms, like name-k3fqa.\n\
+         The same thing has the same pseudonym within this bundle and another one in the\n\
+         next: the key they were made with is gone. Of an internet address only its kind\n\
+         is kept. No message, word of an account, passphrase or token is inside.\n",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
         std::env::consts::ARCH,
@@ -122,3 +123,7 @@ fn tail(path: &Path) -> Option<String> {
     // The first line may be the end of one, and half an address is no address to the rules.
     if skip == 0 { Some(text) } else { text.split_once('\n').map(|(_, whole)| whole.to_owned()) }
 }
+
+#[cfg(test)]
+#[path = "gather_tests.rs"]
+mod tests;

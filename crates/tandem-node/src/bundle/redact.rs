@@ -16,6 +16,8 @@ use crate::network_check::scope;
 const KEY_LETTERS_MIN: usize = 16;
 /// No English word is this long.
 const WORD_LETTERS_MAX: usize = 23;
+/// So many changes from a small letter to a capital are taken for base64 even without a digit.
+const CAPITALS_MIN: usize = 4;
 /// So many words of the list of 24 in a row are taken for a part of somebody's account.
 const WORDS_MIN: usize = 5;
 /// Exact texts that are always replaced are at least this long: shorter ones would tear words apart.
@@ -41,12 +43,16 @@ impl Redactor {
     }
 
     /// From now on `text` is replaced wherever it stands; `kind` begins its pseudonym.
+    ///
+    /// Each line of it by itself, since a log may have broken it up.
     pub fn know(&mut self, text: &str, kind: &'static str) {
-        let text = text.trim().to_lowercase();
-        if text.chars().count() >= KNOWN_MIN && !self.known.iter().any(|(known, _)| *known == text) {
-            self.known.push((text, kind));
-            self.known.sort_by_key(|(known, _)| std::cmp::Reverse(known.len()));
+        for line in text.lines() {
+            let line = line.trim().to_lowercase();
+            if line.chars().count() >= KNOWN_MIN && !self.known.iter().any(|(known, _)| *known == line) {
+                self.known.push((line, kind));
+            }
         }
+        self.known.sort_by_key(|(known, _)| std::cmp::Reverse(known.len()));
     }
 
     /// A text with everything replaced.
@@ -68,13 +74,23 @@ impl Redactor {
         use serde_json::Value;
         match value {
             Value::String(text) => Value::String(self.text(text)),
-            Value::Array(list) => Value::Array(list.iter().map(|value| self.json(value)).collect()),
+            Value::Array(list) => self.list(list),
             Value::Object(fields) => {
                 let field = |(name, value): (&String, &Value)| (self.text(name), self.field(name, value));
                 Value::Object(fields.iter().map(field).collect())
             }
             other => other.clone(),
         }
+    }
+
+    /// The words of an account go wherever they are listed, not only in a field that is named after them.
+    fn list(&self, list: &[serde_json::Value]) -> serde_json::Value {
+        let texts: Vec<&str> = list.iter().filter_map(serde_json::Value::as_str).collect();
+        let together = texts.join(" ");
+        if self.account_words(&together) != together {
+            return "[words]".into();
+        }
+        serde_json::Value::Array(list.iter().map(|value| self.json(value)).collect())
     }
 
     fn field(&self, name: &str, value: &serde_json::Value) -> serde_json::Value {
@@ -329,7 +345,8 @@ fn like_key(run: &str) -> bool {
 }
 
 fn is_multiaddr(run: &str) -> bool {
-    ["ip4", "ip6", "udp/", "tcp/", "p2p/"].iter().any(|word| run.contains(word))
+    // Whole parts only: three letters of a key in base64 may be any of these.
+    run.split('/').any(|part| ["ip4", "ip6", "udp", "tcp", "p2p", "p2p-circuit"].contains(&part))
 }
 
 /// One of the parts is a key, or all of them together are one in base64: then all of them go, since the rest of such a
@@ -338,11 +355,14 @@ fn holds_key(run: &str) -> bool {
     run.split(|c: char| !c.is_ascii_alphanumeric()).any(like_key) || like_base64(run)
 }
 
-/// Parts joined by the signs of base64 and base64url, with digits and both cases, as words are not.
+/// Parts joined by the signs of base64 and base64url, with both cases and either digits or capitals within words, as
+/// names of files and types seldom have.
 fn like_base64(run: &str) -> bool {
     let core: Vec<u8> = run.bytes().filter(u8::is_ascii_alphanumeric).collect();
     let any = |fits: fn(&u8) -> bool| core.iter().any(fits);
-    core.len() >= 20 && any(u8::is_ascii_digit) && any(u8::is_ascii_uppercase) && any(u8::is_ascii_lowercase)
+    let capitals = core.windows(2).filter(|two| two[0].is_ascii_lowercase() && two[1].is_ascii_uppercase());
+    let mixed = any(u8::is_ascii_uppercase) && any(u8::is_ascii_lowercase);
+    core.len() >= 20 && mixed && (any(u8::is_ascii_digit) || capitals.count() >= CAPITALS_MIN)
 }
 
 /// The bytes of a key, whatever way it is written in; else the text itself.

@@ -98,7 +98,7 @@ explanations! {
         // ---- the kind, in words
         KindUnknown = "unknown", "Too little answered to tell what kind of network this is.";
         KindOffline = "offline", "Nothing gets out of this network: no supernode answered, over UDP or TCP.";
-        KindPublic = "public", "This machine has a public internet address of its own: there is no NAT in between.";
+        KindPublic = "public", "Supernodes see this machine under an address of its own: there is no NAT in between.";
         KindFriendly = "friendly_nat", "A home or office router shares one internet address among its machines (NAT), in the way that direct calls can work with: endpoint-independent mapping.";
         KindSymmetric = "symmetric_nat", "A router shares one internet address among its machines (NAT), and picks another port for each destination: address-dependent mapping, called a symmetric NAT. Direct calls often fail with it.";
         KindUdpBlocked = "udp_blocked", "A firewall lets TCP out, but no UDP.";

@@ -225,7 +225,12 @@ pub(crate) fn put_session(facts: &mut CallFacts, stats: &SessionStats, offset_ms
         fitting.filter_map(|path| path.first_heard_ms).min()
     };
     let steps = [(StepKind::RelayedPath, first(false)), (StepKind::DirectPath, first(true))];
+    let earliest = steps.iter().filter_map(|(_, at)| *at).min();
+    let sound = facts.steps.iter().find(|step| step.step == StepKind::Sound);
+    let sound = sound.map_or(u64::MAX, |step| step.at_ms);
     for (step, at_ms) in steps {
+        // Sound came over one of the paths, so the first of them worked by then, whatever the session's clock says.
+        let at_ms = at_ms.map(|at| if Some(at) == earliest { at.min(sound) } else { at });
         if let Some(at_ms) = at_ms
             && !facts.steps.iter().any(|known| known.step == step)
         {
