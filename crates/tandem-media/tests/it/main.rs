@@ -2,6 +2,8 @@
 
 mod audio;
 mod session;
+mod session_line;
+mod session_narrow;
 mod session_nat;
 mod session_network;
 mod session_tcp;

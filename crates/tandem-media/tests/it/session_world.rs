@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use tandem_media::audio::Incoming;
+use tandem_media::audio::endpoint::Endpoint;
 use tandem_media::session::{
     Candidate, Event, Redundancy, RelayAccess, Session, SessionConfig, SessionStats, SocketCommand, SocketId,
     SocketKind,
@@ -20,6 +22,7 @@ use tandem_relay::credentials::Credentials;
 use tandem_relay::framing::{Frame, first_frame};
 use tandem_relay::server::{HEADROOM, Server, TAILROOM, Verdict};
 
+use crate::session_line::{Line, Trace};
 use crate::session_nat::{Kind, Nat};
 
 pub(crate) const A: usize = 0;
@@ -42,6 +45,8 @@ pub(crate) struct Relay {
     pub(crate) delay: Duration,
     /// Packets in a thousand lost on the way to A and to B.
     pub(crate) loss_permille: [u32; 2],
+    /// Losses on the way to A and to B that are the same for every strategy.
+    pub(crate) traces: [Option<Trace>; 2],
     /// Nothing comes to A, to B.
     pub(crate) deaf: [bool; 2],
     pub(crate) dead: bool,
@@ -59,6 +64,12 @@ pub(crate) struct Side {
     /// Distinct sequence numbers in order of arrival, and when.
     pub(crate) heard: Vec<(Duration, u64)>,
     pub(crate) muted: bool,
+    /// Speaks and listens; without one, sound is so many constant bytes.
+    pub(crate) endpoint: Option<Endpoint>,
+    /// Bits of sound a second, as the session wants them.
+    pub(crate) sound_rate: u32,
+    /// What the packets of both directions pass, if it matters. Streams are not slowed by it.
+    pub(crate) line: Option<Line>,
     sockets: BTreeMap<SocketId, Socket>,
     rtp_time: u32,
     /// This machine's address; sockets with another one reach nobody.
@@ -120,6 +131,9 @@ impl World {
             events: Vec::new(),
             heard: Vec::new(),
             muted: false,
+            endpoint: None,
+            sound_rate: 32_000,
+            line: None,
             sockets: BTreeMap::new(),
             rtp_time: 0,
             ip: [127, 201 - u8::from(controlling), 0, 1].into(),
@@ -163,6 +177,7 @@ impl World {
             tcp: SocketAddr::from(([127, number, 0, 1], 443)),
             delay: ms(20),
             loss_permille: [0, 0],
+            traces: [None, None],
             deaf: [false, false],
             dead: false,
             udp_blocked: false,
@@ -338,10 +353,19 @@ impl World {
     }
 
     fn speak(&mut self, side: usize) {
+        let now = self.now;
         let speaker = &mut self.sides[side];
-        if speaker.session.is_connected() && !speaker.muted {
+        if let Some(endpoint) = &mut speaker.endpoint {
+            endpoint.handle_timeout(now);
+            while let Some(packet) = endpoint.poll_transmit() {
+                speaker.session.send_opus(&packet.payload, packet.rtp_time, now).unwrap();
+            }
+            self.drain(side);
+        } else if speaker.session.is_connected() && !speaker.muted {
             speaker.rtp_time = speaker.rtp_time.wrapping_add(960);
-            speaker.session.send_opus(&[0x78; 80], speaker.rtp_time, self.now).unwrap();
+            // 50 packets a second.
+            let payload = vec![0x78; speaker.sound_rate as usize / 400];
+            speaker.session.send_opus(&payload, speaker.rtp_time, now).unwrap();
             self.drain(side);
         }
     }
@@ -387,10 +411,13 @@ impl World {
                 _ => socket.local,
             };
             let relay = self.relays.iter().position(|r| r.udp == transmit.to || r.tcp == transmit.to);
+            let line = self.sides[side].line.as_mut().filter(|_| socket.tcp_to.is_none());
+            let on_line = line.map_or(Some(Duration::ZERO), |line| line.up(transmit.data.len(), self.now));
+            let Some(on_line) = on_line else { continue };
             match relay {
                 Some(relay) => {
                     let tcp = socket.tcp_to.map(|_| (side, transmit.socket));
-                    let delay = self.relays[relay].delay / 2;
+                    let delay = on_line + self.relays[relay].delay / 2;
                     let data = transmit.data;
                     self.later(delay, Delivery::ToRelay { relay, from, tcp, data });
                 }
@@ -458,9 +485,19 @@ impl World {
                 let report = report.clone();
                 self.later(ms(30), Delivery::Report { side: other, report });
             }
-            Event::Opus { seq, .. } => {
+            Event::Opus { seq, rtp_time, payload, arrival } => {
                 let at = self.elapsed();
                 self.sides[side].heard.push((at, *seq));
+                if let Some(endpoint) = &mut self.sides[side].endpoint {
+                    let packet = Incoming { sequence: *seq, rtp_time: *rtp_time, payload };
+                    endpoint.handle_packet(&packet, *arrival);
+                }
+            }
+            Event::Rate { bits_per_second } => {
+                self.sides[side].sound_rate = *bits_per_second;
+                if let Some(endpoint) = &mut self.sides[side].endpoint {
+                    endpoint.set_bitrate(*bits_per_second).unwrap();
+                }
             }
             _ => {}
         }
@@ -521,10 +558,18 @@ impl World {
         if relay.deaf[side] || (forwarded && draw % 1000 < relay.loss_permille[side]) {
             return;
         }
+        let now = self.now;
         if forwarded {
+            if relay.traces[side].as_mut().is_some_and(|trace| trace.loses(now, false)) {
+                return;
+            }
             relay.forwarded[side] += 1;
         }
-        let delay = relay.delay / 2;
+        let mut delay = relay.delay / 2;
+        if let Some(line) = self.sides[side].line.as_mut().filter(|_| !to.is_stream()) {
+            let Some(on_line) = line.down(data.len(), now + delay) else { return };
+            delay += on_line;
+        }
         self.later(delay, Delivery::ToSide { side, socket, from, data });
     }
 

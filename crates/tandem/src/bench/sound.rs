@@ -16,7 +16,7 @@ use super::{ALICE, BOB, Bench};
 use crate::demo::{KillKind, Screen, Script, run_show};
 
 /// Compares two recordings; Python, since that is where the reference implementation of PESQ is.
-const PESQ: &str = include_str!("../../../../bench/pesq.py");
+const PESQ: &str = include_str!("../../../../bench/pesq_wb.py");
 /// Where `./x bench sound` installs it.
 const VENV_PYTHON: &str = ".tools/venv/bin/python";
 /// The call goes on for so long after the last word, so that the jitter buffer's delay cuts nothing off.

@@ -1,6 +1,6 @@
 """Scores a recording against what was played: PESQ wide-band (ITU-T P.862.2), after aligning the two.
 
-Usage: pesq.py PLAYED.wav HEARD.wav
+Usage: pesq_wb.py PLAYED.wav HEARD.wav
 Prints {"pesq": MOS-LQO, "lag_ms": how much later the recording is}. Needs the packages numpy and pesq.
 """
 
@@ -45,8 +45,8 @@ def lag(played, heard):
     return int(np.argmax(np.fft.irfft(product, size)[: LATEST_S * RATE]))
 
 
-def main():
-    played, heard = load(sys.argv[1]), load(sys.argv[2])
+def compare(played, heard):
+    """PESQ of the part of `heard` that matches, and how much later that is."""
     late = lag(played, heard)
     aligned = heard[late : late + len(played)]
     if len(aligned) < len(played) // 2:
@@ -54,7 +54,8 @@ def main():
     played = played[: len(aligned)]
     as_pcm = lambda samples: np.clip(np.round(samples), -32768, 32767).astype(np.int16)
     score = pesq(RATE, as_pcm(played), as_pcm(aligned), "wb")
-    print(json.dumps({"pesq": float(score), "lag_ms": 1000 * late / RATE}))
+    return {"pesq": float(score), "lag_ms": 1000 * late / RATE}
 
 
-main()
+if __name__ == "__main__":
+    print(json.dumps(compare(load(sys.argv[1]), load(sys.argv[2]))))
