@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on should fail where it stands")]
 #![expect(clippy::print_stdout, reason = "the list is its output")]
-#![expect(clippy::disallowed_methods, reason = "how long a call takes to compute is no part of it")]
 
 use std::fs::File;
 use std::io::BufWriter;
