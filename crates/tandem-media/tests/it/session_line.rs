@@ -1,5 +1,7 @@
 //! What a way does to packets, the same for every strategy: access lines with a rate, and losses drawn by time.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+
 use std::time::{Duration, Instant};
 
 use crate::session_world::ms;
