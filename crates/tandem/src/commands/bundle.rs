@@ -17,7 +17,7 @@ use crate::output::{self, Exit};
 
 pub(super) fn run(place: &Place, args: &BundleArgs) -> Result<Exit, Problem> {
     let client = Client::find(&place.data).ok().flatten();
-    let redactor = redactor(place, client.as_ref());
+    let redactor = redactor(place, client.as_ref())?;
     let sources = Sources {
         data: place.data.clone(),
         call: args.call.clone(),
@@ -94,9 +94,9 @@ fn answers(place: &Place, client: Option<&Client>) -> Vec<(&'static str, &'stati
 }
 
 /// Knows what only this installation can know to be private: names of contacts, of the user, of the machine.
-fn redactor(place: &Place, client: Option<&Client>) -> Redactor {
+fn redactor(place: &Place, client: Option<&Client>) -> Result<Redactor, Problem> {
     let mut redactor = Redactor::new(random::bytes(), word_list().map(str::to_owned));
-    for contact in contacts(place, client) {
+    for contact in contacts(place, client)? {
         redactor.know(&contact.name, "name");
         redactor.know(&contact.note, "words");
         redactor.know(contact.address.trim_start_matches("tandem:"), "key");
@@ -119,17 +119,22 @@ fn redactor(place: &Place, client: Option<&Client>) -> Redactor {
     if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
         redactor.know(&host, "machine");
     }
-    redactor
+    Ok(redactor)
 }
 
-fn contacts(place: &Place, client: Option<&Client>) -> Vec<Contact> {
+/// Without them no bundle is made: their names could not be replaced.
+fn contacts(place: &Place, client: Option<&Client>) -> Result<Vec<Contact>, Problem> {
     if let Some(client) = client {
-        return client.get("/api/contacts").unwrap_or_default();
+        return client.get("/api/contacts");
     }
     let path = place.data.join(paths::STORE);
     if !path.exists() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let Ok(_lock) = DataLock::take(&place.data) else { return Vec::new() };
-    Store::open(&path, unix_ms()).and_then(|store| store.contacts()).unwrap_or_default()
+    let unread = |error: &dyn std::fmt::Display| {
+        let detail = format!("the contacts, whose names must be replaced in it, cannot be read ({error})");
+        Code::BundleNotWritten.with(&[("path", "a file"), ("detail", &detail)])
+    };
+    let _lock = DataLock::take(&place.data).map_err(|error| unread(&error))?;
+    Store::open(&path, unix_ms()).and_then(|store| store.contacts()).map_err(|error| unread(&error))
 }
