@@ -31,7 +31,8 @@ fn run_to(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Resu
         check(connection).map_err(broken)?;
     }
     for (index, sql) in migrations.iter().enumerate().skip(found as usize) {
-        if index > 0 {
+        // A new file has nothing to lose.
+        if found > 0 {
             back_up(connection, path, index)?;
         }
         let transaction = connection.transaction()?;
