@@ -64,7 +64,7 @@ impl Known {
 
     fn advance(&mut self, generation: u32, now: Now) {
         self.generation = generation;
-        self.list.retain(|(of, _)| of + 1 >= generation);
+        self.list.retain(|(of, _)| of.saturating_add(1) >= generation);
         if self.begun.len() >= GENERATIONS_MAX {
             self.begun.pop_front();
         }
@@ -75,7 +75,7 @@ impl Known {
     fn follow(&mut self, generation: u32, now: Now) -> bool {
         let oldest = self.begun.front().filter(|_| self.begun.len() >= GENERATIONS_MAX);
         let hurries = oldest.is_some_and(|at| now.mono_ms < at + GENERATIONS_MS);
-        if generation > GENERATION_MAX || hurries {
+        if hurries {
             return false;
         }
         self.advance(generation, now);
@@ -129,8 +129,11 @@ impl Calls {
             return Err(Fault::protocol("it sent more than 16 candidates at once"));
         }
         let generation = frame.generation;
+        if generation > GENERATION_MAX {
+            return Err(Fault::protocol("its network cannot have changed so often"));
+        }
         // Of a network that the other end left long ago; or of a call before this one.
-        if generation + 1 < leg.remote.generation || leg.phase < Phase::Ringing {
+        if generation.saturating_add(1) < leg.remote.generation || leg.phase < Phase::Ringing {
             return Ok(());
         }
         frame.candidates.iter().try_for_each(check_candidate)?;

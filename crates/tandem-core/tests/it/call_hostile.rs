@@ -20,6 +20,15 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// Integers of the wire: small ones, which get far, and all others, their ends above all.
+fn number() -> impl Strategy<Value = u32> {
+    prop_oneof![0u32..6, Just(u32::MAX), Just(u32::MAX - 1), any::<u32>()]
+}
+
+fn long_number() -> impl Strategy<Value = u64> {
+    prop_oneof![0u64..6, Just(u64::MAX), Just(u64::MAX - 1), any::<u64>()]
+}
+
 fn signed() -> impl Strategy<Value = Signed> {
     (bytes(), bytes()).prop_map(|(payload, signature)| Signed { payload, signature })
 }
@@ -29,21 +38,49 @@ fn some_media() -> impl Strategy<Value = Option<MediaDescription>> {
 }
 
 fn candidate() -> impl Strategy<Value = Candidate> {
-    (0u32..5, bytes(), any::<u32>(), bytes(), any::<u32>())
+    (number(), bytes(), number(), bytes(), number())
         .prop_map(|(kind, address, port, relay, priority)| Candidate { kind, address, port, relay, priority })
+}
+
+fn hello() -> impl Strategy<Value = Body> {
+    let numbers = (number(), number(), long_number(), long_number());
+    (numbers, proptest::option::of(signed()), proptest::option::of(signed())).prop_map(
+        |((version_min, version_max, features, time_s), certificate, device_set)| {
+            Body::Hello(SignalHello {
+                version_min,
+                version_max,
+                features,
+                time_s,
+                certificate,
+                device_set,
+                ..SignalHello::default()
+            })
+        },
+    )
+}
+
+/// The frames of a redraw.
+fn redraw() -> impl Strategy<Value = Body> {
+    let many = || proptest::collection::vec(signed(), 0..12);
+    prop_oneof![
+        (number(), bytes()).prop_map(|(round, commit)| Body::Redraw(Redraw { round, commit })),
+        (number(), bytes(), many()).prop_map(|(round, nonce, relays)| Body::RedrawAnswer(RedrawAnswer {
+            round,
+            nonce,
+            relays
+        })),
+        (number(), bytes(), many()).prop_map(|(round, nonce, relays)| Body::RedrawReveal(RedrawReveal {
+            round,
+            nonce,
+            relays
+        })),
+    ]
 }
 
 fn body() -> impl Strategy<Value = Body> {
     let many = || proptest::collection::vec(signed(), 0..12);
     prop_oneof![
-        (any::<u32>(), any::<u32>(), proptest::option::of(signed())).prop_map(|(min, max, certificate)| {
-            Body::Hello(SignalHello {
-                version_min: min,
-                version_max: max,
-                certificate,
-                ..SignalHello::default()
-            })
-        }),
+        hello(),
         (bytes(), bytes(), some_media(), bytes(), ".{0,80}").prop_map(|(id, secret, media, commit, name)| {
             Body::Offer(Offer {
                 call_id: id,
@@ -59,26 +96,27 @@ fn body() -> impl Strategy<Value = Body> {
             Body::Ringing(Ringing { draw_nonce, relays, media, relay_only })
         }),
         (bytes(), many()).prop_map(|(nonce, relays)| Body::Draw(Draw { nonce, relays })),
-        (0u32..3, proptest::collection::vec(candidate(), 0..20))
+        (number(), proptest::collection::vec(candidate(), 0..20))
             .prop_map(|(generation, candidates)| Body::Candidates(Candidates { generation, candidates })),
         some_media().prop_map(|media| Body::Answer(Answer { media })),
         Just(Body::Confirm(Confirm {})),
-        (bytes(), any::<u32>(), ".{0,80}", ".{0,160}").prop_map(|(proof, bits, display_name, message)| {
+        (bytes(), number(), ".{0,80}", ".{0,160}").prop_map(|(proof, bits, display_name, message)| {
             Body::ContactRequest(ContactRequest { proof, bits, display_name, message })
         }),
-        (0u32..6, bytes(), 0u32..40).prop_map(|(status, salt, bits)| Body::RequestAnswer(RequestAnswer {
+        (number(), bytes(), number()).prop_map(|(status, salt, bits)| Body::RequestAnswer(RequestAnswer {
             status,
             salt,
             bits
         })),
-        any::<u32>().prop_map(|reason| Body::HangUp(HangUp { reason, by: "x".repeat(reason as usize % 80) })),
-        any::<u32>().prop_map(|reason| Body::Decline(Decline { reason })),
-        (any::<u64>(), proptest::collection::vec((bytes(), any::<bool>()), 0..20)).prop_map(
+        number().prop_map(|reason| Body::HangUp(HangUp { reason, by: "x".repeat(reason as usize % 80) })),
+        number().prop_map(|reason| Body::Decline(Decline { reason })),
+        (long_number(), proptest::collection::vec((bytes(), any::<bool>(), number()), 0..20)).prop_map(
             |(sequence, paths)| {
-                let path = |(relay, hears)| PathState { relay, hears, lost_permille: 0 };
+                let path = |(relay, hears, lost_permille)| PathState { relay, hears, lost_permille };
                 Body::PathReport(PathReport { sequence, paths: paths.into_iter().map(path).collect() })
             }
         ),
+        redraw(),
     ]
 }
 
@@ -216,4 +254,24 @@ fn candidates_beyond_the_limit_are_passed_over() {
         world.nodes[BOB].commands.iter().filter(|c| matches!(c, Command::AddRemoteCandidate { .. })).count();
     assert!(added <= 32, "{added}");
     assert!(world.talks(ALICE));
+}
+
+#[test]
+fn a_generation_beyond_all_numbers_ends_the_call_and_not_the_node() {
+    for generation in [1_001, u32::MAX - 1, u32::MAX] {
+        let mut world = World::people(3, 5);
+        world.nodes[BOB].auto_answer = true;
+        world.tamper = Some(Box::new(move |from, honest| {
+            let offers = matches!(honest.body, Some(Body::Candidates(_)));
+            let lie = Body::Candidates(Candidates { generation, candidates: Vec::new() });
+            Some(if from == MALLORY && offers { SignalFrame { body: Some(lie) } } else { honest })
+        }));
+        world.place(MALLORY, BOB);
+        world.run(2_000);
+        assert_eq!(world.end_reason(BOB), Some(EndReason::Protocol));
+        world.tamper = None;
+        world.place(ALICE, BOB);
+        world.run(2_000);
+        assert!(world.talks(ALICE) && world.talks(BOB));
+    }
 }
