@@ -10,6 +10,7 @@ mod call_redraw;
 mod call_revoked;
 mod call_trouble;
 mod call_world;
+mod election;
 mod leaves;
 mod memory;
 mod random;
