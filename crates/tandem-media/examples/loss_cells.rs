@@ -31,7 +31,7 @@ use session_line::{Line, LineKind, Loss, Trace};
 use session_world::{A, B, World, ms};
 
 /// The call goes on for so long before what is scored: the first seconds are mirrored, queues and rates find themselves.
-const SETTLING: Duration = Duration::from_secs(14);
+const SETTLING: Duration = Duration::from_secs(20);
 /// Longest piece that is scored.
 const PIECE_FRAMES: usize = 12 * 50;
 /// A shorter one would say too little.
@@ -147,8 +147,8 @@ fn call(cell: Cell, strategy: usize, seed: u64, pieces: &[(PathBuf, Arc<Vec<Fram
     let (played, spoken) = &pieces[number % pieces.len()];
     let (_, answer) = &pieces[(number + 1) % pieces.len()];
     let mut world = connect(cell, redundancy, seed);
-    let cell_number = cells().iter().position(|other| other.name == cell.name).unwrap();
-    let heard = out.join(format!("heard-{cell_number}-{name}-{seed}.wav"));
+    let words: Vec<&str> = cell.name.split_whitespace().collect();
+    let heard = out.join(format!("heard-{}-{name}-{seed}.wav", words.join("-").replace(['/', '%'], "")));
     let config = EncoderConfig::default;
     let now = world.now();
     let source = |frames| Box::new(Round::new(frames));
@@ -177,17 +177,21 @@ fn call(cell: Cell, strategy: usize, seed: u64, pieces: &[(PathBuf, Arc<Vec<Fram
         sound.inserted_ms.saturating_sub(from.inserted_ms),
         sound.late.saturating_sub(from.late),
         sound.delay_ms,
-        world.sides[A].sound_rate,
+        world.sides[A].sound_rate.0,
     )
 }
 
-/// `loss_cells OUT TRACES RECORDING…`
+/// `loss_cells OUT TRACES CELL RECORDING…`; the cells whose names contain `CELL`, so an empty one means all.
 fn main() {
     let mut arguments = std::env::args_os().skip(1);
     let out = PathBuf::from(arguments.next().expect("a folder"));
     let traces: usize = arguments.next().and_then(|n| n.to_str()?.parse().ok()).expect("a number of traces");
+    let wanted =
+        arguments.next().and_then(|cell| cell.into_string().ok()).expect("a cell, or nothing for all");
+    let cells: Vec<Cell> = cells().into_iter().filter(|cell| cell.name.contains(&wanted)).collect();
+    assert!(!cells.is_empty(), "no cell is called so");
     let pieces = pieces(&arguments.map(PathBuf::from).collect::<Vec<_>>(), &out);
-    let calls = cells().len() * STRATEGIES.len() * traces;
+    let calls = cells.len() * STRATEGIES.len() * traces;
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -197,9 +201,9 @@ fn main() {
                     if n >= calls {
                         break;
                     }
-                    let (cell, rest) = (n % cells().len(), n / cells().len());
+                    let (cell, rest) = (n % cells.len(), n / cells.len());
                     let seed = u64::try_from(rest / STRATEGIES.len()).unwrap();
-                    println!("{}", call(cells()[cell], rest % STRATEGIES.len(), seed, &pieces, &out));
+                    println!("{}", call(cells[cell], rest % STRATEGIES.len(), seed, &pieces, &out));
                 }
             });
         }

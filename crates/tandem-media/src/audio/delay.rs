@@ -2,8 +2,12 @@
 
 use std::collections::VecDeque;
 
-/// Packets looked at: 10 s of them.
+use super::FRAME_SAMPLES;
+
+/// Packets of 20 ms looked at: 10 s of them. A longer one counts as several, so that it is always 10 s.
 const WINDOW: usize = 500;
+/// The longest packet of Opus, 120 ms (RFC 6716 §3.1).
+const FRAMES_MAX: usize = 6;
 /// Share of packets, in percent, that should arrive before they are due.
 const QUANTILE_PERCENT: usize = 96;
 /// The figures are worked out anew after this many packets, or at once when one falls outside.
@@ -42,16 +46,19 @@ impl DelayEstimator {
         self.unread = 0;
     }
 
-    /// Takes the transit of one packet.
-    pub fn note(&mut self, transit_us: i64) {
-        if self.transits.len() == WINDOW {
-            self.transits.pop_front();
+    /// Takes the transit of one packet that lasts so many samples.
+    pub fn note(&mut self, transit_us: i64, samples: usize) {
+        let before = self.transits.len();
+        for _ in 0..(samples / FRAME_SAMPLES).clamp(1, FRAMES_MAX) {
+            if self.transits.len() == WINDOW {
+                self.transits.pop_front();
+            }
+            self.transits.push_back(transit_us);
         }
-        self.transits.push_back(transit_us);
         self.unread += 1;
         let outside = transit_us < self.quickest_us
             || transit_us > self.quickest_us.saturating_add(self.spread_us + SURPRISE_US);
-        if outside || self.unread >= REFRESH || self.transits.len() == 1 {
+        if outside || self.unread >= REFRESH || before == 0 {
             self.refresh();
         }
     }
@@ -94,16 +101,16 @@ mod tests {
     #[test]
     fn steady_packets_have_no_spread() {
         let mut delay = DelayEstimator::new();
-        (0..1_000).for_each(|_| delay.note(7_000));
+        (0..1_000).for_each(|_| delay.note(7_000, 960));
         assert_eq!((delay.quickest_us(), delay.spread_us()), (7_000, 0));
     }
 
     #[test]
     fn one_slow_packet_in_a_hundred_is_ignored_and_one_in_ten_is_not() {
         let mut delay = DelayEstimator::new();
-        (0..500).for_each(|n| delay.note(if n % 100 == 50 { 90_000 } else { 0 }));
+        (0..500).for_each(|n| delay.note(if n % 100 == 50 { 90_000 } else { 0 }, 960));
         assert_eq!(delay.spread_us(), 0);
-        (0..500).for_each(|n| delay.note(if n % 10 == 5 { 90_000 } else { 0 }));
+        (0..500).for_each(|n| delay.note(if n % 10 == 5 { 90_000 } else { 0 }, 960));
         assert_eq!(delay.spread_us(), 90_000);
     }
 }

@@ -154,13 +154,15 @@ impl Endpoint {
         }
     }
 
-    /// Changes the encoder's bits per second; the echo sends back what came.
+    /// Changes the encoder's bits per second and the length of packets (20, 40 or 60 ms); the echo sends back what
+    /// came.
     ///
     /// # Errors
     /// [`OpusError`] if libopus refuses it.
-    pub fn set_bitrate(&mut self, bits_per_second: u32) -> Result<(), OpusError> {
+    pub fn set_rate(&mut self, bits_per_second: u32, packet_ms: u32) -> Result<(), OpusError> {
         match &mut self.kind {
             Kind::Voice(voice) => {
+                voice.sender.set_packet_ms(packet_ms);
                 voice.sender.encoder().set_bitrate(i32::try_from(bits_per_second).unwrap_or(i32::MAX))
             }
             Kind::Echo(_) => Ok(()),
@@ -251,7 +253,8 @@ impl Voice {
         }
         self.sent_levels.push(&frame);
         match self.sender.encode(&frame) {
-            Ok(packet) => push_bounded(outgoing, packet),
+            Ok(Some(packet)) => push_bounded(outgoing, packet),
+            Ok(None) => {}
             Err(error) => push_bounded(events, EndpointEvent::EncodingFailed(error.to_string())),
         }
     }

@@ -205,7 +205,7 @@ impl JitterBuffer {
         let samples = info.samples as i64;
         if line.playing && rtp + samples <= line.head {
             let behind = line.head - rtp;
-            self.delay.note(line.transit_us(rtp, now));
+            self.delay.note(line.transit_us(rtp, now), info.samples);
             return Ok(self.late(packet, info, behind, now));
         }
         line.late_run = 0;
@@ -217,7 +217,7 @@ impl JitterBuffer {
         if !line.playing {
             line.head = line.head.min(rtp);
         }
-        self.delay.note(line.transit_us(rtp, now));
+        self.delay.note(line.transit_us(rtp, now), info.samples);
         self.remember_redundancy(info.lbrr);
         self.keep(rtp, packet, info);
         Ok(Inserted::Kept)
@@ -311,7 +311,7 @@ impl JitterBuffer {
         let highest = ORIGIN + i64::from(packet.rtp_time);
         let line =
             Timeline { zero: now, highest, head: highest, playing: false, held: 0, last: None, late_run: 0 };
-        self.delay.note(line.transit_us(highest, now));
+        self.delay.note(line.transit_us(highest, now), info.samples);
         self.timeline = Some(line);
         self.remember_redundancy(info.lbrr);
         self.keep(highest, packet, info);

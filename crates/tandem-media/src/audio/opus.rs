@@ -11,7 +11,7 @@ use std::ptr::{self, NonNull};
 use opusic_sys as sys;
 use thiserror::Error;
 
-use super::{FRAME_SAMPLES, Frame, SAMPLE_RATE};
+use super::{FRAME_SAMPLES, SAMPLE_RATE};
 
 /// Most samples one packet can hold: 120 ms at 48 kHz (RFC 6716 §3.1).
 pub const MAX_PACKET_SAMPLES: usize = 5_760;
@@ -102,7 +102,7 @@ impl Default for EncoderConfig {
     }
 }
 
-/// Encodes 20 ms frames of 48 kHz mono voice.
+/// Encodes 48 kHz mono voice.
 #[derive(Debug)]
 pub struct Encoder {
     state: NonNull<sys::OpusEncoder>,
@@ -149,19 +149,22 @@ impl Encoder {
         self.set(sys::OPUS_SET_PACKET_LOSS_PERC_REQUEST, percent.clamp(0, 100), "set the expected loss")
     }
 
-    /// Encodes 20 ms into one packet.
+    /// Encodes 20, 40 or 60 ms into one packet.
     ///
     /// # Errors
-    /// [`OpusError`] if libopus fails inside.
-    pub fn encode(&mut self, frame: &Frame) -> Result<Vec<u8>, OpusError> {
+    /// [`OpusError`] if that is not how many samples there are, or libopus fails inside.
+    pub fn encode(&mut self, samples: &[i16]) -> Result<Vec<u8>, OpusError> {
+        if ![1, 2, 3].map(|frames| frames * FRAME_SAMPLES).contains(&samples.len()) {
+            return Err(OpusError { doing: "encode", code: sys::OPUS_BAD_ARG });
+        }
         let mut payload = vec![0u8; MAX_PAYLOAD_BYTES];
-        // SAFETY: the state is live and borrowed mutably; `frame` holds FRAME_SAMPLES samples of one channel;
-        // `payload` has MAX_PAYLOAD_BYTES bytes to write to.
+        // SAFETY: the state is live and borrowed mutably; `samples` holds so many samples of one channel; `payload`
+        // has MAX_PAYLOAD_BYTES bytes to write to.
         let written = unsafe {
             sys::opus_encode(
                 self.state.as_ptr(),
-                frame.as_ptr(),
-                FRAME_SAMPLES as c_int,
+                samples.as_ptr(),
+                samples.len() as c_int,
                 payload.as_mut_ptr(),
                 MAX_PAYLOAD_BYTES as i32,
             )

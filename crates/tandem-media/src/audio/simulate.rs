@@ -53,11 +53,12 @@ pub fn one_way_call(
             let mut frame: Frame = SILENCE;
             // A source that fails gives silence, which the listener will hear as such.
             let _ended = source.next_frame(&mut frame);
-            let packet = sender.encode(&frame)?;
-            out.payload_bytes += packet.payload.len() as u64;
-            for (copy, delay) in delays(fate(tick)).into_iter().enumerate() {
-                if let Some(delay) = delay {
-                    on_the_way.insert((now + delay, tick, copy), packet.clone());
+            if let Some(packet) = sender.encode(&frame)? {
+                out.payload_bytes += packet.payload.len() as u64;
+                for (copy, delay) in delays(fate(tick)).into_iter().enumerate() {
+                    if let Some(delay) = delay {
+                        on_the_way.insert((now + delay, tick, copy), packet.clone());
+                    }
                 }
             }
         }

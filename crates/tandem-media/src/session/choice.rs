@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::path::Path;
 use super::path::SILENT;
-use super::paths::{Decision, HOLD_SILENT, PathSet};
+use super::paths::{Decision, PathSet};
 use super::types::{PathId, Redundancy, Route};
 
 /// `auto` mirrors this long from the first sound (DESIGN §7); the connection itself is made while it rings.
@@ -46,7 +46,7 @@ impl PathSet {
             self.decisions.push(Decision::Resend { back: SILENT / 2 });
         }
         if from.is_some_and(|from| self.paths.get(&from).is_none_or(|path| !path.usable(now))) {
-            self.hold(now + HOLD_SILENT, why);
+            self.hold_silent(now, why);
         }
         self.decisions.push(Decision::PrimaryChanged { from, to: best, why });
         self.tell_all(now);
@@ -84,7 +84,7 @@ impl PathSet {
 
     pub(super) fn choose_mirror(&mut self, now: Instant) {
         let Some(primary) = self.primary.and_then(|id| self.paths.get(&id)) else { return };
-        let narrow = self.narrow_until.is_some_and(|until| now < until);
+        let narrow = self.narrow_now(now);
         if primary.peer_lost_permille > LOSSY_PERMILLE && self.sound_out.flowing() && !narrow {
             self.hold(now + HOLD_LOSSY, "the path in use loses packets");
         }

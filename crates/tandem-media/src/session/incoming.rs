@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::congestion::Change;
 use super::credit::Sighting;
 use super::description::PathName;
 use super::probe::{NEVER, Probe, is_probe};
 use super::rtc::{is_dtls, is_sound, rtp_time, short_sequence};
+use super::thrift::{Sending, Word};
 use super::types::{CandidateOrigin, Event, PathId, Route, SocketId};
 use super::{Session, Way};
 
@@ -76,10 +76,15 @@ impl Session {
             self.rejected += 1;
             return;
         };
+        let newer = known.is_newer(probe.sequence);
         if probe.sound_sequence != 0 {
             self.arrivals.announced(probe.sound_sequence);
         }
-        self.take_standing(&probe, now);
+        self.take_word(&probe, now);
+        if newer {
+            self.inflow.datagram(data.len(), now);
+            self.standing.entry(path).or_default().packet(probe.clock, now);
+        }
         let answer = self.paths.probe_heard(path, &probe, now);
         if let Some(counts) = self.counts.get_mut(&path) {
             counts.first_heard.get_or_insert(now);
@@ -90,16 +95,33 @@ impl Session {
         }
     }
 
-    /// The other end says how long our sound stands in a queue.
-    fn take_standing(&mut self, probe: &Probe, now: Instant) {
+    /// The other end says how our sound comes.
+    fn take_word(&mut self, probe: &Probe, now: Instant) {
         if probe.sequence <= self.last_word || probe.standing_ms == NEVER {
             return;
         }
         self.last_word = probe.sequence;
-        match self.thrift.told(probe.standing_ms, self.paths.mirror().is_some(), now) {
-            Some(Change::Single { until }) => self.paths.narrow(until, now),
-            Some(Change::Rate(bits_per_second)) => self.push_event(Event::Rate { bits_per_second }),
-            None => {}
+        if self.paths.narrow_now(now) && self.paths.mirror().is_some() {
+            // A path may have died: the copies are known not to fit, and will be gone in a moment.
+            return;
+        }
+        let known = |value| (value != NEVER).then_some(value);
+        let word = Word {
+            standing_ms: probe.standing_ms,
+            received_kbit_s: known(probe.received_kbit_s),
+            lost_permille: self.paths.least_lost_permille(now),
+        };
+        let paths = u32::try_from(self.paths.valid(now).count()).unwrap_or(u32::MAX);
+        let sending = Sending { mirroring: self.paths.mirror().is_some(), paths };
+        let Some(step) = self.thrift.told(word, sending, now) else { return };
+        if let Some(until) = step.single_until {
+            self.paths.only_one_until(until, now);
+        }
+        if let Some(sound) = step.sound {
+            self.push_event(Event::Rate {
+                bits_per_second: sound.bits_per_second,
+                packet_ms: sound.packet_ms,
+            });
         }
     }
 
@@ -122,8 +144,7 @@ impl Session {
             Sighting::CopyNewToPath => {
                 self.arrivals.duplicates += 1;
                 let sequence = self.arrivals.extend(short);
-                self.standing.entry(path).or_default().packet(rtp_time(data), now);
-                self.credit(path, sequence, false, now);
+                self.credit(path, sequence, data, false, now);
             }
             Sighting::New => {
                 self.engine.handle_packet(data, now);
@@ -133,19 +154,21 @@ impl Session {
                     return;
                 };
                 self.seen_sound.accept(data, path.0);
-                self.standing.entry(path).or_default().packet(rtp_time(data), now);
-                self.credit(path, sequence, true, now);
+                self.credit(path, sequence, data, true, now);
             }
         }
     }
 
-    fn credit(&mut self, path: PathId, sequence: u64, new: bool, now: Instant) {
+    fn credit(&mut self, path: PathId, sequence: u64, data: &[u8], new: bool, now: Instant) {
+        let rtp_time = rtp_time(data);
+        self.inflow.datagram(data.len(), now);
+        self.standing.entry(path).or_default().packet(rtp_time, now);
         let began = self.began;
         if let Some(counts) = self.counts.get_mut(&path) {
             counts.sound_credited(began, now);
             counts.first_heard.get_or_insert(now);
         }
-        self.paths.sound_heard(path, sequence, new, now);
+        self.paths.sound_heard(path, sequence, rtp_time, new, now);
     }
 
     /// Hands one authentic packet of sound on.

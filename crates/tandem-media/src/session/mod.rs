@@ -15,6 +15,7 @@ mod credit;
 mod description;
 mod direct;
 mod figures;
+mod flow;
 mod history;
 mod incoming;
 mod outgoing;
@@ -30,6 +31,7 @@ mod stream;
 mod stun;
 #[cfg(test)]
 mod testing;
+mod thrift;
 mod types;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -46,7 +48,7 @@ pub use types::{
     Transmit,
 };
 
-use congestion::{StandingDelay, Thrift};
+use congestion::{Inflow, StandingDelay};
 use counts::{Arrivals, PathCounts};
 use credit::SeenPackets;
 use description::{PathName, PathNames};
@@ -58,6 +60,7 @@ use probe::Entry;
 use relay_leg::{LegContext, LegEvent, RelayLeg};
 use rtc::RtcEngine;
 use stun::Transactions;
+use thrift::Thrift;
 
 /// Relays of one session, failed ones not counted.
 const RELAYS_MAX: usize = 12;
@@ -92,6 +95,7 @@ pub struct Session {
     arrivals: Arrivals,
     /// Queues on the paths on which sound comes, and what the other end says of ours.
     standing: BTreeMap<PathId, StandingDelay>,
+    inflow: Inflow,
     thrift: Thrift,
     /// The newest probe whose word on that was taken.
     last_word: u32,
@@ -99,6 +103,8 @@ pub struct Session {
     recent: VecDeque<Recent>,
     sound_sent: u64,
     last_sequence: u64,
+    /// Our RTP clock less the times that the driver gives.
+    rtp_offset: Option<u32>,
     rejected: u64,
     next_socket: u32,
     next_path: u32,
@@ -146,12 +152,14 @@ impl Session {
             seen_control: SeenPackets::new(config.seed.rotate_left(17)),
             arrivals: Arrivals::default(),
             standing: BTreeMap::new(),
+            inflow: Inflow::default(),
             thrift: Thrift::default(),
             last_word: 0,
             history: History::new(now),
             recent: VecDeque::new(),
             sound_sent: 0,
             last_sequence: 0,
+            rtp_offset: None,
             rejected: 0,
             next_socket: 0,
             next_path: 0,
@@ -326,7 +334,8 @@ impl Session {
 
     // ---- the call --------------------------------------------------------------------------------------------
 
-    /// Sends one Opus packet of 20 ms. `rtp_time` counts 48 kHz samples.
+    /// Sends one Opus packet, of 20 ms unless [`Event::Rate`] asked for longer ones. `rtp_time` counts 48 kHz samples
+    /// from anywhere; on the wire it continues the clock that probes carry.
     ///
     /// # Errors
     /// If the session is not connected, has ended, or the packet is longer than Opus packets are.
@@ -340,10 +349,12 @@ impl Session {
         if payload.len() > OPUS_MAX {
             return Err(SendError::TooLong(payload.len()));
         }
+        let clock = self.clock(now);
+        let rtp_time = rtp_time.wrapping_add(*self.rtp_offset.get_or_insert(clock.wrapping_sub(rtp_time)));
         self.last_sequence = self.engine.send(payload, rtp_time, now);
         self.sound_sent += 1;
         self.drain(now);
-        self.paths.sound_sent(now);
+        self.paths.sound_sent(self.last_sequence, rtp_time, now);
         Ok(())
     }
 
@@ -457,6 +468,14 @@ impl Session {
         while self.transmits.len() > QUEUE_MAX {
             self.transmits.pop_front();
         }
+    }
+
+    /// The 48 kHz clock by which probes and sound are stamped. Its start is random (RFC 3550 §5.1).
+    fn clock(&self, now: Instant) -> u32 {
+        let ticks = now.saturating_duration_since(self.began).as_micros() * 48 / 1_000;
+        #[expect(clippy::cast_possible_truncation, reason = "an RTP clock wraps")]
+        let clock = (ticks as u32).wrapping_add((self.config.seed >> 32) as u32);
+        clock
     }
 
     /// Does something with a relay's leg, which gets what it needs of the session.

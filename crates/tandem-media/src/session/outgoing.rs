@@ -199,6 +199,8 @@ impl Session {
         let last = self.last_sequence as u32;
         probe.sound_sequence = last;
         probe.standing_ms = self.standing_ms(now);
+        probe.received_kbit_s = self.inflow.kbit_s(now).unwrap_or(NEVER);
+        probe.clock = self.clock(now);
         let data = probe.encode(&password);
         let sent = self.send_on(path, &data, now);
         if let Some(counts) = self.counts.get_mut(&path).filter(|_| sent) {

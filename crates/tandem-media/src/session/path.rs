@@ -160,12 +160,17 @@ impl Path {
 
     /// Notes a probe that came; `false` if it is not newer than the last one here.
     pub(super) fn probe_heard(&mut self, sequence: u32, now: Instant) -> bool {
-        if self.probe_in.is_some_and(|(last, _)| sequence <= last) {
+        if !self.is_newer(sequence) {
             return false;
         }
         self.probe_in = Some((sequence, now));
         self.last_heard = Some(now);
         true
+    }
+
+    /// Whether no probe with this number or a higher one has come here.
+    pub(super) fn is_newer(&self, sequence: u32) -> bool {
+        self.probe_in.is_none_or(|(last, _)| sequence > last)
     }
 
     /// Takes the echo of one of our probes: the path is valid, and this was the round trip.

@@ -8,16 +8,19 @@ use std::time::{Duration, Instant};
 
 use super::choice::MIRROR_FIRST;
 use super::description::{PathName, PathNames};
+use super::flow::SoundFlow;
 use super::path::{Path, SILENT, age_ms};
 use super::probe::{Entry, MAX_ENTRIES, NEVER, Probe};
 use super::types::{PathEnd, PathId, Redundancy, Route};
 
-/// Sound that stops for this long, three packets, may have lost its path. Wrong guesses cost two seconds of copies.
-pub(super) const SOUND_SUSPECT: Duration = Duration::from_millis(60);
-/// The same judged by the other end; a little less, since its clock ran while the word was on its way.
-const SOUND_SUSPECT_TOLD: Duration = Duration::from_millis(55);
 /// How long a silent path keeps the mirror on.
-pub(super) const HOLD_SILENT: Duration = Duration::from_secs(2);
+const HOLD_SILENT: Duration = Duration::from_secs(2);
+/// The same where two copies do not fit: there silence is most often the queue's doing, and copies lengthen it.
+const HOLD_NARROW: Duration = Duration::from_millis(400);
+/// When a copy was given up, the queue is let drain for this long, whatever comes late.
+const NARROW_DRAIN: Duration = Duration::from_secs(3);
+/// The other end's word that sound has stopped counts this much earlier, since its clock ran while it was on its way.
+const TOLD_EARLIER: Duration = Duration::from_millis(5);
 /// One probe this often on each path (DESIGN §7).
 const PROBE: Duration = Duration::from_millis(200);
 /// The same while a path is being checked, for its first second (RFC 8445 §14.2: at least 50 ms apart).
@@ -75,8 +78,8 @@ pub(super) struct PathSet {
     /// When the first sound went either way: before that it only rings.
     pub(super) sound_began: Option<Instant>,
     pub(super) trouble: Option<(Instant, &'static str)>,
-    /// Until then two copies do not fit.
-    pub(super) narrow_until: Option<Instant>,
+    /// Since when and until when two copies do not fit.
+    pub(super) narrow: Option<(Instant, Instant)>,
     pub(super) sound_in: SoundFlow,
     pub(super) sound_out: SoundFlow,
     /// Since when no path is usable, and when that is to be told (again).
@@ -89,25 +92,6 @@ pub(super) struct PathSet {
 pub(super) struct Silence {
     tell_at: Instant,
     told: bool,
-}
-
-/// Whether sound flows steadily, one packet each 20 ms.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct SoundFlow {
-    pub(super) last: Option<Instant>,
-    steady: u8,
-}
-
-impl SoundFlow {
-    fn packet(&mut self, now: Instant) {
-        let in_step = self.last.is_some_and(|last| now.saturating_duration_since(last) < SOUND_SUSPECT);
-        self.steady = if in_step { self.steady.saturating_add(1) } else { 1 };
-        self.last = Some(now);
-    }
-
-    pub(super) fn flowing(&self) -> bool {
-        self.steady >= 3
-    }
 }
 
 impl PathSet {
@@ -123,7 +107,7 @@ impl PathSet {
             connected: false,
             sound_began: None,
             trouble: None,
-            narrow_until: None,
+            narrow: None,
             sound_in: SoundFlow::default(),
             sound_out: SoundFlow::default(),
             silent: None,
@@ -225,13 +209,13 @@ impl PathSet {
     }
 
     /// An authentic packet of sound came on this path, or the path's first copy of one. `new` if on no path before.
-    pub(super) fn sound_heard(&mut self, id: PathId, sequence: u64, new: bool, now: Instant) {
+    pub(super) fn sound_heard(&mut self, id: PathId, sequence: u64, rtp_time: u32, new: bool, now: Instant) {
         if let Some(path) = self.paths.get_mut(&id) {
             path.credit_sound(sequence, now);
         }
         if new {
             self.sound_began.get_or_insert(now);
-            self.sound_in.packet(now);
+            self.sound_in.packet(sequence, rtp_time, now);
         }
         self.reconsider(now);
     }
@@ -240,28 +224,39 @@ impl PathSet {
     pub(super) fn doubt(&mut self, id: PathId, now: Instant) {
         let fresh = self.trouble.is_none_or(|(until, _)| until < now + HOLD_SILENT / 2);
         if self.primary == Some(id) && fresh {
-            self.suspect(now, SOUND_SUSPECT, "the relay in use was reported unreachable");
+            self.suspect(now, self.sound_out.suspect_after(), "the relay in use was reported unreachable");
             self.tell_all(now);
             self.reconsider(now);
         }
     }
 
+    /// The least of what the other end misses on the paths that carry our sound, thousandths.
+    pub(super) fn least_lost_permille(&self, now: Instant) -> u16 {
+        let route = self.route(now);
+        route
+            .iter()
+            .filter_map(|id| self.paths.get(id))
+            .map(|path| path.peer_lost_permille)
+            .min()
+            .unwrap_or(0)
+    }
+
     /// Two copies filled a queue. Until then one is sent, but for the moments in which a path may have died.
-    pub(super) fn narrow(&mut self, until: Instant, now: Instant) {
-        self.narrow_until = Some(until);
+    pub(super) fn only_one_until(&mut self, until: Instant, now: Instant) {
+        self.narrow = Some((now, until));
         self.trouble = None;
         self.reconsider(now);
     }
 
-    pub(super) fn sound_sent(&mut self, now: Instant) {
+    pub(super) fn sound_sent(&mut self, sequence: u64, rtp_time: u32, now: Instant) {
         self.sound_began.get_or_insert(now);
-        self.sound_out.packet(now);
+        self.sound_out.packet(sequence, rtp_time, now);
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.sound_in.flowing() && self.sound_deadline().is_some_and(|at| now >= at) {
-            self.sound_in.steady = 0;
-            self.suspect(now, 2 * SOUND_SUSPECT, "no sound comes in");
+            self.sound_in.stopped();
+            self.suspect(now, 2 * self.sound_out.suspect_after(), "no sound comes in");
             self.tell_all(now);
         }
         self.give_up(now);
@@ -359,6 +354,8 @@ impl PathSet {
             sound_age_ms,
             sound_sequence: 0,
             standing_ms: NEVER,
+            clock: 0,
+            received_kbit_s: NEVER,
             entries,
         })
     }
@@ -395,7 +392,7 @@ impl PathSet {
     // ---- how it decides --------------------------------------------------------------------------------------
 
     fn sound_deadline(&self) -> Option<Instant> {
-        self.sound_in.last.map(|last| last + SOUND_SUSPECT)
+        self.sound_in.last.map(|last| last + self.sound_in.suspect_after())
     }
 
     fn take_entries(&mut self, entries: &[Entry]) {
@@ -417,22 +414,35 @@ impl PathSet {
     /// The other end says for how long it has heard no sound: if we were sending, it was lost on the way.
     fn take_sound_age(&mut self, probe: &Probe, now: Instant) {
         let age = Duration::from_millis(probe.sound_age_ms.into());
-        if probe.sound_age_ms == NEVER || age < SOUND_SUSPECT_TOLD || !self.sound_out.flowing() {
+        let suspect_after = self.sound_out.suspect_after();
+        if probe.sound_age_ms == NEVER || age + TOLD_EARLIER < suspect_after || !self.sound_out.flowing() {
             return;
         }
         let Some(last) = self.sound_out.last else { return };
-        if now.saturating_duration_since(last) < SOUND_SUSPECT {
+        if now.saturating_duration_since(last) < suspect_after {
             let round_trip = self.paths.values().filter_map(|path| path.round_trip).max().unwrap_or_default();
             self.suspect(now, (age + round_trip).min(SILENT), "the other end hears no sound");
         }
     }
 
     fn suspect(&mut self, now: Instant, back: Duration, why: &'static str) {
-        if self.redundancy == Redundancy::Off {
+        let draining = self.narrow.is_some_and(|(since, _)| now < since + NARROW_DRAIN);
+        if self.redundancy == Redundancy::Off || draining {
             return;
         }
-        self.hold(now + HOLD_SILENT, why);
+        self.hold_silent(now, why);
         self.decisions.push(Decision::Resend { back });
+    }
+
+    /// Two copies do not fit now.
+    pub(super) fn narrow_now(&self, now: Instant) -> bool {
+        self.narrow.is_some_and(|(_, until)| now < until)
+    }
+
+    /// A path fell silent, or may have.
+    pub(super) fn hold_silent(&mut self, now: Instant, why: &'static str) {
+        let hold = if self.narrow_now(now) { HOLD_NARROW } else { HOLD_SILENT };
+        self.hold(now + hold, why);
     }
 
     pub(super) fn hold(&mut self, until: Instant, why: &'static str) {
@@ -557,8 +567,9 @@ mod tests {
                 let heard = |id: &PathId| !self.rings && !self.silent.contains(&id.0);
                 if let Some(id) = self.set.primary().filter(heard) {
                     self.sound += 1;
-                    self.set.sound_heard(id, self.sound, true, self.now);
-                    self.set.sound_sent(self.now);
+                    let rtp_time = u32::try_from(self.sound).unwrap() * 960;
+                    self.set.sound_heard(id, self.sound, rtp_time, true, self.now);
+                    self.set.sound_sent(self.sound, rtp_time, self.now);
                 }
             }
         }

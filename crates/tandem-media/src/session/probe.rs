@@ -52,6 +52,10 @@ pub(super) struct Probe {
     pub(super) sound_sequence: u32,
     /// How long sound stands in a queue on the best path it comes on; [`NEVER`] if too little came of late.
     pub(super) standing_ms: u16,
+    /// The sender's RTP clock when this left (48 kHz, wraps): the one by which its sound is stamped.
+    pub(super) clock: u32,
+    /// How much came in over the last half second, thousands of bits a second; [`NEVER`] if that is not known.
+    pub(super) received_kbit_s: u16,
     pub(super) entries: Vec<Entry>,
 }
 
@@ -106,7 +110,8 @@ impl Probe {
         put16(out, self.sound_age_ms);
         put32(out, self.sound_sequence);
         put16(out, self.standing_ms);
-        out.extend([0; 6]); // reserved
+        put32(out, self.clock);
+        put16(out, self.received_kbit_s);
         for entry in entries {
             out.extend(entry.name.0);
             put16(out, entry.age_ms);
@@ -156,6 +161,8 @@ impl Probe {
             sound_age_ms: get16(value, 22),
             sound_sequence: get32(value, 24),
             standing_ms: get16(value, 28),
+            clock: get32(value, 30),
+            received_kbit_s: get16(value, 34),
             entries: entries.collect(),
         })
     }
@@ -211,6 +218,8 @@ mod tests {
             sound_age_ms: NEVER,
             sound_sequence: 99,
             standing_ms: 12,
+            clock: 480_960,
+            received_kbit_s: 64,
             entries: vec![Entry { name: PathName([4; 8]), age_ms: 450, lost_permille: 1000 }],
         }
     }

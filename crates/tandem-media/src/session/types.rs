@@ -178,8 +178,9 @@ pub enum Event {
     PathChanged { from: Option<PathId>, to: PathId, route: Route, why: String },
     /// Sound is sent on a second path, or no longer is. `why` is a sentence for people.
     Mirroring { on: bool, second: Option<PathId>, why: String },
-    /// Sound fills a queue, or no longer does: encode it with so many bits per second from now on.
-    Rate { bits_per_second: u32 },
+    /// Sound fills a queue, or no longer does: encode it with so many bits per second from now on, in packets of so
+    /// many milliseconds (20 or 40).
+    Rate { bits_per_second: u32, packet_ms: u32 },
     /// Which paths are heard has changed; send it by signalling. It was sent in-band on all paths already.
     PathReport(wire::PathReport),
     /// This relay cannot be used: it never gave an allocation. The session goes on with the others.

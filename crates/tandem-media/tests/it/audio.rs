@@ -244,7 +244,7 @@ fn before_the_first_packet_and_after_the_last_nothing_counts() {
     let mut sender = Sender::new(config(), 7).expect("codec");
     (0..100).for_each(|_| assert_eq!(bench.pull(), (Heard::Nothing, SILENCE)));
     for _ in 0..50 {
-        bench.give(&sender.encode(&SILENCE).expect("encodes"));
+        bench.give(&sender.encode(&SILENCE).expect("encodes").expect("a packet a frame"));
         bench.pull();
     }
     (0..100).for_each(|_| {
@@ -261,7 +261,7 @@ fn a_sender_that_starts_again_is_heard_again() {
     for rtp_start in [5, 3_000_000_000, 9] {
         let mut sender = Sender::new(config(), rtp_start).expect("codec");
         for _ in 0..100 {
-            let mut packet = sender.encode(&[9_000; 960]).expect("encodes");
+            let mut packet = sender.encode(&[9_000; 960]).expect("encodes").expect("a packet a frame");
             packet.sequence += u64::from(rtp_start);
             bench.give(&packet);
             bench.pull();
@@ -278,7 +278,7 @@ fn a_sender_that_pauses_loses_nothing() {
     let mut sender = Sender::new(config(), 0).expect("codec");
     for round in 0..3 {
         for _ in 0..50 {
-            bench.give(&sender.encode(&SILENCE).expect("encodes"));
+            bench.give(&sender.encode(&SILENCE).expect("encodes").expect("a packet a frame"));
             bench.pull();
         }
         sender.skip(40);
@@ -295,14 +295,14 @@ fn a_stalled_machine_catches_up_at_once() {
     let mut bench = Bench::new();
     let mut sender = Sender::new(config(), 0).expect("codec");
     for _ in 0..50 {
-        bench.give(&sender.encode(&SILENCE).expect("encodes"));
+        bench.give(&sender.encode(&SILENCE).expect("encodes").expect("a packet a frame"));
         bench.pull();
     }
     // Stopped for 3 s; the packets of that time all come at once.
     bench.now += Duration::from_secs(3);
-    (0..150).for_each(|_| bench.give(&sender.encode(&SILENCE).expect("encodes")));
+    (0..150).for_each(|_| bench.give(&sender.encode(&SILENCE).expect("encodes").expect("a packet a frame")));
     for _ in 0..50 {
-        bench.give(&sender.encode(&SILENCE).expect("encodes"));
+        bench.give(&sender.encode(&SILENCE).expect("encodes").expect("a packet a frame"));
         bench.pull();
     }
     let stats = bench.receiver.stats();
@@ -315,7 +315,7 @@ fn packets_of_other_lengths_are_played_in_full() {
     let mut sender = Sender::new(config(), 0).expect("codec");
     let mut bench = Bench::new();
     for n in 0..50u32 {
-        let one = sender.encode(&[1_000; 960]).expect("encodes").payload;
+        let one = sender.encode(&[1_000; 960]).expect("encodes").expect("a packet a frame").payload;
         let mut both = vec![one[0] | 3, 0b1000_0010];
         let length = one.len() - 1;
         if length < 252 {
@@ -456,7 +456,7 @@ proptest! {
         order in proptest::collection::vec((0u64..400, 0u64..60), 1..200),
     ) {
         let mut bench = Bench::new();
-        let payload = Sender::new(config(), 0).expect("codec").encode(&SILENCE).expect("encodes").payload;
+        let payload = Sender::new(config(), 0).expect("codec").encode(&SILENCE).expect("encodes").expect("a packet a frame").payload;
         for (sequence, wait_ms) in order {
             let rtp_time = (sequence as u32).wrapping_mul(960).wrapping_sub(100_000);
             let incoming = Incoming { sequence, rtp_time, payload: &payload };

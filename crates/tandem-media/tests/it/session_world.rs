@@ -66,8 +66,8 @@ pub(crate) struct Side {
     pub(crate) muted: bool,
     /// Speaks and listens; without one, sound is so many constant bytes.
     pub(crate) endpoint: Option<Endpoint>,
-    /// Bits of sound a second, as the session wants them.
-    pub(crate) sound_rate: u32,
+    /// Bits of sound a second and milliseconds a packet, as the session wants them.
+    pub(crate) sound_rate: (u32, u32),
     /// What the packets of both directions pass, if it matters. Streams are not slowed by it.
     pub(crate) line: Option<Line>,
     sockets: BTreeMap<SocketId, Socket>,
@@ -132,7 +132,7 @@ impl World {
             heard: Vec::new(),
             muted: false,
             endpoint: None,
-            sound_rate: 32_000,
+            sound_rate: (32_000, 20),
             line: None,
             sockets: BTreeMap::new(),
             rtp_time: 0,
@@ -363,10 +363,13 @@ impl World {
             self.drain(side);
         } else if speaker.session.is_connected() && !speaker.muted {
             speaker.rtp_time = speaker.rtp_time.wrapping_add(960);
-            // 50 packets a second.
-            let payload = vec![0x78; speaker.sound_rate as usize / 400];
-            speaker.session.send_opus(&payload, speaker.rtp_time, now).unwrap();
-            self.drain(side);
+            let (bits_per_second, packet_ms) = speaker.sound_rate;
+            let samples = packet_ms * 48;
+            if speaker.rtp_time.is_multiple_of(samples) {
+                let payload = vec![0x78; (bits_per_second * packet_ms / 8_000) as usize];
+                speaker.session.send_opus(&payload, speaker.rtp_time - samples, now).unwrap();
+                self.drain(side);
+            }
         }
     }
 
@@ -493,10 +496,10 @@ impl World {
                     endpoint.handle_packet(&packet, *arrival);
                 }
             }
-            Event::Rate { bits_per_second } => {
-                self.sides[side].sound_rate = *bits_per_second;
+            Event::Rate { bits_per_second, packet_ms } => {
+                self.sides[side].sound_rate = (*bits_per_second, *packet_ms);
                 if let Some(endpoint) = &mut self.sides[side].endpoint {
-                    endpoint.set_bitrate(*bits_per_second).unwrap();
+                    endpoint.set_rate(*bits_per_second, *packet_ms).unwrap();
                 }
             }
             _ => {}

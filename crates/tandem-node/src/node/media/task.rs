@@ -315,9 +315,11 @@ impl Leg {
                 }
                 self.tell(MediaNewsKind::Session(Event::Connected));
             }
-            Event::Rate { bits_per_second } => {
-                let set =
-                    self.endpoint.as_mut().map_or(Ok(()), |endpoint| endpoint.set_bitrate(bits_per_second));
+            Event::Rate { bits_per_second, packet_ms } => {
+                let set = self
+                    .endpoint
+                    .as_mut()
+                    .map_or(Ok(()), |endpoint| endpoint.set_rate(bits_per_second, packet_ms));
                 if let Err(error) = set {
                     self.tell(MediaNewsKind::EndpointTrouble(error.to_string()));
                 }

@@ -478,7 +478,7 @@ impl Phone {
             Event::AllPathsSilent => self.calls.handle_all_paths_silent(leg, now),
             Event::PathsRecovered => self.calls.handle_sound_again(leg, now),
             Event::Closed { reason } => self.calls.handle_media_failed(leg, reason),
-            Event::Rate { bits_per_second } => {
+            Event::Rate { bits_per_second, .. } => {
                 let kbit = bits_per_second / 1_000;
                 self.calls
                     .note(leg, &format!("Sound takes {kbit} kbit/s now, which is what the network carries."));

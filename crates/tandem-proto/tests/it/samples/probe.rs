@@ -24,6 +24,8 @@ pub(crate) fn probe() -> Value {
         "sound_age_ms": 65535,
         "sound_sequence": 99,
         "standing_ms": 12,
+        "clock": 480_960,
+        "received_kbit_s": 64,
         "entries": [{ "path_name": hex(&[4; 8]), "age_ms": 450, "lost_permille": 1000 }],
     });
     json!({
@@ -54,7 +56,8 @@ fn datagram() -> Vec<u8> {
         &0xffffu16.to_be_bytes(),
         &99u32.to_be_bytes(),
         &12u16.to_be_bytes(),
-        &[0; 6],
+        &480_960u32.to_be_bytes(),
+        &64u16.to_be_bytes(),
         &[4; 8],
         &450u16.to_be_bytes(),
         &1000u16.to_be_bytes(),
