@@ -7,8 +7,11 @@
 
 mod address;
 mod call;
+mod cast;
 pub mod changes;
+mod figures;
 mod lab;
+pub mod mapping;
 pub mod matrix;
 mod namespace;
 mod nat;

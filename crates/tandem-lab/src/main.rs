@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use tandem_lab::changes;
+use tandem_lab::mapping::{self, Speaks};
 use tandem_lab::matrix::{self, Options, Outcome, Pair, Relation, Report};
-use tandem_lab::{can_make_namespaces, why_not};
+use tandem_lab::{can_make_namespaces, changes, why_not};
 
 /// What exit statuses mean: 0 all as the table says, 1 not, 2 wrong arguments, 3 the machine cannot.
 const CANNOT: u8 = 3;
@@ -23,7 +23,8 @@ const CANNOT: u8 = 3;
   ./x lab --few                                    the twelve pairs of ./x test
   ./x lab --delay-ms 25                            every access line 25 ms each way: set-up times
   ./x lab --changes                                what a call lives through: networks that change, NATs that forget …
-  ./x lab --changes offline --rounds 5             one of them, five times"
+  ./x lab --changes offline --rounds 5             one of them, five times
+  ./x lab --port-mapping                           routers that forward ports: PCP, NAT-PMP, UPnP, none of them"
 )]
 struct Arguments {
     /// Only this pair: caller's network, callee's network; or one_home, one_carrier, hairpin_carrier. May be repeated
@@ -36,8 +37,12 @@ struct Arguments {
     #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["pair", "few"])]
     changes: Option<Vec<String>>,
     /// How often each change is tried
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "changes")]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "changes",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
+    /// A router that forwards ports by this protocol, or by each of them in turn, and one that speaks none
+    #[arg(long, value_name = "PROTOCOL", num_args = 0.., conflicts_with_all = ["pair", "few", "changes"])]
+    port_mapping: Option<Vec<Speaks>>,
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
@@ -93,6 +98,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if let Some(names) = &arguments.changes {
         return run_changes(arguments, names);
     }
+    if let Some(routers) = &arguments.port_mapping {
+        return run_mapping(arguments, routers);
+    }
     let pairs = if arguments.few {
         Pair::few()
     } else if arguments.pair.is_empty() {
@@ -124,9 +132,27 @@ fn run_changes(arguments: &Arguments, names: &[String]) -> Result<bool> {
     };
     let outcomes = changes::run(&changes::named(names)?, &options, &|line| eprintln!("{line}"))?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&outcomes)?);
+        println!("{}", serde_json::to_string_pretty(&changes::json(&outcomes))?);
     } else {
         print!("{}", changes::table(&outcomes));
+        println!("Logs and recordings: {}", arguments.out.display());
+    }
+    Ok(outcomes.iter().all(|outcome| outcome.held))
+}
+
+fn run_mapping(arguments: &Arguments, routers: &[Speaks]) -> Result<bool> {
+    let options = mapping::Options {
+        binary: arguments.binary.clone(),
+        speech: arguments.speech.clone(),
+        out: arguments.out.clone(),
+        log: arguments.log.clone(),
+    };
+    let routers = if routers.is_empty() { Speaks::ALL } else { routers };
+    let outcomes = mapping::run(routers, &options, &|line| eprintln!("{line}"));
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&outcomes)?);
+    } else {
+        print!("{}", mapping::table(&outcomes));
         println!("Logs and recordings: {}", arguments.out.display());
     }
     Ok(outcomes.iter().all(|outcome| outcome.held))

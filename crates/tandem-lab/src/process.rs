@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tandem_api::{NewContact, Ready, Status};
+use tandem_api::{InvitationMade, NewContact, NewInvitation, Ready, Status};
 
 use crate::lab::Host;
 use crate::namespace::Namespace;
@@ -287,11 +287,13 @@ impl Process {
         self.post::<serde_json::Value>("/api/contacts", &contact).map(drop)
     }
 
-    /// What a stranger calls to ring here: a link with an invitation for one account. Where the program knows no
-    /// invitations, anybody may ring by the address.
-    pub fn invitation(&self) -> String {
-        let made: Result<Invitation> = self.post("/api/invitations", &serde_json::json!({}));
-        made.map_or_else(|_| self.address().to_owned(), |made| made.link)
+    /// What a stranger calls to ring here: a link with an invitation for one account.
+    ///
+    /// # Errors
+    /// When the node does not answer, or refuses.
+    pub fn invitation(&self) -> Result<String> {
+        let made: InvitationMade = self.post("/api/invitations", &NewInvitation::default())?;
+        Ok(made.link)
     }
 
     /// Waits until the node's status is as wanted.
@@ -365,12 +367,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         end(&mut self.child);
     }
-}
-
-/// The part of a new invitation that is needed.
-#[derive(Deserialize)]
-struct Invitation {
-    link: String,
 }
 
 /// The part of a data folder's `api.json` that is needed.

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use nix::sys::signal::Signal;
+use tandem_api::CallPath;
 
 use super::stage::Stage;
 use super::{Disturbed, Scenario, Target};
@@ -18,7 +19,9 @@ const fn s(seconds: u64) -> Duration {
 const HOMES: [Nat; 2] = [Nat::PortRestricted, Nat::PortRestricted];
 /// Both behind NATs that do not.
 const RELAYED: [Nat; 2] = [Nat::Symmetric, Nat::Symmetric];
+const RELAYED_PATH: Option<CallPath> = Some(CallPath::Relayed);
 const OFFLINE: Duration = s(30);
+const ASLEEP: Duration = s(20);
 /// `auto` mirrors the first 10 s; what comes later has one copy.
 const SETTLED: Duration = s(14);
 /// Supernodes vanish this often, in a call of five minutes.
@@ -38,6 +41,8 @@ const fn scenario(
         redundancy: "auto",
         after: SETTLED,
         length: s(24),
+        silence: Duration::ZERO,
+        ends: None,
         target,
         disturb,
     }
@@ -71,10 +76,12 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("nat-direct", "the same; direct call", Target::BackWithin(1_000.0), forget),
     Scenario {
         length: s(56),
+        silence: OFFLINE,
         ..scenario("offline", "Alice's interface is down for 30 s", Target::BackWithin(2_000.0), unplug)
     },
     Scenario {
         length: s(56),
+        silence: OFFLINE,
         ..scenario(
             "blackhole",
             "Alice's line brings nothing through for 30 s, and says nothing of it",
@@ -84,6 +91,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         redundancy: "always",
+        ends: RELAYED_PATH,
         ..scenario(
             "direct-dies-always",
             "the only direct path dies; always mirrored",
@@ -91,9 +99,13 @@ pub const SCENARIOS: &[Scenario] = &[
             cut_direct,
         )
     },
-    scenario("direct-dies", "the only direct path dies; auto", Target::GapWithin(120.0), cut_direct),
+    Scenario {
+        ends: RELAYED_PATH,
+        ..scenario("direct-dies", "the only direct path dies; auto", Target::GapWithin(120.0), cut_direct)
+    },
     Scenario {
         length: s(44),
+        silence: ASLEEP,
         ..scenario("sleep", "Alice's node stands still for 20 s", Target::BackWithin(2_000.0), sleep)
     },
     Scenario {
@@ -147,7 +159,6 @@ fn blackhole(stage: &mut Stage) -> Result<Disturbed> {
 }
 
 fn cut_direct(stage: &mut Stage) -> Result<Disturbed> {
-    ensure!(stage.is_direct()?, "the call is not direct, so no direct path can die");
     stage.cut_direct()?;
     Ok(Disturbed::now())
 }
@@ -155,7 +166,7 @@ fn cut_direct(stage: &mut Stage) -> Result<Disturbed> {
 fn sleep(stage: &mut Stage) -> Result<Disturbed> {
     let began = SystemTime::now();
     stage.alice().signal(Signal::SIGSTOP)?;
-    stage.let_pass(s(20))?;
+    stage.let_pass(ASLEEP)?;
     stage.alice().signal(Signal::SIGCONT)?;
     Ok(Disturbed { began, over: SystemTime::now() })
 }

@@ -5,23 +5,21 @@
 //! reported: how long no sound came, and how long after the network was there again it came back.
 
 mod disturb;
+mod judge;
 mod stage;
+mod summary;
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Serialize;
-use tandem_api::CallReport;
+use tandem_api::CallPath;
 
 use crate::call::CallOutcome;
 pub use disturb::SCENARIOS;
-
-/// Shorter than this, sound cannot be said to have stopped: the jitter buffer bridges it.
-const SOUND_STOPPED_MS: f64 = 60.0;
-/// What begins so long after the network was there again has another cause.
-const LATE_MS: f64 = 1_000.0;
+pub(crate) use judge::Target;
+pub use judge::{Outcome, Side};
+pub use summary::{Summary, json, summarise, table};
 
 /// How the scenarios are run.
 #[derive(Debug, Clone)]
@@ -49,23 +47,24 @@ pub struct Scenario {
     pub(crate) after: Duration,
     /// From the first sound to the end.
     pub(crate) length: Duration,
+    /// How long nothing at all can come through, on either side.
+    pub(crate) silence: Duration,
+    /// The path at the end, where there is one that it must be.
+    pub(crate) ends: Option<CallPath>,
     pub(crate) target: Target,
     pub(crate) disturb: fn(&mut stage::Stage) -> Result<Disturbed>,
 }
 
+impl Scenario {
+    /// The path that the call must have come to before the disturbance: the one that its NATs allow.
+    pub(crate) fn before(&self) -> CallPath {
+        let symmetric = self.networks.contains(&Seat::Symmetric);
+        if symmetric { CallPath::Relayed } else { CallPath::Direct }
+    }
+}
+
 /// The kind of NAT a side sits behind.
 pub(crate) type Seat = crate::plan::Nat;
-
-/// What must hold.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Target {
-    /// Sound is back on both sides this many ms after [`Disturbed::over`], at most.
-    BackWithin(f64),
-    /// No packet is lost on either side.
-    NothingLost,
-    /// No gap on either side is longer than this many ms.
-    GapWithin(f64),
-}
 
 /// When it happened.
 #[derive(Debug, Clone, Copy)]
@@ -83,34 +82,6 @@ impl Disturbed {
     }
 }
 
-/// One run of one scenario.
-#[derive(Debug, Clone, Serialize)]
-pub struct Outcome {
-    pub scenario: &'static str,
-    pub round: u32,
-    /// Whether the target was met.
-    pub held: bool,
-    pub target: String,
-    /// Why there are no figures.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
-    pub caller: Option<Side>,
-    pub callee: Option<Side>,
-}
-
-/// What one side heard of the other.
-#[derive(Debug, Clone, Serialize)]
-pub struct Side {
-    pub received: u64,
-    pub lost: u64,
-    pub concealed_ms: u64,
-    pub longest_gap_ms: f64,
-    /// From the moment at which the network was there again to the end of the gap that this made; 0 without one.
-    pub back_ms: f64,
-    /// Paths that carried sound, in the order of first use.
-    pub paths: Vec<String>,
-}
-
 /// Runs these scenarios, each in a lab of its own.
 ///
 /// # Errors
@@ -121,18 +92,10 @@ pub fn run(scenarios: &[Scenario], options: &Options, say: &dyn Fn(String)) -> R
         for scenario in scenarios {
             say(format!("{} (round {round} of {}): {}", scenario.name, options.rounds, scenario.what));
             let outcome = match one(scenario, options) {
-                Ok((disturbed, call)) => judge(scenario, round, disturbed, &call),
-                Err(error) => Outcome {
-                    scenario: scenario.name,
-                    round,
-                    held: false,
-                    target: scenario.target.words(),
-                    failed: Some(format!("{error:#}")),
-                    caller: None,
-                    callee: None,
-                },
+                Ok((disturbed, call)) => judge::judge(scenario, round, disturbed, &call),
+                Err(error) => judge::failed(scenario, round, format!("{error:#}")),
             };
-            say(outcome.line());
+            say(outcome.lines());
             outcomes.push(outcome);
         }
     }
@@ -143,122 +106,9 @@ fn one(scenario: &Scenario, options: &Options) -> Result<(Disturbed, CallOutcome
     let mut stage = stage::Stage::build(scenario, options)?;
     stage.call(scenario)?;
     stage.let_pass(scenario.after)?;
+    stage.settle(scenario.before())?;
     let disturbed = (scenario.disturb)(&mut stage).context("the disturbance")?;
     Ok((disturbed, stage.finish()?))
-}
-
-fn judge(scenario: &Scenario, round: u32, disturbed: Disturbed, call: &CallOutcome) -> Outcome {
-    let side = |report: &Option<CallReport>| report.as_ref().map(|report| Side::of(report, disturbed));
-    let (caller, callee) = (side(&call.caller), side(&call.callee));
-    let failed = match (&caller, &callee) {
-        (Some(_), Some(_)) => None,
-        _ => Some(format!("no report of both sides; the call ended: {}", call.result.why)),
-    };
-    let sides = [&caller, &callee];
-    let held =
-        failed.is_none() && sides.iter().all(|side| side.as_ref().is_some_and(|s| scenario.target.held(s)));
-    Outcome { scenario: scenario.name, round, held, target: scenario.target.words(), failed, caller, callee }
-}
-
-impl Side {
-    fn of(report: &CallReport, disturbed: Disturbed) -> Self {
-        let packets = &report.call.result.packets;
-        let gap_began = report.longest_gap_at_unix_ms as f64;
-        let gap_end = gap_began + report.longest_gap_ms;
-        // A gap long before or after it is of another cause, and judged by its own length.
-        let of_it = gap_end >= unix_ms(disturbed.began) && gap_began <= unix_ms(disturbed.over) + LATE_MS;
-        let stopped = of_it && report.longest_gap_ms > SOUND_STOPPED_MS;
-        let mut paths: Vec<(usize, String)> = report
-            .paths
-            .iter()
-            .filter_map(|path| Some((path.received.iter().position(|count| *count > 0)?, path.path.clone())))
-            .collect();
-        paths.sort();
-        Self {
-            received: packets.received,
-            lost: packets.lost,
-            concealed_ms: report.sound.concealed_ms,
-            longest_gap_ms: report.longest_gap_ms,
-            back_ms: if stopped { (gap_end - unix_ms(disturbed.over)).max(0.0) } else { 0.0 },
-            paths: paths.into_iter().map(|(_, path)| path).collect(),
-        }
-    }
-}
-
-impl Target {
-    fn held(self, side: &Side) -> bool {
-        match self {
-            Self::BackWithin(ms) if side.back_ms > 0.0 => side.back_ms <= ms,
-            Self::BackWithin(ms) => side.longest_gap_ms <= ms,
-            Self::NothingLost => side.lost == 0,
-            Self::GapWithin(ms) => side.longest_gap_ms <= ms,
-        }
-    }
-
-    fn words(self) -> String {
-        match self {
-            Self::BackWithin(ms) => format!("sound back within {ms:.0} ms"),
-            Self::NothingLost => "0 lost".to_owned(),
-            Self::GapWithin(ms) => format!("no gap above {ms:.0} ms"),
-        }
-    }
-}
-
-impl Outcome {
-    /// One line for people.
-    #[must_use]
-    pub fn line(&self) -> String {
-        let side = |name: &str, side: &Option<Side>| match side {
-            Some(s) => format!(
-                "{name} heard: {} lost of {}, longest gap {:.0} ms, back after {:.0} ms, {} ms made up",
-                s.lost,
-                s.lost + s.received,
-                s.longest_gap_ms,
-                s.back_ms,
-                s.concealed_ms
-            ),
-            None => format!("{name}: no report"),
-        };
-        let verdict = if self.held { "held" } else { "NOT HELD" };
-        let failed = self.failed.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
-        format!(
-            "  {verdict} [{}]{failed}\n    {}\n    {}",
-            self.target,
-            side("caller", &self.caller),
-            side("callee", &self.callee)
-        )
-    }
-}
-
-/// A line for each scenario, over its rounds.
-#[must_use]
-pub fn table(outcomes: &[Outcome]) -> String {
-    let mut text = format!(
-        "{:<20} {:<28} {:>6} {:>9} {:>9} {:>6}\n",
-        "change", "target", "held", "gap ms", "back ms", "lost"
-    );
-    let mut names: Vec<&str> = outcomes.iter().map(|outcome| outcome.scenario).collect();
-    names.dedup();
-    names.sort_by_key(|name| SCENARIOS.iter().position(|scenario| scenario.name == *name));
-    names.dedup();
-    for name in names {
-        let rounds: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.scenario == name).collect();
-        let sides = || rounds.iter().flat_map(|outcome| outcome.caller.iter().chain(&outcome.callee));
-        let held = rounds.iter().filter(|outcome| outcome.held).count();
-        // The worst of both sides and all rounds.
-        let gap = sides().map(|side| side.longest_gap_ms).fold(0.0, f64::max);
-        let back = sides().map(|side| side.back_ms).fold(0.0, f64::max);
-        let lost = sides().map(|side| side.lost).max().unwrap_or(0);
-        let held = format!("{held}/{}", rounds.len());
-        let target = &rounds[0].target;
-        // Writing to a String cannot fail.
-        writeln!(text, "{name:<20} {target:<28} {held:>6} {gap:>9.0} {back:>9.0} {lost:>6}").ok();
-    }
-    text
-}
-
-fn unix_ms(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1_000.0
 }
 
 /// The scenarios of these names; all if there are none.

@@ -1,6 +1,5 @@
 //! The lab of one scenario: six supernodes, Alice at home, Bob at home, another network that Alice can go to.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use tandem_api::CallPath;
 
 use super::{Options, Scenario};
 use crate::call::{Call, CallOutcome, CallPlan};
+use crate::cast::Cast;
 use crate::lab::{Host, Lab, Router};
 use crate::plan::{HomePlan, Nat, Plan};
 use crate::process::{Ground, NodePlan, Process};
@@ -18,15 +18,13 @@ use crate::wire::{Conditions, Link};
 const SERVERS: usize = 6;
 /// One way, on every home's access line.
 const DELAY: Duration = Duration::from_millis(10);
-const HOMES_WITHIN: Duration = Duration::from_secs(20);
+/// A call has had time enough to find its path before; this is for a busy machine.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A call that goes on in a lab. The order of fields is the order of their end.
 pub(crate) struct Stage {
     call: Option<Call>,
-    alice: Process,
-    bob: Process,
-    /// Running supernodes, the oldest first, with their hosts' names.
-    servers: VecDeque<(String, Process)>,
+    cast: Cast,
     ground: Ground,
     lab: Lab,
     speech: PathBuf,
@@ -47,28 +45,11 @@ impl Stage {
             std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
         }
         let ground = Ground::new(&options.binary, &folder)?.log(&options.log);
-        let mut servers = VecDeque::new();
-        let mut bootstrap: Vec<String> = Vec::new();
-        for n in 1..=SERVERS {
-            let name = format!("s{n}");
-            let server = ground.start(lab.host(&name)?, &NodePlan::server(&bootstrap))?;
-            if bootstrap.len() < 4 {
-                bootstrap.extend(server.ready().listen.first().cloned());
-            }
-            servers.push_back((name, server));
-        }
-        let answer = format!("wav:{}", options.speech.join("bob.wav").canonicalize()?.display());
-        let mut bob = NodePlan::person(&bootstrap, &answer);
-        bob.more = vec!["--redundancy".to_owned(), scenario.redundancy.to_owned()];
-        let bob = ground.start(lab.host("bob-host")?, &bob)?;
-        let alice = ground.start(lab.host("alice-host")?, &NodePlan::person(&bootstrap, "ring"))?;
-        for (one, other, name) in [(&alice, &bob, "Bob"), (&bob, &alice, "Alice")] {
-            one.add_contact(name, other.address())?;
-            one.wait_until(HOMES_WITHIN, |status| status.reach.homes.len() >= 3)?;
-        }
+        let bobs = ["--redundancy", scenario.redundancy];
+        let cast = Cast::start(&lab, &ground, SERVERS, &options.speech, &bobs)?;
         let speech = options.speech.join("alice.wav").canonicalize()?;
         let record = ground.folder().join("alice-heard.wav");
-        Ok(Self { call: None, alice, bob, servers, ground, lab, speech, record })
+        Ok(Self { call: None, cast, ground, lab, speech, record })
     }
 
     /// Alice calls Bob, up to the first sound.
@@ -80,7 +61,7 @@ impl Stage {
             length: scenario.length,
             more: vec!["--redundancy".to_owned(), scenario.redundancy.to_owned()],
         };
-        let mut call = Call::begin(&self.alice, &plan)?;
+        let mut call = Call::begin(&self.cast.alice, &plan)?;
         call.connected()?;
         self.call = Some(call);
         Ok(())
@@ -98,7 +79,7 @@ impl Stage {
 
     pub(crate) fn finish(mut self) -> Result<CallOutcome> {
         let call = self.call.take().context("nobody calls")?;
-        call.finish(&self.alice, &self.bob)
+        call.finish(&self.cast.alice, &self.cast.bob)
     }
 
     pub(crate) fn alice_host(&self) -> Result<&Host> {
@@ -114,7 +95,7 @@ impl Stage {
     }
 
     pub(crate) fn alice(&self) -> &Process {
-        &self.alice
+        &self.cast.alice
     }
 
     /// The network carries nothing between the two homes any more, whatever it carries to supernodes.
@@ -128,22 +109,33 @@ impl Stage {
         self.lab.cut(outside("alice", "alice-host")?, outside("bob", "bob-host")?)
     }
 
-    /// Whether sound goes straight from home to home now.
-    pub(crate) fn is_direct(&self) -> Result<bool> {
-        let call = self.call.as_ref().context("nobody calls")?.now(&self.alice)?;
-        Ok(call.result.path == Some(CallPath::Direct))
+    /// Waits until the call has come to the path that it is to be disturbed on.
+    pub(crate) fn settle(&mut self, wanted: CallPath) -> Result<()> {
+        let until = Instant::now() + SETTLED_WITHIN;
+        loop {
+            let path = self.call.as_ref().context("nobody calls")?.now(&self.cast.alice)?.result.path;
+            if path == Some(wanted) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "the call's path is {path:?} instead of {wanted:?}");
+            self.let_pass(Duration::from_millis(100))?;
+        }
     }
 
     /// Kills the oldest supernode and starts a new one, of another key, in its place.
     pub(crate) fn replace_oldest_server(&mut self) -> Result<()> {
-        let (name, server) = self.servers.pop_front().context("no supernode is left")?;
+        let (name, server) = self.cast.servers.pop_front().context("no supernode is left")?;
         server.signal(Signal::SIGKILL)?;
         drop(server);
-        let bootstrap: Vec<String> =
-            self.servers.iter().filter_map(|(_, server)| server.ready().listen.first().cloned()).collect();
+        let bootstrap: Vec<String> = self
+            .cast
+            .servers
+            .iter()
+            .filter_map(|(_, server)| server.ready().listen.first().cloned())
+            .collect();
         let fresh = self.ground.start(self.lab.host(&name)?, &NodePlan::server(&bootstrap))?;
         ensure!(!fresh.service_id().is_empty(), "the new supernode has no key");
-        self.servers.push_back((name, fresh));
+        self.cast.servers.push_back((name, fresh));
         Ok(())
     }
 }

@@ -1,7 +1,6 @@
 //! Every kind of network calls every kind: who they are, what is expected, the run, and how it is shown.
 
 mod expected;
-mod figures;
 mod judge;
 mod picture;
 mod run;

@@ -169,9 +169,10 @@ fn try_call(
     let (caller, callee) = (world.person(caller)?, world.person(callee)?);
     let record =
         world.folder.join(format!("{}-{}.wav", words(relation), pair.to_string().replace(',', "-to-")));
+    let text = |error: anyhow::Error| format!("{error:#}");
     let plan = CallPlan {
         whom: match relation {
-            Relation::Strangers => callee.invitation(),
+            Relation::Strangers => callee.invitation().map_err(text)?,
             Relation::Contacts => callee.name().to_owned(),
         },
         play: world.caller_speech().to_owned(),
@@ -179,7 +180,6 @@ fn try_call(
         length: options.length,
         more: Vec::new(),
     };
-    let text = |error: anyhow::Error| format!("{error:#}");
     let call = Call::begin(caller, &plan).map_err(text)?.finish(caller, callee).map_err(text)?;
     let played = [world.caller_speech(), world.callee_speech()];
     let mut outcome = Outcome::judge(pair, relation, expected, &call, played, &record);

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use tandem_api::CallPath;
 
-use super::figures::Spread;
 use super::judge::words;
 use super::{Kind, Outcome, Pair, Relation, Report};
+use crate::figures::Spread;
 
 const COLUMN: usize = 15;
 

@@ -18,6 +18,7 @@ use super::devices::DeviceDesk;
 use super::media::{EndpointPlan, MediaNews};
 use super::peers::PeerTable;
 use super::phone::{FinalReport, Phone, PhoneId, PhoneNews, Surroundings, recording_path};
+use super::port_mapping::PortMapping;
 use super::strangers::{FoundProof, SentRequests};
 use super::supernode::{Supernode, SupernodeNews};
 use super::{media, memory, views};
@@ -85,6 +86,7 @@ pub(crate) struct Node {
     pub(crate) sent: SentRequests,
     /// Where workers put proofs that they found.
     pub(crate) proofs: mpsc::Sender<FoundProof>,
+    pub(crate) ports: PortMapping,
 }
 
 /// The node is ending.
@@ -585,6 +587,7 @@ impl Node {
         }
         // What was queued (a hang-up, a farewell) gets a moment to leave.
         tokio::time::sleep(FAREWELL).await;
+        self.ports.given_back().await;
     }
 
     /// A call by the machine's id for it, or by one that it had before two calls became one.

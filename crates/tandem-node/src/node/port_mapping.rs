@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use portmapper::{Client, Config, Protocol};
+use portmapper::{Client, Config, ProbeOutput, Protocol};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Mappings at once: a call has one, and its legs to other devices one each until it is answered.
@@ -17,8 +17,12 @@ const MAPPINGS_MAX: usize = 8;
 const REQUESTS_MAX: usize = 16;
 /// What is asked of the router waits this long for the probe that tells which protocol it speaks.
 const PROBE_WITHIN: Duration = Duration::from_secs(3);
+/// A call that ends while its port is being asked for waits so long for the answer: the library's own patience.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 /// A router gets this long to take a port back.
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
+/// A node that ends waits so long for that: both of the above, and some grace.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(4);
 
 /// A port that somebody wants to be reached at.
 #[derive(Debug)]
@@ -33,28 +37,46 @@ pub(crate) struct MappingWanted {
 /// Asks for mappings. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct PortMapping {
-    wanted: Option<mpsc::Sender<MappingWanted>>,
+    queue: Option<Queue>,
+}
+
+#[derive(Debug, Clone)]
+struct Queue {
+    wanted: mpsc::Sender<MappingWanted>,
+    /// How many mappings are held or being given back.
+    held: watch::Receiver<usize>,
 }
 
 impl PortMapping {
     /// No router is ever asked: the owner forbade it.
     pub(crate) fn forbidden() -> Self {
-        Self { wanted: None }
+        Self { queue: None }
     }
 
     /// Serves from this runtime on until the last clone is dropped and all ports are given back.
     pub(crate) fn start(runtime: &Handle) -> Self {
         let (wanted, requests) = mpsc::channel(REQUESTS_MAX);
-        runtime.spawn(serve(requests));
-        Self { wanted: Some(wanted) }
+        let (count, held) = watch::channel(0);
+        runtime.spawn(serve(requests, count));
+        Self { queue: Some(Queue { wanted, held }) }
     }
 
     /// Asks for a mapping to this socket. Nothing is promised: most routers that can do it are told not to.
     pub(crate) fn want(&self, wanted: MappingWanted) {
-        if let Some(queue) = &self.wanted
-            && queue.try_send(wanted).is_err()
+        if let Some(queue) = &self.queue
+            && queue.wanted.try_send(wanted).is_err()
         {
             tracing::debug!("too many forwarded ports are wanted at once");
+        }
+    }
+
+    /// Waits until the router has all ports back, for a node that ends: calls that have ended let go of theirs. Not for
+    /// long, should the router not answer; what it keeps ends by itself.
+    pub(crate) async fn given_back(&self) {
+        let Some(queue) = &self.queue else { return };
+        let mut held = queue.held.clone();
+        if tokio::time::timeout(GIVEN_BACK_WITHIN, held.wait_for(|held| *held == 0)).await.is_err() {
+            tracing::debug!("the node ends before the router has taken all ports back");
         }
     }
 
@@ -62,19 +84,26 @@ impl PortMapping {
     #[cfg(test)]
     pub(crate) fn observed() -> (Self, mpsc::Receiver<MappingWanted>) {
         let (wanted, requests) = mpsc::channel(REQUESTS_MAX);
-        (Self { wanted: Some(wanted) }, requests)
+        (Self { queue: Some(Queue { wanted, held: watch::channel(0).1 }) }, requests)
     }
 }
 
-async fn serve(mut requests: mpsc::Receiver<MappingWanted>) {
+async fn serve(mut requests: mpsc::Receiver<MappingWanted>, count: watch::Sender<usize>) {
     let mut mappings = JoinSet::new();
-    while let Some(wanted) = requests.recv().await {
-        while mappings.try_join_next().is_some() {}
-        if mappings.len() < MAPPINGS_MAX {
-            mappings.spawn(hold(wanted));
+    loop {
+        tokio::select! {
+            wanted = requests.recv() => match wanted {
+                Some(wanted) if mappings.len() < MAPPINGS_MAX => drop(mappings.spawn(hold(wanted))),
+                Some(_) => tracing::debug!("too many forwarded ports at once"),
+                None => break,
+            },
+            Some(_) = mappings.join_next() => {}
         }
+        count.send_replace(mappings.len());
     }
-    while mappings.join_next().await.is_some() {}
+    while mappings.join_next().await.is_some() {
+        count.send_replace(mappings.len());
+    }
 }
 
 /// Asks the router, keeps the mapping alive, and gives it back when nobody listens any more.
@@ -84,13 +113,14 @@ async fn hold(wanted: MappingWanted) {
         Config { enable_upnp: true, enable_pcp: true, enable_nat_pmp: true, protocol: Protocol::Udp };
     let client = Client::new(config);
     // Without it, only UPnP would be tried: the library asks by PCP and NAT-PMP those who are known to speak it.
-    tokio::select! {
+    let found = tokio::select! {
         () = wanted.told.closed() => return,
         probed = tokio::time::timeout(PROBE_WITHIN, client.probe()) => match probed {
-            Ok(Ok(Ok(found))) => tracing::debug!(%found, "what the router speaks"),
-            other => tracing::debug!(?other, "the router was not asked for a port"),
+            Ok(Ok(Ok(found))) => Some(found),
+            _ => None,
         },
-    }
+    };
+    tracing::debug!(?found, "what the router speaks");
     let mut external = client.watch_external_address();
     client.update_local_port(port);
     loop {
@@ -109,6 +139,10 @@ async fn hold(wanted: MappingWanted) {
             }
         }
     }
+    if found.as_ref().is_some_and(speaks) && external.borrow_and_update().is_none() {
+        // The router may be about to answer: a mapping that nobody knows of could not be given back.
+        drop(tokio::time::timeout(ANSWER_WITHIN, external.wait_for(Option::is_some)).await);
+    }
     let held = external.borrow_and_update().is_some();
     client.deactivate();
     if held {
@@ -116,13 +150,20 @@ async fn hold(wanted: MappingWanted) {
         if !matches!(tokio::time::timeout(RELEASE_WITHIN, released).await, Ok(Ok(_))) {
             tracing::debug!("the router did not take its port back; the mapping ends by itself");
         }
-        // The library forgets the mapping first and tells the router then.
-        tokio::time::sleep(RELEASE_GRACE).await;
+        // The library forgets the mapping first and tells the router then: by one packet, or by a web request.
+        let by_packet = found.as_ref().is_some_and(|found| found.pcp || found.nat_pmp);
+        tokio::time::sleep(if by_packet { PACKET_GRACE } else { UPNP_GRACE }).await;
     }
 }
 
+fn speaks(found: &ProbeOutput) -> bool {
+    found.pcp || found.nat_pmp || found.upnp
+}
+
 /// Time for the last packet to the router to leave.
-const RELEASE_GRACE: Duration = Duration::from_millis(200);
+const PACKET_GRACE: Duration = Duration::from_millis(200);
+/// Time for the router to take a web request.
+const UPNP_GRACE: Duration = Duration::from_secs(1);
 
 /// A router behind another NAT may well name an address that nobody can reach from outside: it costs a candidate, and
 /// helps in a network of one's own. What is no address at all does not.
@@ -215,8 +256,9 @@ mod tests {
                 let (port, lifetime) = asked.recv().await.unwrap();
                 assert!(port == 7777 && lifetime > 60, "{port} for {lifetime} s");
                 drop(mapped);
-                let (port, lifetime) = tokio::time::timeout(WITHIN, asked.recv()).await.unwrap().unwrap();
-                assert_eq!((port, lifetime), (7777, 0), "it is given back");
+                ports.given_back().await;
+                let given_back = asked.try_recv().expect("a node that ends waits for that");
+                assert_eq!(given_back, (7777, 0));
             });
         });
         machine.join().expect("the machine's part ends well");

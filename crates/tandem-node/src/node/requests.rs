@@ -76,7 +76,7 @@ impl Node {
         if let Ok(contact) = &result {
             announce(side, NodeEvent::ContactAdded { contact: contact.clone() });
         }
-        self.contacts_changed();
+        self.people_changed();
         answer(reply, result);
     }
 
@@ -93,7 +93,7 @@ impl Node {
         if let Ok(contact) = &result {
             announce(side, NodeEvent::ContactChanged { contact: contact.clone() });
         }
-        self.contacts_changed();
+        self.people_changed();
         answer(reply, result);
     }
 
@@ -102,18 +102,8 @@ impl Node {
         if let Ok(account) = &result {
             announce(side, NodeEvent::ContactRemoved { address: Address(*account).to_string() });
         }
-        self.contacts_changed();
+        self.people_changed();
         answer(reply, result.map(drop));
-    }
-
-    /// Tells the call machine whom we know; blocked ones are strangers to it.
-    pub(super) fn contacts_changed(&mut self) {
-        let contacts = self.installation.store.contacts().unwrap_or_default();
-        let account = |contact: &tandem_api::Contact| Some(contact.address.parse::<Address>().ok()?.0);
-        let known = || contacts.iter().filter(|contact| !contact.blocked);
-        let relayed = known().filter(|contact| contact.relay_only).filter_map(account).collect();
-        self.person.set_contacts(known().filter_map(account).collect(), relayed);
-        self.strangers_changed();
     }
 
     // ---- calls --------------------------------------------------------------------------------------------------

@@ -63,8 +63,14 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
     let mut network = network::watch().await;
     let network_now = network.borrow_and_update().clone();
     let ports = ports(&config);
-    let makings =
-        Makings { config: &config, bind, media_news, reports: reports_tx, network: &network_now, ports };
+    let makings = Makings {
+        config: &config,
+        bind,
+        media_news,
+        reports: reports_tx,
+        network: &network_now,
+        ports: ports.clone(),
+    };
 
     let serving =
         if config.volunteer.any() { Some(start_serving(&makings, &installation, now)?) } else { None };
@@ -106,11 +112,12 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
         devices: DeviceDesk::default(),
         sent: SentRequests::default(),
         proofs,
+        ports,
     };
     if let Some(serving) = serving {
         node.install(serving, &known, &mut inputs);
     }
-    node.begin(&known_peers);
+    node.begin(&known_peers)?;
 
     let api = listener.map(|listener| listener.serve(handle.clone(), &node_config.data)).transpose()?;
     let node_loop = tokio::spawn(node.run(inputs));
@@ -126,15 +133,16 @@ fn ports(config: &Config) -> PortMapping {
 }
 
 impl Node {
-    /// The person's phone learns what it starts from.
-    fn begin(&mut self, known: &[PeerRef]) {
-        self.contacts_changed();
+    /// The person's phone learns what it starts from. Not to know who is blocked is no way to start.
+    fn begin(&mut self, known: &[PeerRef]) -> Result<(), StartError> {
+        self.read_people()?;
         if self.installation.keys.revoked.is_some() {
             self.with_person(|phone, around| phone.become_revoked(around));
         } else if self.installation.keys.restoring {
             self.with_person(|phone, around| phone.set_quiet(true, around));
         }
         self.with_person(|phone, around| phone.handle_known(known, around));
+        Ok(())
     }
 }
 

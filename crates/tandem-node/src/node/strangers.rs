@@ -17,6 +17,7 @@ use super::event_loop::{Node, announce, answer};
 use super::phone::call_name;
 use crate::handle::{NodeSide, StrangerRequest};
 use crate::messages::{self, Code};
+use crate::store::StoreError;
 
 /// Default life of an invitation.
 const INVITATION_MS: u64 = 30 * 86_400_000;
@@ -56,8 +57,8 @@ impl Node {
                 answer(reply, store.invitations().map_err(|error| error.problem()));
             }
             StrangerRequest::Revoke { id, reply } => {
-                let result = store.remove_invitation(id).map_err(|error| error.problem());
-                self.strangers_changed();
+                let removed = store.remove_invitation(id).map_err(|error| error.problem());
+                let result = removed.and_then(|()| self.read_people().map_err(|error| error.problem()));
                 answer(reply, result);
             }
             StrangerRequest::Requests(reply) => {
@@ -80,13 +81,26 @@ impl Node {
         }
     }
 
-    /// Tells the call machine who is blocked, invited and waiting.
-    pub(super) fn strangers_changed(&mut self) {
+    /// Tells the call machine who is a contact, blocked, invited and waiting; blocked contacts are strangers to it.
+    ///
+    /// # Errors
+    /// When the store cannot be read: then all stays in force that was, so that a failing disk unblocks nobody.
+    pub(super) fn read_people(&mut self) -> Result<(), StoreError> {
         let store = &self.installation.store;
-        let blocked = store.blocked_accounts().unwrap_or_default();
-        let invitations = store.live_invitations().unwrap_or_default();
-        let requests = store.kept_requests().unwrap_or_default();
-        self.person.set_strangers(blocked, invitations, requests);
+        let (contacts, strangers) = (store.contacts()?, store.strangers()?);
+        let account = |contact: &Contact| Some(contact.address.parse::<Address>().ok()?.0);
+        let known = || contacts.iter().filter(|contact| !contact.blocked);
+        let relayed = known().filter(|contact| contact.relay_only).filter_map(account).collect();
+        self.person.set_contacts(known().filter_map(account).collect(), relayed);
+        self.person.set_strangers(strangers);
+        Ok(())
+    }
+
+    /// After a change of contacts or strangers that was kept already.
+    pub(super) fn people_changed(&mut self) {
+        if let Err(error) = self.read_people() {
+            tracing::warn!(%error, "contacts, invitations and blocked accounts stay as they were: they cannot be read");
+        }
     }
 
     /// For the status and the event: how many wait.
@@ -95,7 +109,7 @@ impl Node {
     }
 
     fn requests_changed(&mut self, side: &NodeSide) {
-        self.strangers_changed();
+        self.people_changed();
         announce(side, NodeEvent::RequestsWaiting { count: self.requests_waiting() });
     }
 
@@ -116,7 +130,7 @@ impl Node {
             unix_ms,
         );
         let invitation = made.map_err(|error| error.problem())?;
-        self.strangers_changed();
+        self.read_people().map_err(|error| error.problem())?;
         let link = Link { address: Address(self.person.account()), invitation: Some(secret) };
         Ok(InvitationMade { link: link.to_string(), invitation })
     }
@@ -135,7 +149,6 @@ impl Node {
         let account = resolved(&request.address)?;
         store.remove_request(account).map_err(|error| error.problem())?;
         announce(side, NodeEvent::ContactAdded { contact: contact.clone() });
-        self.contacts_changed();
         self.requests_changed(side);
         Ok(contact)
     }
@@ -153,19 +166,19 @@ impl Node {
     fn block(&mut self, who: &str, side: &NodeSide) -> Result<Block, Problem> {
         let store = &self.installation.store;
         let account = store.resolve(who).map_err(|error| error.problem())?;
-        let unix_ms = self.clock.now().unix_ms;
-        store.block(account, unix_ms).map_err(|error| error.problem())?;
+        let since_unix_ms =
+            store.block(account, self.clock.now().unix_ms).map_err(|error| error.problem())?;
         let contact = store.contact(account).ok().flatten().map(|contact| contact.name);
-        self.contacts_changed();
-        self.requests_changed(side);
-        Ok(Block { address: Address(account).to_string(), since_unix_ms: unix_ms, contact })
+        self.read_people().map_err(|error| error.problem())?;
+        announce(side, NodeEvent::RequestsWaiting { count: self.requests_waiting() });
+        Ok(Block { address: Address(account).to_string(), since_unix_ms, contact })
     }
 
     fn unblock(&mut self, who: &str) -> Result<(), Problem> {
         let store = &self.installation.store;
         let account = store.resolve(who).map_err(|error| error.problem())?;
         let was = store.unblock(account).map_err(|error| error.problem())?;
-        self.contacts_changed();
+        self.read_people().map_err(|error| error.problem())?;
         if was { Ok(()) } else { Err(Code::NotBlocked.with(&[("who", who)])) }
     }
 

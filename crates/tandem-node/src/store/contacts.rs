@@ -154,7 +154,9 @@ impl Store {
         }
         contact.relay_only = change.relay_only.unwrap_or(contact.relay_only);
         match change.blocked {
-            Some(true) => self.block(account, unix_ms)?,
+            Some(true) => {
+                self.block(account, unix_ms)?;
+            }
             Some(false) => drop(self.unblock(account)?),
             None => {}
         }

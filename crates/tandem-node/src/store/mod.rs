@@ -21,6 +21,7 @@ pub use calls::StoredCall;
 pub use contacts::ContactError;
 pub use migrate::SCHEMA;
 pub use seen::SeenRecord;
+pub(crate) use strangers::KnownStrangers;
 pub use strangers::{BLOCKS_MAX, StrangerError};
 pub use supernodes::StoredSupernode;
 

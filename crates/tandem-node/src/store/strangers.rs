@@ -49,7 +49,27 @@ impl StrangerError {
     }
 }
 
+/// Who is blocked, invited and waiting.
+#[derive(Debug)]
+pub(crate) struct KnownStrangers {
+    pub(crate) blocked: Vec<AccountKey>,
+    pub(crate) invitations: Vec<Invitation>,
+    pub(crate) requests: Vec<KeptRequest>,
+}
+
 impl Store {
+    /// All that the call machine must know of people who are no contacts.
+    ///
+    /// # Errors
+    /// When the disk fails; then nothing is known, and what was known before must stay in force.
+    pub(crate) fn strangers(&self) -> Result<KnownStrangers, StoreError> {
+        Ok(KnownStrangers {
+            blocked: self.blocked_accounts()?,
+            invitations: self.live_invitations()?,
+            requests: self.kept_requests()?,
+        })
+    }
+
     // ---- invitations --------------------------------------------------------------------------------------------
 
     /// Keeps a new invitation; what has ended makes room.
@@ -117,7 +137,7 @@ impl Store {
     ///
     /// # Errors
     /// When the disk fails.
-    pub(crate) fn live_invitations(&self) -> Result<Vec<Invitation>, StoreError> {
+    fn live_invitations(&self) -> Result<Vec<Invitation>, StoreError> {
         let sql = "SELECT id, hash, not_after_ms, uses FROM invitations ORDER BY id DESC";
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| {
@@ -214,7 +234,7 @@ impl Store {
     ///
     /// # Errors
     /// When the disk fails.
-    pub(crate) fn kept_requests(&self) -> Result<Vec<KeptRequest>, StoreError> {
+    fn kept_requests(&self) -> Result<Vec<KeptRequest>, StoreError> {
         let sql = "SELECT account, bits, at_ms, declined FROM requests ORDER BY declined, at_ms DESC";
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| {
@@ -282,18 +302,25 @@ impl Store {
 
     // ---- blocking -----------------------------------------------------------------------------------------------
 
-    /// Blocks an account, contact or not. Blocking again changes nothing.
+    /// Blocks an account, contact or not; gives the time since when it is. Blocking again changes nothing, also when
+    /// there is no room for others.
     ///
     /// # Errors
     /// `BlocksFull`, or when the disk fails.
-    pub fn block(&self, account: AccountKey, unix_ms: u64) -> Result<(), StrangerError> {
-        if self.count("SELECT count(*) FROM blocks")? >= BLOCKS_MAX {
-            return Err(StrangerError::BlocksFull);
-        }
-        let sql = "INSERT OR IGNORE INTO blocks VALUES (?1, ?2)";
-        self.connection.execute(sql, params![&account.0[..], to_sql(unix_ms)])?;
+    pub fn block(&self, account: AccountKey, unix_ms: u64) -> Result<u64, StrangerError> {
+        let since_ms = match self.blocked_since(account)? {
+            Some(since_ms) => since_ms,
+            None if self.count("SELECT count(*) FROM blocks")? >= BLOCKS_MAX => {
+                return Err(StrangerError::BlocksFull);
+            }
+            None => {
+                let sql = "INSERT INTO blocks VALUES (?1, ?2)";
+                self.connection.execute(sql, params![&account.0[..], to_sql(unix_ms)])?;
+                unix_ms
+            }
+        };
         self.remove_request(account)?;
-        Ok(())
+        Ok(since_ms)
     }
 
     /// Lets an account be as others; false when it was not blocked.
@@ -326,17 +353,21 @@ impl Store {
     ///
     /// # Errors
     /// When the disk fails.
-    pub(crate) fn blocked_accounts(&self) -> Result<Vec<AccountKey>, StoreError> {
+    fn blocked_accounts(&self) -> Result<Vec<AccountKey>, StoreError> {
         let mut statement = self.connection.prepare_cached("SELECT account FROM blocks")?;
         let rows = statement.query_map([], |row| account(row, 0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
     pub(super) fn is_blocked(&self, account: AccountKey) -> Result<bool, StoreError> {
-        let sql = "SELECT 1 FROM blocks WHERE account = ?1";
-        let found: Option<i64> =
-            self.connection.query_row(sql, [&account.0[..]], |row| row.get(0)).optional()?;
-        Ok(found.is_some())
+        Ok(self.blocked_since(account)?.is_some())
+    }
+
+    /// Milliseconds since 1970-01-01 UTC; `None` for an account that is not blocked.
+    fn blocked_since(&self, account: AccountKey) -> Result<Option<u64>, StoreError> {
+        let sql = "SELECT since_ms FROM blocks WHERE account = ?1";
+        let found = self.connection.query_row(sql, [&account.0[..]], |row| row.get(0)).optional()?;
+        Ok(found.map(from_sql))
     }
 
     fn count(&self, sql: &str) -> Result<u64, StoreError> {

@@ -15,6 +15,7 @@ mod node;
 mod node_calls;
 mod node_devices;
 mod node_privacy;
+mod node_strangers;
 mod node_trouble;
 mod node_views;
 mod overlay;

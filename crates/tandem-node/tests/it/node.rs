@@ -36,6 +36,11 @@ pub(crate) async fn start(plan: Plan<'_>) -> TestNode {
 /// A node in a folder that may have an identity already.
 pub(crate) async fn start_in(folder: TempDir, plan: Plan<'_>) -> TestNode {
     let node_config = node_config(&folder, plan);
+    start_with(folder, node_config).await
+}
+
+/// A node with settings of its own.
+pub(crate) async fn start_with(folder: TempDir, node_config: NodeConfig) -> TestNode {
     let running = tandem_node::start(node_config).await.unwrap();
     let handle = running.handle();
     let ready = tokio::time::timeout(WITHIN, running.ready()).await.expect("ready in time").unwrap();

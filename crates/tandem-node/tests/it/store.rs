@@ -8,7 +8,9 @@ use tandem_node::config::Config;
 use tandem_node::handle::NodeConfig;
 use tandem_node::installation::{self, StartError};
 use tandem_node::platform::{DataLock, LockError, paths};
-use tandem_node::store::{CALLS_MAX, ContactError, SCHEMA, Store, StoreError, StoredCall};
+use tandem_node::store::{
+    BLOCKS_MAX, CALLS_MAX, ContactError, SCHEMA, Store, StoreError, StoredCall, StrangerError,
+};
 use tandem_proto::identity::Address;
 use tandem_proto::ids::{AccountKey, ServiceKey};
 use tandem_proto::wire::Signed;
@@ -109,6 +111,24 @@ fn contacts_are_named_once_and_found_by_name_or_address() {
     assert_eq!(store.remove_contact("Bob").unwrap(), bob);
     assert!(matches!(store.remove_contact(&address(1)), Err(ContactError::Unknown { .. })));
     assert!(store.contacts().unwrap().is_empty());
+}
+
+#[test]
+fn blocking_again_keeps_the_first_time_even_when_no_more_can_be_blocked() {
+    let store = Store::in_memory().unwrap();
+    let account = |n: u64| {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&n.to_be_bytes());
+        AccountKey(key)
+    };
+    for n in 0..BLOCKS_MAX {
+        assert_eq!(store.block(account(n), 100 + n).unwrap(), 100 + n);
+    }
+    assert!(matches!(store.block(account(BLOCKS_MAX), 1), Err(StrangerError::BlocksFull)));
+    assert_eq!(store.block(account(7), 999_999).unwrap(), 107);
+    assert_eq!(store.blocks().unwrap().len() as u64, BLOCKS_MAX);
+    assert!(store.unblock(account(7)).unwrap());
+    assert_eq!(store.block(account(BLOCKS_MAX), 1).unwrap(), 1);
 }
 
 #[test]

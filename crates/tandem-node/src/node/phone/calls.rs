@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use rand::seq::IteratorRandom as _;
 use tandem_core::call::{
-    AnswerError, AskError, CallEvent, CallId, CallOptions, CallStatus, Command, EndReason, Invitation,
-    KeptRequest, LegId, PlaceError, Redundancy, RelayAccess, RelayWanted, Role, SignalId, Stage,
+    AnswerError, AskError, CallEvent, CallId, CallOptions, CallStatus, Command, EndReason, LegId, PlaceError,
+    Redundancy, RelayAccess, RelayWanted, Role, SignalId, Stage,
 };
 use tandem_core::time::Now;
 use tandem_media::session::{self, Candidate, Event, SessionConfig};
@@ -22,6 +22,7 @@ use crate::node::media::{
 };
 use crate::overlay::{self, DeviceCommand, DeviceEvent, SupernodeAddress};
 use crate::platform::network::{Change, Network};
+use crate::store::KnownStrangers;
 use crate::why::CallFact;
 
 /// Relays remembered of one leg, to ask them for another grant.
@@ -90,15 +91,10 @@ impl Phone {
         self.calls.set_relayed(relayed);
     }
 
-    pub(crate) fn set_strangers(
-        &mut self,
-        blocked: Vec<AccountKey>,
-        invitations: Vec<Invitation>,
-        requests: Vec<KeptRequest>,
-    ) {
-        self.calls.set_blocked(blocked);
-        self.calls.set_invitations(invitations);
-        self.calls.set_requests(requests);
+    pub(crate) fn set_strangers(&mut self, known: KnownStrangers) {
+        self.calls.set_blocked(known.blocked);
+        self.calls.set_invitations(known.invitations);
+        self.calls.set_requests(known.requests);
     }
 
     /// Leaves a silent request; `PhoneNews::Asked` says how it went.
