@@ -81,7 +81,7 @@ pub(super) fn words(reason: EndReason, role: Role) -> &'static str {
             "The two programs have no protocol version in common. Update the older one."
         }
         (EndReason::Refused, _) => {
-            "They take no calls from strangers. Ask them for an invitation, or leave a silent request: tandem request ADDRESS."
+            "They take no calls from strangers; an invitation in a link may be used up, over or revoked. Ask them for a new one, or leave a silent request: tandem request ADDRESS."
         }
         (EndReason::Failed, _) => "The call's sound could not be set up on this machine.",
     }

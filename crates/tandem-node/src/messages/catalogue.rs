@@ -274,6 +274,12 @@ catalogue! {
     RequestFailed = "T1808", "The request was not left: {detail}",
         "They will not see it.",
         "Try again later, or ask them for an invitation in another way.";
+    LinkWrong = "T1809", "The link to \"{address}\" is damaged: {detail}.",
+        "Nobody was called. The address in it is whole; without the invitation a stranger does not ring.",
+        "Copy the whole link again, or ask for a new one.";
+    BlockOwn = "T1810", "This is your own address.",
+        "Nobody was blocked.",
+        "To keep a device of yours out, use: tandem devices revoke.";
 
     // ---- T19: the rest
     Internal = "T1901", "Something went wrong inside the node: {detail}.",

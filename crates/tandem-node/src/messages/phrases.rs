@@ -84,7 +84,7 @@ pub fn sent_request(state: SentState) -> &'static str {
             "Their device asks for some work first, so that nobody can send requests by the thousand."
         }
         SentState::Left => {
-            "Your request is in their list. You hear nothing more of it; when they accept, your calls ring."
+            "Your request is in their list. You hear nothing more of it; when they accept, your calls ring. For theirs to ring here, make them a contact: tandem contacts add NAME ADDRESS."
         }
         SentState::Closed => "They take no requests. Ask them for an invitation in another way.",
         SentState::Later => "Very many requests come in there just now. Try again in an hour.",

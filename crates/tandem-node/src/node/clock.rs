@@ -44,8 +44,9 @@ pub(crate) struct Reading {
     pub(crate) unix_ms: u64,
 }
 
-/// Notices that the machine slept, or that its process or virtual machine was stopped: the clocks that went on are ahead
-/// of the one that did not. Somebody who sets the clock forward causes the same; what follows is harmless.
+/// Notices that the machine slept, or that its virtual machine was stopped: the clocks that went on are ahead of the one
+/// that did not. Somebody who sets the clock forward causes the same; what follows is harmless. A process that was
+/// stopped is not noticed here: all clocks went on, so whatever was due in the meantime is due at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SleepWatch {
     last: Reading,
@@ -88,6 +89,9 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use tandem_core::homes::{Command, HOMES, Homes};
+    use tandem_core::peer::{KnownPeer, PeerRef};
+
     use super::*;
 
     const DAY_MS: u64 = 86_400_000;
@@ -107,6 +111,46 @@ mod tests {
             Some(19_000),
             "a stopped virtual machine"
         );
+    }
+
+    fn commands(homes: &mut Homes) -> Vec<Command> {
+        std::iter::from_fn(|| homes.poll_command()).collect()
+    }
+
+    /// By the clock that stands still, the night took 700 ms: no time-out of any machine is due then.
+    #[test]
+    fn a_night_that_only_the_other_clocks_saw_has_all_homes_made_anew_at_once() {
+        let evening = Now { mono_ms: 5_000, unix_ms: 20_000 * DAY_MS };
+        let mut homes = Homes::new(1, evening);
+        let known = |index: u32| {
+            let peer = PeerRef(index);
+            KnownPeer { peer, network: index, referrer: None, port_443: false }
+        };
+        homes.handle_known(&[known(0), known(1), known(2)], evening);
+        for index in 0..HOMES as u32 {
+            homes.handle_opened(PeerRef(index), None, evening);
+            homes.handle_reserved(PeerRef(index), 14_000, evening);
+            homes.handle_published(PeerRef(index), evening);
+        }
+        commands(&mut homes);
+        let mut watch = SleepWatch::new(at(evening.mono_ms, Some(evening.mono_ms), evening.unix_ms));
+
+        let morning = Now { mono_ms: evening.mono_ms + 700, unix_ms: evening.unix_ms + DAY_MS / 3 };
+        homes.handle_timeout(morning);
+        let told = commands(&mut homes);
+        let moves = |command: &Command| matches!(command, Command::Release(_) | Command::Connect(_));
+        assert!(
+            homes.reserved().count() == HOMES && !told.iter().any(moves),
+            "nothing else notices: {told:?}"
+        );
+        let slept = watch.note(at(morning.mono_ms, Some(evening.mono_ms + DAY_MS / 3), morning.unix_ms));
+        assert_eq!(slept, Some(DAY_MS / 3 - 700));
+
+        homes.handle_network_changed(morning);
+        let all = commands(&mut homes);
+        let released = all.iter().filter(|command| matches!(command, Command::Release(_))).count();
+        let sought = all.iter().filter(|command| matches!(command, Command::Connect(_))).count();
+        assert!(released == HOMES && sought > 0, "{all:?}");
     }
 
     #[test]

@@ -166,6 +166,9 @@ impl Node {
     fn block(&mut self, who: &str, side: &NodeSide) -> Result<Block, Problem> {
         let store = &self.installation.store;
         let account = store.resolve(who).map_err(|error| error.problem())?;
+        if account == self.person.account() {
+            return Err(Code::BlockOwn.problem());
+        }
         let since_unix_ms =
             store.block(account, self.clock.now().unix_ms).map_err(|error| error.problem())?;
         let contact = store.contact(account).ok().flatten().map(|contact| contact.name);

@@ -42,6 +42,10 @@ impl ContactError {
     #[must_use]
     pub fn problem(&self) -> Problem {
         match self {
+            Self::Address { address, error: LinkError::Invitation } => {
+                let detail = "32 letters and digits 2 to 7 follow \"?i=\", and nothing else";
+                Code::LinkWrong.with(&[("address", address), ("detail", detail)])
+            }
             Self::Address { address, error } => {
                 Code::AddressWrong.with(&[("address", address), ("detail", &error.to_string())])
             }

@@ -97,7 +97,9 @@ pub(super) fn requests(place: &Place, action: Option<RequestsAction>) -> Result<
         RequestsAction::Accept { request, name } => {
             let path = format!("/api/requests/{}/accept", path_part(&request));
             let contact: Contact = client.post(&path, &AcceptRequest { name })?;
-            output::either(place.json, &contact, |contact| format!("{} is now a contact.", contact.name));
+            output::either(place.json, &contact, |contact| {
+                format!("{} is now a contact, whose calls ring.", contact.name)
+            });
         }
         RequestsAction::Decline { request } => {
             client.post_empty::<()>(&format!("/api/requests/{}/decline", path_part(&request)))?;
@@ -118,12 +120,12 @@ fn list_requests(requests: &[ContactRequest]) -> String {
     }
     let entry = |request: &ContactRequest| {
         let name = if request.claimed_name.is_empty() { "(no name)" } else { &request.claimed_name };
+        let message = if request.message.is_empty() { "(no message)" } else { &request.message };
         format!(
-            "{}  calls itself {name}, {} ago\n          {}\n          {}",
+            "{}  calls itself {name}, {} ago\n          {}\n          {message}",
             request.id,
             output::ago(request.at_unix_ms, unix_ms()),
-            request.address,
-            request.message
+            request.address
         )
     };
     let mut entries: Vec<String> = requests.iter().map(entry).collect();

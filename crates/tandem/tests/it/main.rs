@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something it needs is missing")]
 
 mod forms;
+mod strangers;
 mod world;
