@@ -45,8 +45,8 @@ pub use stranger::{
 };
 pub use volunteer::{ServingState, VolunteerRole, VolunteerView};
 pub use why::{
-    CallFacts, CallWhy, CandidateFact, CandidateType, DeviceFact, Finding, PathCondition, PathFact,
-    RelayFact, RelayState, SetupStep, StepKind, SwitchFact,
+    CallFacts, CallWhy, CandidateFact, CandidateType, DeviceFact, DeviceFailure, Finding, PathCondition,
+    PathFact, RelayFact, RelayState, SetupStep, StepKind, SwitchFact,
 };
 
 /// The version of this API, in every path: `/api/…` speaks this one and says it in [`Status::api_version`].

@@ -37,6 +37,8 @@ pub struct CallFacts {
     pub contact: bool,
     /// This side's setting for this call.
     pub relay_only: bool,
+    /// The other side asked for relays only, by its settings or because we are no contact of its; known once it answered.
+    pub they_relay_only: bool,
     /// Both sides could show each other addresses, as far as this side knows.
     pub direct_allowed: bool,
     pub connected: bool,
@@ -103,6 +105,21 @@ pub struct DeviceFact {
     pub via: Option<String>,
     /// Why the last attempt failed, as the network layer said it.
     pub failed: Option<String>,
+    /// What that means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<DeviceFailure>,
+}
+
+/// What an attempt to reach a device came to; of several the one that tells most, which is the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceFailure {
+    /// None of its homes answered.
+    HomesUnreachable,
+    /// A home answered and would not carry the call, or something failed on the way.
+    Other,
+    /// A home answered, and the device behind it did not.
+    NotThere,
 }
 
 /// The kind of a candidate (RFC 8445 §5.1.1).

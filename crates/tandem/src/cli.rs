@@ -112,10 +112,10 @@ pub(crate) enum Command {
 #[derive(Debug, Args, Default)]
 pub(crate) struct SettingFlags {
     /// Listen here (UDP and TCP), for a fixed place in the network; again for IPv6
-    #[arg(long, value_name = "IP:PORT", value_delimiter = ',')]
+    #[arg(long, value_name = "IP:PORT", value_delimiter = ',', value_parser = parse_socket)]
     pub(crate) listen: Vec<SocketAddr>,
     /// Listen here over TCP too, for those whose network lets nothing else out: IP:443
-    #[arg(long, value_name = "IP:443", value_delimiter = ',')]
+    #[arg(long, value_name = "IP:443", value_delimiter = ',', value_parser = parse_socket)]
     pub(crate) listen_tcp: Vec<SocketAddr>,
     /// Where others reach a supernode, if not at --listen: behind a NAT, or with --listen 0.0.0.0:PORT
     #[arg(long, value_name = "IP:PORT[/tcp]", value_delimiter = ',')]
@@ -124,7 +124,7 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "MULTIADDR", num_args = 1..)]
     pub(crate) bootstrap: Vec<String>,
     /// Address of the local API and page
-    #[arg(long, value_name = "127.0.0.1:PORT")]
+    #[arg(long, value_name = "127.0.0.1:PORT", value_parser = parse_socket)]
     pub(crate) api: Option<SocketAddr>,
     /// Serve others: directory, relay or both
     #[arg(long, value_name = "ROLES", value_delimiter = ',')]
@@ -308,6 +308,7 @@ pub(crate) enum ContactAction {
     List,
     /// Remember somebody
     Add {
+        /// What you call them
         name: String,
         /// A tandem: address, or a link with an invitation
         address: String,
@@ -324,6 +325,7 @@ pub(crate) enum ContactAction {
     Rename {
         /// Name or address
         who: String,
+        /// The new one
         name: String,
     },
     /// Change how calls with a contact are made
@@ -515,10 +517,10 @@ A client's username is EXPIRY:TAG (EXPIRY in unix seconds, TAG any text), its pa
 base64(HMAC-SHA1(S, username)). Two clients reach each other when their tags are equal; see spec/relay.md.")]
 pub(crate) struct RelayArgs {
     /// Serve STUN and TURN here, over UDP and TCP; again for IPv6
-    #[arg(long, value_name = "IP:PORT", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "IP:PORT", value_delimiter = ',', required = true, value_parser = parse_socket)]
     pub(crate) listen: Vec<SocketAddr>,
     /// Serve them here over TCP too: IP:443
-    #[arg(long, value_name = "IP:443", value_delimiter = ',')]
+    #[arg(long, value_name = "IP:443", value_delimiter = ',', value_parser = parse_socket)]
     pub(crate) listen_tcp: Vec<SocketAddr>,
     /// The secret shared with whoever gives out credentials
     #[arg(long, value_name = "S", env = "TANDEM_REST_SECRET", hide_env_values = true)]
@@ -576,6 +578,12 @@ fn parse_life(text: &str) -> Result<Duration, String> {
 
 /// A day is more than any call lasts.
 const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// `IP:PORT`, with what one looks like where it is none.
+fn parse_socket(text: &str) -> Result<SocketAddr, String> {
+    let example = "one looks like 192.0.2.1:4001 or [2001:db8::7]:4001";
+    text.parse().map_err(|_| format!("\"{text}\" is no address with a port; {example}"))
+}
 
 /// `10s`, `2m`, `1h`, `500ms`; a bare number is seconds.
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -158,6 +158,7 @@ async fn alone_with(
     order: Order,
     mut follower: Follower,
 ) -> Result<CallResult, Problem> {
+    find_out(handle, &order).await?;
     match tokio::time::timeout(REACHABLE_TIME, handle.ready()).await {
         Ok(Some(_)) => {}
         Ok(None) => return Err(Code::NodeStopped.problem()),
@@ -194,7 +195,34 @@ async fn alone_with(
     }
 }
 
+/// What cannot be done at all is said at once, not after a long look for supernodes.
+async fn find_out(handle: &NodeHandle, order: &Order) -> Result<(), Problem> {
+    if let Some(path) = order.play() {
+        let unreadable =
+            |error: std::io::Error| Code::SoundFile.with(&[("path", path), ("detail", &error.to_string())]);
+        std::fs::File::open(path).map_err(unreadable)?;
+    }
+    if let Order::Call(CallRequest { address: who, .. }) = order
+        && !who.to_lowercase().starts_with("tandem:")
+    {
+        let contacts = handle.ask(Request::Contacts).await?;
+        if !contacts.iter().any(|contact| contact.name.eq_ignore_ascii_case(who)) {
+            return Err(Code::NoSuchContact.with(&[("who", who)]));
+        }
+    }
+    let status = handle.ask(Request::Status).await?;
+    let alone = Code::NoBootstrap.problem();
+    if status.problems.iter().any(|problem| problem.code == alone.code) { Err(alone) } else { Ok(()) }
+}
+
 impl Order {
+    fn play(&self) -> Option<&str> {
+        match self {
+            Self::Call(request) => request.play.as_deref(),
+            Self::Echo(request) => request.play.as_deref(),
+        }
+    }
+
     fn request(self, reply: Reply<CallStarted>) -> Request {
         match self {
             Self::Call(request) => Request::PlaceCall(request, reply),

@@ -227,7 +227,11 @@ impl Calls {
         leg.redraws.start(leg.role, now);
         head.enter(Stage::Established, now);
         out.push(Command::StartMedia { call: head.id, leg: leg.id });
-        out.report(head.id, CallEvent::Answered { leg: leg.id, device: leg.device });
+        let relay_only = match leg.role {
+            Role::Caller => leg.ringing.as_ref().is_some_and(|ringing| ringing.relay_only),
+            Role::Callee => leg.offer.as_ref().is_some_and(|offer| offer.relay_only),
+        };
+        out.report(head.id, CallEvent::Answered { leg: leg.id, device: leg.device, relay_only });
         if leg.role == Role::Callee {
             // So that there is a way back to the caller when our network changes.
             out.push(Command::LookUp { call: head.id, account: head.peer });

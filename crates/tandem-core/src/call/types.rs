@@ -288,8 +288,9 @@ pub enum Command {
 pub enum CallEvent {
     /// At least one device of the callee rings (caller only).
     Ringing,
-    /// Somebody picked up; sound starts (both ends).
-    Answered { leg: LegId, device: DeviceKey },
+    /// Somebody picked up; sound starts (both ends). `relay_only`: the other end keeps to relays, by its settings or
+    /// because we are no contact of its.
+    Answered { leg: LegId, device: DeviceKey, relay_only: bool },
     /// First sound arrived.
     Sound,
     /// Both called each other at the same time: this call goes on as `into`, already answered.

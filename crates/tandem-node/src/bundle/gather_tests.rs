@@ -9,6 +9,7 @@ use super::*;
 use crate::bundle::tar;
 
 const TOKEN: &str = "c0ffee11c0ffee22c0ffee33c0ffee44c0ffee55c0ffee66c0ffee77c0ffee88";
+const LABEL: &str = "Kitchen wall telephone";
 
 /// What must not be in a bundle, by what it is.
 fn secrets() -> BTreeMap<&'static str, String> {
@@ -33,6 +34,10 @@ fn secrets() -> BTreeMap<&'static str, String> {
         ("contact", "Wilhelmina Oyelaran".to_owned()),
         ("note", "met on the ferry".to_owned()),
         ("API token", TOKEN.to_owned()),
+        ("device label", LABEL.to_owned()),
+        ("bytes", format!("{account:?}")),
+        ("bytes, one a line", format!("{device:#?}")),
+        ("bytes in hexadecimal", format!("{device:02x?}")),
     ])
 }
 
@@ -41,6 +46,7 @@ fn redactor() -> Redactor {
     redactor.know("Wilhelmina Oyelaran", "name");
     redactor.know("met on the ferry\nin the rain", "words");
     redactor.know(TOKEN, "secret");
+    redactor.know_exactly(LABEL, "device");
     redactor
 }
 
@@ -64,7 +70,7 @@ fn planted(data: &Path, secrets: &BTreeMap<&str, String>) {
         "call": {
             "call": secrets["account hex"], "address": secrets["account address"], "name": secrets["contact"],
             "direction": "outgoing", "state": "ended", "started_unix_ms": 1, "answered_unix_ms": null,
-            "ended_unix_ms": 2, "reason": null, "result": CallResult::default(), "mirroring": false,
+            "ended_unix_ms": 2, "reason": null, "result": CallResult { answered_by: Some(LABEL.into()), ..CallResult::default() }, "mirroring": false,
             "relays_in_use": [secrets["device peer id"]], "path_changes": [],
         },
         "begin_unix_ms": 1, "step_ms": 100, "sent_dbfs": [], "heard_dbfs": [],

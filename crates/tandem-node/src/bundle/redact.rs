@@ -6,10 +6,12 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use data_encoding::BASE32_NOPAD;
 use sha2::{Digest, Sha256};
 use tandem_api::AddressScope;
 use zeroize::Zeroizing;
 
+use super::known::Known;
 use crate::network_check::scope;
 
 /// A run of letters and digits this long is taken for a key or a token.
@@ -20,17 +22,17 @@ const WORD_LETTERS_MAX: usize = 23;
 const CAPITALS_MIN: usize = 4;
 /// So many words of the list of 24 in a row are taken for a part of somebody's account.
 const WORDS_MIN: usize = 5;
-/// Exact texts that are always replaced are at least this long: shorter ones would tear words apart.
-const KNOWN_MIN: usize = 2;
-/// Shorter names are replaced as whole words only: somebody called Al is no reason to tear "also" apart.
-const WHOLE_BELOW: usize = 5;
+/// So many numbers below 256 in a row are taken for the bytes of a key.
+const BYTES_MIN: usize = 8;
+/// Fields of reports that hold a figure for each step of a call.
+const SERIES: [&str; 4] = ["sent", "received", "sent_dbfs", "heard_dbfs"];
 
 /// Makes pseudonyms of one bundle.
 #[derive(Debug)]
 pub struct Redactor {
     key: Zeroizing<[u8; 32]>,
-    /// What is known to be private, lower-case, the longest first.
-    known: Vec<(String, &'static str)>,
+    /// What is known to be private.
+    known: Known,
     words: BTreeSet<String>,
 }
 
@@ -39,7 +41,7 @@ impl Redactor {
     #[must_use]
     pub fn new(key: [u8; 32], words: impl IntoIterator<Item = String>) -> Self {
         let words = words.into_iter().collect();
-        Self { key: Zeroizing::new(key), known: Vec::new(), words }
+        Self { key: Zeroizing::new(key), known: Known::default(), words }
     }
 
     /// From now on `text` is replaced wherever it stands; `kind` begins its pseudonym.
@@ -47,12 +49,14 @@ impl Redactor {
     /// Each line of it by itself, since a log may have broken it up.
     pub fn know(&mut self, text: &str, kind: &'static str) {
         for line in text.lines() {
-            let line = line.trim().to_lowercase();
-            if line.chars().count() >= KNOWN_MIN && !self.known.iter().any(|(known, _)| *known == line) {
-                self.known.push((line, kind));
-            }
+            self.known.add(line.trim(), kind, false);
         }
-        self.known.sort_by_key(|(known, _)| std::cmp::Reverse(known.len()));
+    }
+
+    /// As [`Redactor::know`], as a whole word and letter by letter only: somebody's device called Phone is no reason to
+    /// tear "telephone" apart.
+    pub fn know_exactly(&mut self, text: &str, kind: &'static str) {
+        self.known.add(text.trim(), kind, true);
     }
 
     /// A text with everything replaced.
@@ -60,6 +64,7 @@ impl Redactor {
     pub fn text(&self, text: &str) -> String {
         let text = self.known_texts(text);
         let text = self.account_words(&text);
+        let text = self.bytes(&text);
         let text = self.paths(&text);
         let text = self.addresses_v6(&text);
         let text = self.addresses_v4(&text);
@@ -90,6 +95,10 @@ impl Redactor {
         if self.account_words(&together) != together {
             return "[words]".into();
         }
+        let bytes: Option<Vec<u8>> = list.iter().map(byte_of).collect();
+        if let Some(bytes) = bytes.filter(|bytes| bytes.len() >= BYTES_MIN) {
+            return self.pseudonym("key", &bytes).into();
+        }
         serde_json::Value::Array(list.iter().map(|value| self.json(value)).collect())
     }
 
@@ -99,10 +108,16 @@ impl Redactor {
             "token" | "secret" | "password" | "passphrase" | "words" | "rest_secret" => "secret",
             "note" | "message" | "request" | "link" | "invitation" => "words",
             "recording" | "record" | "play" => "file",
+            "answered_by" => "device",
+            series if SERIES.contains(&series) && is_series(value) => return value.clone(),
             _ => return self.json(value),
         };
         match value {
-            serde_json::Value::String(text) => self.pseudonym(kind, text.as_bytes()).into(),
+            // By the kind that the same text has elsewhere.
+            serde_json::Value::String(text) => {
+                let (kind, text) = self.known.kind_of(text).unwrap_or((kind, text));
+                self.pseudonym(kind, text.as_bytes()).into()
+            }
             // A flag or a number names nobody; whatever else is in there may.
             serde_json::Value::Bool(_) | serde_json::Value::Number(_) | serde_json::Value::Null => {
                 value.clone()
@@ -118,35 +133,22 @@ impl Redactor {
         hash.update(kind.as_bytes());
         hash.update([0]);
         hash.update(thing);
-        let name = data_encoding::BASE32_NOPAD.encode(&hash.finalize()).to_lowercase();
+        let name = BASE32_NOPAD.encode(&hash.finalize()).to_lowercase();
         format!("{kind}-{}", &name[..5])
     }
 
     // ---- exact texts --------------------------------------------------------------------------------------------
 
     fn known_texts(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for (known, kind) in &self.known {
-            // Lower-casing may change the length of odd letters: then nothing is found in their place, and the other
-            // rules still hold.
-            let mut rest = text.as_str();
-            let mut out = String::with_capacity(text.len());
-            while let Some(at) = find_ignoring_case(rest, known) {
-                let (before, behind) = (&rest[..at], &rest[at + known.len()..]);
-                out.push_str(before);
-                let letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-                let inside = letter(before.chars().next_back()) || letter(behind.chars().next());
-                if inside && known.len() < WHOLE_BELOW {
-                    out.push_str(&rest[at..at + known.len()]);
-                } else {
-                    out.push_str(&self.pseudonym(kind, known.as_bytes()));
-                }
-                rest = behind;
-            }
-            out.push_str(rest);
-            text = out;
+        let mut out = String::with_capacity(text.len());
+        let mut copied = 0;
+        for found in self.known.find(text) {
+            out.push_str(&text[copied..found.start]);
+            out.push_str(&self.pseudonym(found.kind, found.text.as_bytes()));
+            copied = found.end;
         }
-        text
+        out.push_str(&text[copied..]);
+        out
     }
 
     // ---- the 24 words -------------------------------------------------------------------------------------------
@@ -165,6 +167,39 @@ impl Redactor {
                 copied = found[index + length - 1].1;
             }
             index += length.max(1);
+        }
+        out.push_str(&text[copied..]);
+        out
+    }
+
+    // ---- keys as lists of bytes ---------------------------------------------------------------------------------
+
+    /// `[12, 34, …]`, on one line or on many, in decimal or hexadecimal.
+    fn bytes(&self, text: &str) -> String {
+        let inside = |c: char| c.is_alphanumeric() || "_.:-+%".contains(c);
+        let separates = |between: &str| between.chars().all(|c| c == ',' || c.is_whitespace());
+        let mut out = String::with_capacity(text.len());
+        let mut copied = 0;
+        let mut numbers = runs(text, inside).peekable();
+        while let Some(first) = numbers.next() {
+            if !like_byte(&text[first.0..first.1]) {
+                continue;
+            }
+            let mut row = vec![first];
+            let follows = |(start, end): &(usize, usize), behind: usize| {
+                separates(&text[behind..*start]) && like_byte(&text[*start..*end])
+            };
+            let mut behind = first.1;
+            while let Some(next) = numbers.next_if(|next| follows(next, behind)) {
+                behind = next.1;
+                row.push(next);
+            }
+            if row.len() >= BYTES_MIN {
+                out.push_str(&text[copied..first.0]);
+                let row: Vec<&str> = row.iter().map(|(start, end)| &text[*start..*end]).collect();
+                out.push_str(&self.pseudonym("key", &bytes_of(&row)));
+                copied = behind;
+            }
         }
         out.push_str(&text[copied..]);
         out
@@ -380,10 +415,27 @@ fn canonical_key(text: &str) -> Vec<u8> {
     }
 }
 
-/// Where `needle` (lower-case) stands in `text`, whatever the case of ASCII letters there.
-fn find_ignoring_case(text: &str, needle: &str) -> Option<usize> {
-    let fits = |at: usize| text.get(at..at + needle.len()).is_some_and(|part| part.to_lowercase() == needle);
-    text.char_indices().map(|(at, _)| at).find(|at| fits(*at))
+/// A number below 256, in decimal or hexadecimal.
+fn like_byte(text: &str) -> bool {
+    let hexadecimal = text.strip_prefix("0x").unwrap_or(text);
+    let digits = !hexadecimal.is_empty() && hexadecimal.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits && (hexadecimal.len() <= 2 || text.parse::<u8>().is_ok())
+}
+
+/// The bytes of a row of such numbers; decimal where all of them may be.
+fn bytes_of(row: &[&str]) -> Vec<u8> {
+    let decimal: Option<Vec<u8>> = row.iter().map(|text| text.parse().ok()).collect();
+    let hexadecimal =
+        |text: &&str| u8::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).unwrap_or_default();
+    decimal.unwrap_or_else(|| row.iter().map(hexadecimal).collect())
+}
+
+fn byte_of(value: &serde_json::Value) -> Option<u8> {
+    value.as_u64().and_then(|number| u8::try_from(number).ok())
+}
+
+fn is_series(value: &serde_json::Value) -> bool {
+    value.as_array().is_some_and(|list| list.iter().all(serde_json::Value::is_number))
 }
 
 /// Maximal runs of letters that `inside` takes, as byte ranges.

@@ -165,3 +165,55 @@ proptest! {
         drop(out(&text));
     }
 }
+
+#[test]
+fn keys_as_lists_of_bytes_go() {
+    let bytes = key(1);
+    let hex = out(&data_encoding::HEXLOWER.encode(&bytes));
+    let pretty = format!("{bytes:#?}");
+    for text in [format!("{bytes:?}"), pretty, format!("{bytes:02x?}"), format!("{bytes:#04x?}")] {
+        assert_eq!(
+            out(&format!("key={text}, seen")),
+            format!("key=[{}{hex}{}], seen", edge(&text), edge_end(&text))
+        );
+    }
+    // The end of a long one, where the log began.
+    assert!(!out("34, 201, 7, 99, 250, 3, 18, 77]) was refused").contains("201"));
+    for text in
+        ["counts=[1, 2, 3] of [300, 400, 500, 600, 700, 800, 900, 1000]", "-3, -4, -5, -6, -7, -8, -9, -10"]
+    {
+        assert_eq!(out(text), text);
+    }
+    let value =
+        serde_json::json!({ "sent": [1, 2, 3, 4, 5, 6, 7, 8], "odd": [[1, 2, 3, 4, 5, 6, 7, 8], [9]] });
+    let redacted = redactor().json(&value);
+    assert_eq!(redacted["sent"], value["sent"], "a series of figures stays");
+    assert!(redacted["odd"][0].as_str().is_some_and(|name| name.starts_with("key-")), "{redacted}");
+    assert_eq!(redacted["odd"][1], value["odd"][1]);
+}
+
+/// The white space that a list written over lines has at its edges.
+fn edge(list: &str) -> &str {
+    if list.contains('\n') { "\n    " } else { "" }
+}
+
+fn edge_end(list: &str) -> &str {
+    if list.contains('\n') { ",\n" } else { "" }
+}
+
+#[test]
+fn devices_go_and_words_like_their_names_stay() {
+    let mut redactor = redactor();
+    redactor.know_exactly("Phone", "device");
+    let redacted = redactor.text("node::phone: The call was answered on \"Phone\". A telephone.");
+    assert!(redacted.starts_with("node::phone: The call was answered on \"device-"), "{redacted}");
+    assert!(redacted.ends_with("\". A telephone."), "{redacted}");
+    let device = redactor.text("Phone");
+    let value = serde_json::json!({ "answered_by": "Phone", "label": "Phone", "name": "WILHELMINA" });
+    let redacted = redactor.json(&value);
+    assert_eq!(redacted["answered_by"], redacted["label"], "one thing, one name");
+    assert!(device.starts_with("device-"), "{device}");
+    assert_eq!(redacted["name"], redactor.text("wilhelmina"));
+    let unknown = redactor.json(&serde_json::json!({ "answered_by": "Kitchen" }));
+    assert!(!unknown.to_string().contains("Kitchen"), "{unknown}");
+}

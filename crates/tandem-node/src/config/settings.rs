@@ -97,6 +97,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_manual_lists_every_setting_and_no_other() {
+        let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/OPERATING.md");
+        let manual = std::fs::read_to_string(manual).unwrap();
+        let row = |line: &str| {
+            let mut cells = line.strip_prefix("| `")?.split("` | `");
+            let (key, rest) = (cells.next()?, cells.next()?);
+            rest.starts_with("TANDEM_")
+                .then(|| (key.to_owned(), rest.split('`').next().unwrap_or("").to_owned()))
+        };
+        let listed: Vec<(String, String)> = manual.lines().filter_map(row).collect();
+        let expected: Vec<(String, String)> =
+            SETTINGS.iter().map(|setting| (setting.key.to_owned(), setting.variable.to_owned())).collect();
+        assert_eq!(listed, expected);
+    }
+
+    #[test]
     fn the_nearest_key_is_named() {
         assert_eq!(nearest("bootstraps"), Some("bootstrap"));
         assert_eq!(nearest("volunteer.accept_term"), Some("volunteer.accept_terms"));

@@ -13,10 +13,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use prost::Message;
 use tandem_api::Problem;
 use tandem_proto::identity::{Address, DeviceSecret, Entropy, ServiceSecret};
 use tandem_proto::ids::AccountKey;
 use tandem_proto::signed::{DeviceCertificate, DeviceSet};
+use tandem_proto::wire;
 use thiserror::Error;
 
 pub use file::KeyKind;
@@ -130,6 +132,13 @@ pub fn exists(data: &Path) -> bool {
 #[must_use]
 pub fn is_sealed(data: &Path) -> bool {
     fs::read(data.join(paths::KEYS).join(DEVICE_FILE)).is_ok_and(|content| file::is_sealed(&content))
+}
+
+/// This device's label as its certificate says, which needs no passphrase and is not verified here.
+#[must_use]
+pub fn label(data: &Path) -> Option<String> {
+    let signed = signing::read(&data.join(paths::KEYS), CERTIFICATE_FILE).ok()??;
+    wire::DeviceCertificate::decode(signed.payload.as_slice()).ok().map(|certificate| certificate.label)
 }
 
 /// Opens the identity of a data folder. Signs the certificate and the device set anew when they near their end, or are

@@ -60,7 +60,8 @@ explanations! {
         // ---- why it is not direct
         NotAContact = "not_a_contact", "It is relayed because the other side is not one of your contacts: people who do not know each other never see each other's internet address. If you know them, add them with tandem contacts add, and ask them to add you.";
         RelayOnly = "relay_only", "It is relayed because you asked for relays only (relay_only). Your internet address is shown to nobody on a call.";
-        TheyShowNone = "they_show_no_address", "It is relayed because the other side offered no address of its own: you are not a contact of theirs, or they keep to relays by choice.";
+        TheyRelayOnly = "they_relay_only", "It is relayed because the other side keeps to relays: it is set so there, or you are not one of their contacts. Neither side showed the other its internet address.";
+        TheyShowNone = "they_show_no_address", "It is relayed because the other side had no address of its own to offer for a direct path.";
         WeHaveNone = "we_have_no_address", "It is relayed because this machine had no address to offer for a direct path.";
         NoCommonFamily = "no_common_family", "It is relayed because the two sides have no kind of address in common: this side has {ours}, the other {theirs}. Relays join the two.";
         UdpBlockedHere = "udp_blocked_here", "This network lets no UDP out: no relay answered over UDP, and they were reached over TCP. Direct calls need UDP. Sound over TCP suffers more from lost packets.";

@@ -20,6 +20,7 @@ pub(crate) use interfaces::scope;
 pub use targets::{Target, remembered_targets, targets};
 
 use crate::installation::unix_ms;
+use crate::node::port_mapping;
 
 /// A router that has not answered by then does not.
 const ROUTER_WITHIN: Duration = Duration::from_millis(2_500);
@@ -55,14 +56,8 @@ async fn router(ask: bool) -> Option<String> {
     if !ask {
         return None;
     }
-    let config = portmapper::Config {
-        enable_upnp: true,
-        enable_pcp: true,
-        enable_nat_pmp: true,
-        protocol: portmapper::Protocol::Udp,
-    };
     // Its task ends with it.
-    let client = portmapper::Client::new(config);
+    let client = port_mapping::client();
     let found = tokio::time::timeout(ROUTER_WITHIN, client.probe()).await.ok()?.ok()?.ok()?;
     let spoken = [(found.pcp, "PCP"), (found.nat_pmp, "NAT-PMP"), (found.upnp, "UPnP")];
     let names: Vec<&str> = spoken.into_iter().filter(|(yes, _)| *yes).map(|(_, name)| name).collect();

@@ -478,7 +478,7 @@ mod tests {
 
         live.set_answer_at(3_000);
         let now = Now { mono_ms: 2_000, unix_ms: 1_001_000 };
-        live.take(CallEvent::Answered { leg: LegId(1), device: DeviceKey([3; 32]) }, now);
+        live.take(CallEvent::Answered { leg: LegId(1), device: DeviceKey([3; 32]), relay_only: false }, now);
         assert_eq!(live.answer_at(), None, "a person was first");
 
         let mut ours = ringing(CallDirection::Outgoing);

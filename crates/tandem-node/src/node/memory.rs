@@ -121,6 +121,16 @@ pub(crate) fn known_devices(store: &Store, account: AccountKey, unix_ms: u64) ->
     stored_devices(store).into_iter().filter_map(known).collect()
 }
 
+/// Labels of all devices that are remembered, those whose papers ran out too.
+pub(crate) fn device_labels(store: &Store) -> Vec<String> {
+    let label = |stored: StoredDevice| {
+        let bytes = HEXLOWER.decode(stored.certificate.as_bytes()).ok()?;
+        let signed = wire::Signed::decode(bytes.as_slice()).ok()?;
+        Some(wire::DeviceCertificate::decode(signed.payload.as_slice()).ok()?.label)
+    };
+    stored_devices(store).into_iter().filter_map(label).collect()
+}
+
 /// Keeps a device's certificate in place of the one before. `by_link`: how it was added, where that is known.
 pub(crate) fn remember_device(
     store: &Store,

@@ -15,7 +15,7 @@ mod networks;
 mod outbox;
 mod peers;
 mod phone;
-mod port_mapping;
+pub(crate) mod port_mapping;
 mod requests;
 mod start;
 mod strangers;
@@ -23,5 +23,6 @@ mod supernode;
 mod views;
 
 pub use joining::{JOIN_WITHIN, Joined, join};
+pub(crate) use memory::device_labels;
 pub(crate) use phone::PhoneId;
 pub use start::start;

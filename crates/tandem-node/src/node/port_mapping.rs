@@ -107,11 +107,14 @@ async fn serve(mut requests: mpsc::Receiver<MappingWanted>, count: watch::Sender
 }
 
 /// Asks the router, keeps the mapping alive, and gives it back when nobody listens any more.
+/// Speaks whatever the router speaks, about UDP.
+pub(crate) fn client() -> Client {
+    Client::new(Config { enable_upnp: true, enable_pcp: true, enable_nat_pmp: true, protocol: Protocol::Udp })
+}
+
 async fn hold(wanted: MappingWanted) {
     let Some(port) = NonZeroU16::new(wanted.local.port()) else { return };
-    let config =
-        Config { enable_upnp: true, enable_pcp: true, enable_nat_pmp: true, protocol: Protocol::Udp };
-    let client = Client::new(config);
+    let client = client();
     // Without it, only UPnP would be tried: the library asks by PCP and NAT-PMP those who are known to speak it.
     let found = tokio::select! {
         () = wanted.told.closed() => return,

@@ -13,6 +13,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour};
 use libp2p::{Multiaddr, PeerId, Swarm, connection_limits, relay};
+use tandem_api::DeviceFailure;
 use tandem_proto::ids::{DeviceKey, ServiceKey};
 use tandem_proto::wire::{HomeFrame, SignalFrame};
 use tokio::sync::mpsc;
@@ -26,7 +27,7 @@ use super::race::{RaceAction, Races, Route};
 use super::routable::routable;
 use super::stream_task::{Probe, StreamReport, StreamWriter};
 use super::streams::{Inbound, Streams};
-use super::transport::{self, Protocols, StartError};
+use super::transport::{self, Protocols, StartError, failure_of};
 use super::{DeviceCommand, DeviceEvent, SignalId, SupernodeAddress};
 
 /// Connections without a stream are closed after this long.
@@ -253,10 +254,16 @@ impl Device {
                 }
             }
             RaceAction::Dial { request, relay, device } => self.dial_circuit(request, relay, device),
-            RaceAction::Failed { request, reason } => {
-                self.outbox.push_back(DeviceEvent::SignalFailed { request, reason });
+            RaceAction::Failed { request, failure, reason } => {
+                self.outbox.push_back(DeviceEvent::SignalFailed { request, failure, reason });
             }
         }
+    }
+
+    /// For a reason that has nothing to do with the other device or its homes.
+    fn signal_failed(&mut self, request: u64, reason: &str) {
+        let (failure, reason) = (DeviceFailure::Other, reason.to_owned());
+        self.outbox.push_back(DeviceEvent::SignalFailed { request, failure, reason });
     }
 
     fn dial_circuit(&mut self, request: u64, relay: PeerId, device: PeerId) {
@@ -270,7 +277,7 @@ impl Device {
         let id = opts.connection_id();
         self.races.dialing(request, &relay, id);
         if let Err(error) = self.swarm.dial(opts) {
-            self.races.failed(id, &error.to_string());
+            self.races.failed(id, failure_of(&error), &error.to_string());
         }
     }
 
@@ -286,7 +293,7 @@ impl Device {
             DeviceCommand::OpenSignal { request, device, routes, race_after_ms } => {
                 let stagger = Duration::from_millis(race_after_ms.into());
                 if let Err(reason) = self.start_race(request, device, &routes, stagger, now) {
-                    self.outbox.push_back(DeviceEvent::SignalFailed { request, reason: reason.to_owned() });
+                    self.signal_failed(request, reason);
                 }
             }
             DeviceCommand::SendSignal { signal, frame } => self.send_signal(signal, frame),
@@ -427,7 +434,7 @@ impl Device {
     fn network_changed(&mut self) {
         let reason = "the network of this machine changed";
         for request in self.races.clear() {
-            self.outbox.push_back(DeviceEvent::SignalFailed { request, reason: reason.to_owned() });
+            self.signal_failed(request, reason);
         }
         for service in self.homes.keys().copied().collect::<Vec<_>>() {
             self.reservation_gone(service, reason);

@@ -34,6 +34,7 @@ pub use device::spawn_device;
 pub use service::spawn_service;
 pub use transport::StartError;
 
+use tandem_api::DeviceFailure;
 use tandem_proto::ids::{DeviceKey, ServiceKey};
 use tandem_proto::wire::{HomeFrame, SignalFrame};
 
@@ -146,6 +147,8 @@ pub enum DeviceEvent {
     },
     SignalFailed {
         request: u64,
+        failure: DeviceFailure,
+        /// In words, for an engineer.
         reason: String,
     },
     /// Another device opened a stream to us.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
+use tandem_api::DeviceFailure;
 use tandem_proto::ids::DeviceKey;
 
 /// A race without a winner ends here.
@@ -34,6 +35,25 @@ struct Race {
     give_up_at: Instant,
     attempts: Vec<Attempt>,
     last_error: String,
+    /// What tells most of all that went wrong.
+    failure: Option<DeviceFailure>,
+}
+
+impl Race {
+    fn blame(&mut self, failure: DeviceFailure, error: &str) {
+        self.failure = self.failure.max(Some(failure));
+        error.clone_into(&mut self.last_error);
+    }
+
+    /// Without a winner: what was waited for last, and what failed before.
+    fn verdict(mut self) -> (DeviceFailure, String) {
+        for attempt in std::mem::take(&mut self.attempts) {
+            let at_home = attempt.state.connection().is_some();
+            let failure = if at_home { DeviceFailure::NotThere } else { DeviceFailure::HomesUnreachable };
+            self.failure = self.failure.max(Some(failure));
+        }
+        (self.failure.unwrap_or(DeviceFailure::Other), self.last_error)
+    }
 }
 
 #[derive(Debug)]
@@ -74,6 +94,7 @@ pub(super) enum RaceAction {
     },
     Failed {
         request: u64,
+        failure: DeviceFailure,
         reason: String,
     },
 }
@@ -115,6 +136,7 @@ impl Races {
             give_up_at: now + GIVE_UP_AFTER,
             attempts: Vec::new(),
             last_error: String::from("no answer"),
+            failure: None,
         };
         self.0.insert(request, race);
         Ok(())
@@ -137,9 +159,8 @@ impl Races {
             }
             let lost = race.untried.is_empty() && race.attempts.is_empty();
             if lost || now >= race.give_up_at {
-                let reason = std::mem::take(&mut race.last_error);
-                self.0.remove(&request);
-                return Some(RaceAction::Failed { request, reason });
+                let (failure, reason) = self.0.remove(&request)?.verdict();
+                return Some(RaceAction::Failed { request, failure, reason });
             }
             if (now >= race.next_at || race.attempts.is_empty())
                 && let Some(route) = race.untried.pop()
@@ -166,7 +187,7 @@ impl Races {
             let before = race.attempts.len();
             race.attempts.retain(|a| a.relay != *relay || a.state.connection().is_some());
             if race.attempts.len() < before {
-                race.last_error = error.to_owned();
+                race.blame(DeviceFailure::HomesUnreachable, error);
             }
         }
     }
@@ -193,11 +214,11 @@ impl Races {
     }
 
     /// A dial failed, a connection closed, or its stream did not open.
-    pub(super) fn failed(&mut self, id: ConnectionId, error: &str) {
+    pub(super) fn failed(&mut self, id: ConnectionId, failure: DeviceFailure, error: &str) {
         for race in self.0.values_mut() {
             if let Some(at) = race.attempts.iter().position(|a| a.state.connection() == Some(id)) {
                 race.attempts.remove(at);
-                race.last_error = error.to_owned();
+                race.blame(failure, error);
                 return;
             }
         }
@@ -286,9 +307,39 @@ mod tests {
         w.races.link_failed(&w.relays[0], "refused");
         w.link(1, Duration::ZERO);
         w.dial(1, id(2));
-        w.races.failed(id(2), "the device is not there");
-        let failed = RaceAction::Failed { request: 1, reason: "the device is not there".into() };
+        w.races.failed(id(2), DeviceFailure::NotThere, "the device is not there");
+        let failed = RaceAction::Failed {
+            request: 1,
+            failure: DeviceFailure::NotThere,
+            reason: "the device is not there".into(),
+        };
         assert_eq!(w.races.poll(w.now), Some(failed));
+    }
+
+    #[test]
+    fn what_tells_most_is_told() {
+        let failure = |w: &mut World| match w.races.poll(w.now + GIVE_UP_AFTER) {
+            Some(RaceAction::Failed { failure, .. }) => failure,
+            other => panic!("{other:?}"),
+        };
+        let mut w = world();
+        w.link(0, Duration::ZERO);
+        w.link(1, STAGGER);
+        w.races.link_failed(&w.relays[1], "refused");
+        assert_eq!(failure(&mut w), DeviceFailure::HomesUnreachable, "one refused, one silent");
+        let mut w = world();
+        w.link(0, Duration::ZERO);
+        w.dial(0, id(1));
+        w.link(1, STAGGER);
+        w.races.link_failed(&w.relays[1], "refused");
+        assert_eq!(failure(&mut w), DeviceFailure::NotThere, "a home was reached, the device was silent");
+        let mut w = world();
+        w.link(0, Duration::ZERO);
+        w.dial(0, id(1));
+        w.races.failed(id(1), DeviceFailure::Other, "full");
+        w.link(1, STAGGER);
+        w.races.link_failed(&w.relays[1], "refused");
+        assert_eq!(failure(&mut w), DeviceFailure::Other, "one of its homes did answer");
     }
 
     #[test]

@@ -6,12 +6,15 @@ use std::num::NonZeroU8;
 use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::timeout::TransportTimeout;
+use libp2p::core::transport::timeout::{TransportTimeout, TransportTimeoutError};
 use libp2p::core::transport::{Boxed, OrTransport, TransportError};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
+use libp2p::relay::outbound::hop::ConnectError;
+use libp2p::swarm::DialError;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Transport, noise, quic, relay, swarm, yamux};
+use tandem_api::DeviceFailure;
 use tandem_proto::names::NetworkId;
 use thiserror::Error;
 
@@ -69,6 +72,43 @@ fn io_kind(error: &io::Error) -> io::ErrorKind {
         source = error.source();
     }
     kind
+}
+
+/// What it means that a circuit to a device could not be dialled: its home was reached by then.
+pub(super) fn failure_of(error: &DialError) -> DeviceFailure {
+    let DialError::Transport(errors) = error else { return DeviceFailure::Other };
+    let not_there = |error: &TransportError<io::Error>| match error {
+        TransportError::Other(error) => is_silence(error) || is_absence(error),
+        TransportError::MultiaddrNotSupported(_) => false,
+    };
+    let any = errors.iter().any(|(_, error)| not_there(error));
+    if any { DeviceFailure::NotThere } else { DeviceFailure::Other }
+}
+
+/// [`timed_out`], inside the error that a boxed transport makes of each.
+fn is_silence(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>());
+    inner.is_some_and(|inner| inner.kind() == io::ErrorKind::TimedOut)
+}
+
+/// The home says that the device is not connected to it, or no longer answers there.
+fn is_absence(error: &io::Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<ConnectError>() {
+            return matches!(error, ConnectError::NoReservation | ConnectError::ConnectionFailed);
+        }
+        source = error.source();
+    }
+    false
+}
+
+fn timed_out<E: std::error::Error + Send + Sync + 'static>(error: TransportTimeoutError<E>) -> io::Error {
+    match error {
+        TransportTimeoutError::Timeout => io::ErrorKind::TimedOut.into(),
+        TransportTimeoutError::TimerError(error) => error,
+        TransportTimeoutError::Other(error) => io::Error::other(error),
+    }
 }
 
 fn deepest(error: &io::Error) -> &dyn std::error::Error {
@@ -143,7 +183,7 @@ pub(super) fn device(
         let (peer, muxer) = either.into_inner();
         (peer, unclaimed.count(peer, muxer, point))
     });
-    Ok(TransportTimeout::new(all, HANDSHAKE_TIMEOUT).boxed())
+    Ok(TransportTimeout::new(all, HANDSHAKE_TIMEOUT).map_err(timed_out).boxed())
 }
 
 /// QUIC, and TCP on a port shared with the relay.

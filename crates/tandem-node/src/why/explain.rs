@@ -1,8 +1,8 @@
 //! From what was observed to sentences. Pure: the same facts make the same sentences, now or years later.
 
 use tandem_api::{
-    CallDirection, CallFacts, CallPath, CandidateFact, CandidateType, EndReason, Finding, PathCondition,
-    PathFact, RelayFact, RelayState, StepKind, SwitchFact,
+    CallDirection, CallFacts, CallPath, CandidateFact, CandidateType, DeviceFailure, EndReason, Finding,
+    PathCondition, PathFact, RelayFact, RelayState, StepKind, SwitchFact,
 };
 
 use super::recorder::DIRECT;
@@ -98,35 +98,14 @@ fn why_not_reached(facts: &CallFacts) -> Vec<Finding> {
     unreached
         .filter_map(|device| {
             let why = device.failed.as_deref()?;
-            let text = match failure(why) {
-                Failure::NotThere => Why::Asleep,
-                Failure::HomeUnreachable => Why::HomesGone,
-                Failure::Other => Why::ReachedNot,
+            let text = match device.failure {
+                Some(DeviceFailure::NotThere) => Why::Asleep,
+                Some(DeviceFailure::HomesUnreachable) => Why::HomesGone,
+                Some(DeviceFailure::Other) | None => Why::ReachedNot,
             };
             Some(text.finding(&[("device", &short(&device.device)), ("why", why.trim_end_matches('.'))]))
         })
         .collect()
-}
-
-/// What the network layer's words mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failure {
-    /// The home answered; the device behind it did not.
-    NotThere,
-    HomeUnreachable,
-    Other,
-}
-
-fn failure(why: &str) -> Failure {
-    let why = why.to_lowercase();
-    let any = |words: &[&str]| words.iter().any(|word| why.contains(word));
-    if any(&["reservation", "no answer", "not there", "not at this home"]) {
-        Failure::NotThere
-    } else if any(&["refused", "unreachable", "timed out", "timeout", "no route", "dial", "handshake"]) {
-        Failure::HomeUnreachable
-    } else {
-        Failure::Other
-    }
 }
 
 // ---- why it is not direct ---------------------------------------------------------------------------------------
@@ -169,6 +148,9 @@ fn why_contacts_are_relayed(facts: &CallFacts) -> Vec<Finding> {
         .any(|path| path.path == DIRECT && path.state == PathCondition::Checking && facts.reason.is_none());
     if udp_blocked(facts) {
         return vec![Why::UdpBlockedHere.finding(&[])];
+    }
+    if facts.they_relay_only {
+        return vec![Why::TheyRelayOnly.finding(&[])];
     }
     if !theirs.any {
         return vec![Why::TheyShowNone.finding(&[])];

@@ -1,4 +1,4 @@
-use tandem_api::{DeviceFact, RelayFact, SetupStep};
+use tandem_api::{DeviceFact, DeviceFailure, RelayFact, SetupStep};
 
 use super::*;
 
@@ -82,6 +82,7 @@ fn why_a_call_is_relayed() {
     assert_eq!(because(|_| {}), "filtered");
     assert_eq!(because(|call| call.contact = false), "not_a_contact");
     assert_eq!(because(|call| call.relay_only = true), "relay_only");
+    assert_eq!(because(|call| call.they_relay_only = true), "they_relay_only");
     assert_eq!(because(|call| call.their_candidates.clear()), "they_show_no_address");
     assert_eq!(because(|call| call.own_candidates.clear()), "we_have_no_address");
     assert_eq!(because(|call| call.their_candidates = vec![host("[2001:db8::7]:6000")]), "no_common_family");
@@ -147,25 +148,30 @@ fn a_direct_call_needs_no_excuse() {
 
 #[test]
 fn why_nobody_was_reached() {
-    let unreached = |reason: EndReason, failed: &str| CallFacts {
+    let unreached = |reason: EndReason, failure: Option<DeviceFailure>| CallFacts {
         direction: Some(CallDirection::Outgoing),
         reason: Some(reason),
         steps: steps(&[(StepKind::LookedUp, 50)]),
         devices: vec![DeviceFact {
             device: RELAY.into(),
             homes: 3,
-            failed: Some(failed.into()),
+            failed: Some("no reservation: timed out".into()),
+            failure,
             ..DeviceFact::default()
         }],
         ..CallFacts::default()
     };
     let not_found = CallFacts { reason: Some(EndReason::NotFound), ..CallFacts::default() };
     assert_eq!(words(&not_found), ["not_found"]);
-    let asleep = unreached(EndReason::Unreachable, "the relay has no reservation of this device");
+    let asleep = unreached(EndReason::Unreachable, Some(DeviceFailure::NotThere));
     assert_eq!(words(&asleep)[..2], ["ended", "asleep"]);
-    assert_eq!(words(&unreached(EndReason::Unreachable, "connection refused"))[1], "homes_gone");
-    assert_eq!(words(&unreached(EndReason::Unreachable, "a strange thing"))[1], "not_reached");
-    assert_eq!(words(&unreached(EndReason::Busy, "no answer")), ["ended", "set_up"]);
+    let gone = unreached(EndReason::Unreachable, Some(DeviceFailure::HomesUnreachable));
+    assert_eq!(words(&gone)[1], "homes_gone");
+    let other = unreached(EndReason::Unreachable, Some(DeviceFailure::Other));
+    assert_eq!(words(&other)[1], "not_reached");
+    // A report of before failures had kinds: nothing is guessed from its words.
+    assert_eq!(words(&unreached(EndReason::Unreachable, None))[1], "not_reached");
+    assert_eq!(words(&unreached(EndReason::Busy, Some(DeviceFailure::NotThere))), ["ended", "set_up"]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Collects what one end of a call observes. Everything is bounded: the first of each kind are the telling ones.
 
 use tandem_api::{
-    CallDirection, CallFacts, CandidateFact, CandidateType, DeviceFact, PathCondition, PathFact, RelayFact,
-    RelayState, SetupStep, StepKind, SwitchFact,
+    CallDirection, CallFacts, CandidateFact, CandidateType, DeviceFact, DeviceFailure, PathCondition,
+    PathFact, RelayFact, RelayState, SetupStep, StepKind, SwitchFact,
 };
 use tandem_core::call::{CallEvent, LegId};
 use tandem_core::time::Now;
@@ -22,6 +22,9 @@ const NOTES_MAX: usize = 64;
 /// Longest reason kept of what another machine said, in characters.
 const REASON_MAX: usize = 160;
 
+/// Two clocks of whole milliseconds may tell the same moment so far apart.
+const ROUNDING_MS: u64 = 2;
+
 /// What a phone observes of a call besides the events of the call machine and of the media.
 #[derive(Debug, Clone)]
 pub(crate) enum CallFact {
@@ -38,6 +41,7 @@ pub(crate) enum CallFact {
     },
     DeviceFailed {
         leg: LegId,
+        failure: DeviceFailure,
         reason: String,
     },
     RelayAsked(ServiceKey),
@@ -89,9 +93,10 @@ impl Recorder {
                 }
                 self.step(StepKind::Reached, now);
             }
-            CallFact::DeviceFailed { leg, reason } => {
+            CallFact::DeviceFailed { leg, failure, reason } => {
                 if let Some(device) = self.device(leg) {
                     device.failed = Some(clipped(&reason));
+                    device.failure = Some(failure);
                 }
             }
             CallFact::RelayAsked(relay) => {
@@ -132,7 +137,10 @@ impl Recorder {
     pub(crate) fn take_event(&mut self, event: &CallEvent, now: Now) {
         match event {
             CallEvent::Ringing => self.step(StepKind::Ringing, now),
-            CallEvent::Answered { .. } => self.step(StepKind::Answered, now),
+            CallEvent::Answered { relay_only, .. } => {
+                self.step(StepKind::Answered, now);
+                self.facts.they_relay_only = *relay_only;
+            }
             CallEvent::Sound => {
                 self.step(StepKind::Sound, now);
                 self.connected_ms = Some(now.mono_ms);
@@ -229,8 +237,9 @@ pub(crate) fn put_session(facts: &mut CallFacts, stats: &SessionStats, offset_ms
     let sound = facts.steps.iter().find(|step| step.step == StepKind::Sound);
     let sound = sound.map_or(u64::MAX, |step| step.at_ms);
     for (step, at_ms) in steps {
-        // Sound came over one of the paths, so the first of them worked by then, whatever the session's clock says.
-        let at_ms = at_ms.map(|at| if Some(at) == earliest { at.min(sound) } else { at });
+        // Sound came over one of the paths, so the first of them worked by then; two clocks are rounded here.
+        let rounded = |at: u64| Some(at) == earliest && at.saturating_sub(sound) <= ROUNDING_MS;
+        let at_ms = at_ms.map(|at| if rounded(at) { at.min(sound) } else { at });
         if let Some(at_ms) = at_ms
             && !facts.steps.iter().any(|known| known.step == step)
         {
@@ -388,7 +397,8 @@ mod tests {
         recorder.note_found(now(150));
         let device = DeviceKey([7; 32]);
         recorder.take_fact(CallFact::DeviceTried { leg: LegId(1), device, homes: 3 }, now(151));
-        recorder.take_fact(CallFact::DeviceFailed { leg: LegId(1), reason: "no answer".into() }, now(160));
+        let (leg, failure) = (LegId(1), DeviceFailure::NotThere);
+        recorder.take_fact(CallFact::DeviceFailed { leg, failure, reason: "no answer".into() }, now(160));
         recorder.take_fact(CallFact::DeviceReached { leg: LegId(1), via: Some(relay(1)) }, now(170));
         recorder.take_event(&CallEvent::Ringing, now(180));
         recorder.take_fact(CallFact::RelayAsked(relay(2)), now(181));
@@ -406,6 +416,7 @@ mod tests {
         assert_eq!(step(StepKind::Sound), Some(150));
         assert_eq!(facts.devices.len(), 1);
         assert_eq!(facts.devices[0].reached_ms, Some(70));
+        assert_eq!(facts.devices[0].failure, Some(DeviceFailure::NotThere));
         assert_eq!(facts.relays[0].state, RelayState::Refused);
         assert_eq!(facts.relays[0].why.as_deref(), Some("full"));
         assert_eq!(facts.relays[1].state, RelayState::Lost);

@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use tandem_api::DeviceFailure;
 use tandem_node::overlay::{
     ClientId, DeviceCommand, DeviceEvent, PeerKey, Places, PreferredTransport, ServiceCommand, ServiceConfig,
     ServiceEvent, SignalId, StartError, spawn_service,
@@ -215,12 +216,15 @@ async fn a_device_that_is_not_there_cannot_be_reached() {
     let absent = tandem_proto::identity::DeviceSecret::from_seed(&[99; 32]).public();
     for (request, routes) in [(7, vec![services[0].address(), services[1].address()]), (8, vec![])] {
         device.send(DeviceCommand::OpenSignal { request, device: absent, routes, race_after_ms: 300 }).await;
-        let reason = next(&mut device.events, |event| match event {
-            DeviceEvent::SignalFailed { request: failed, reason } if failed == request => Some(reason),
+        let failed = next(&mut device.events, |event| match event {
+            DeviceEvent::SignalFailed { request: failed, failure, reason } if failed == request => {
+                Some((failure, reason))
+            }
             _ => None,
         })
         .await;
-        println!("{reason}");
+        let expected = if request == 7 { DeviceFailure::NotThere } else { DeviceFailure::Other };
+        assert_eq!(failed.0, expected, "{}", failed.1);
     }
 }
 

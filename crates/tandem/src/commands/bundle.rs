@@ -1,8 +1,8 @@
 //! `tandem bundle`: what helps to find a fault, without anything that names somebody. Written here, sent nowhere.
 
 use serde_json::Value;
-use tandem_api::{ConnectionView, Contact, Problem, Status};
-use tandem_node::bundle::{Part, Redactor, Sources, gather, tar};
+use tandem_api::{CallSummary, ConnectionView, Devices, Problem, Status};
+use tandem_node::bundle::{Part, Private, Redactor, Sources, gather, tar};
 use tandem_node::config::Flags;
 use tandem_node::installation::unix_ms;
 use tandem_node::messages::Code;
@@ -15,6 +15,9 @@ use crate::cli::BundleArgs;
 use crate::client::Client;
 use crate::output::{self, Exit};
 
+/// Calls looked through for names of devices; the node shows no more at once.
+const CALLS_ASKED: u32 = 1_000;
+
 pub(super) fn run(place: &Place, args: &BundleArgs) -> Result<Exit, Problem> {
     let client = Client::find(&place.data).ok().flatten();
     let redactor = redactor(place, client.as_ref())?;
@@ -24,6 +27,9 @@ pub(super) fn run(place: &Place, args: &BundleArgs) -> Result<Exit, Problem> {
         answers: answers(place, client.as_ref()),
     };
     let parts = gather(&sources, &redactor);
+    if args.call.is_some() && !parts.iter().any(|part| part.name.starts_with("calls/")) {
+        return Err(Code::NoSuchCall.problem());
+    }
     if args.show {
         return Ok(show(place, &parts));
     }
@@ -96,11 +102,12 @@ fn answers(place: &Place, client: Option<&Client>) -> Vec<(&'static str, &'stati
 /// Knows what only this installation can know to be private: names of contacts, of the user, of the machine.
 fn redactor(place: &Place, client: Option<&Client>) -> Result<Redactor, Problem> {
     let mut redactor = Redactor::new(random::bytes(), word_list().map(str::to_owned));
-    for contact in contacts(place, client)? {
-        redactor.know(&contact.name, "name");
-        redactor.know(&contact.note, "words");
-        redactor.know(contact.address.trim_start_matches("tandem:"), "key");
-    }
+    let mut private = match client {
+        Some(client) => told_by(client)?,
+        None => stored(place)?,
+    };
+    private.add_files(&place.data, &mut redactor);
+    private.teach(&mut redactor);
     redactor.know(&place.data.display().to_string(), "data");
     for (variable, kind) in [("HOME", "home"), ("USERPROFILE", "home"), ("USER", "user"), ("LOGNAME", "user")]
     {
@@ -122,19 +129,30 @@ fn redactor(place: &Place, client: Option<&Client>) -> Result<Redactor, Problem>
     Ok(redactor)
 }
 
-/// Without them no bundle is made: their names could not be replaced.
-fn contacts(place: &Place, client: Option<&Client>) -> Result<Vec<Contact>, Problem> {
-    if let Some(client) = client {
-        return client.get("/api/contacts");
-    }
+/// What a running node tells. Without any part of it no bundle is made: the names could not be replaced.
+fn told_by(client: &Client) -> Result<Private, Problem> {
+    let devices: Devices = client.get("/api/devices")?;
+    let calls: Vec<CallSummary> = client.get(&format!("/api/calls?limit={CALLS_ASKED}"))?;
+    let mut labels: Vec<String> = devices.devices.into_iter().map(|device| device.label).collect();
+    labels.extend(calls.into_iter().filter_map(|call| call.result.answered_by));
+    Ok(Private {
+        contacts: client.get("/api/contacts")?,
+        requests: client.get("/api/requests")?,
+        invitations: client.get("/api/invitations")?,
+        labels,
+    })
+}
+
+/// What the store of a node that does not run holds.
+fn stored(place: &Place) -> Result<Private, Problem> {
     let path = place.data.join(paths::STORE);
     if !path.exists() {
-        return Ok(Vec::new());
+        return Ok(Private::default());
     }
     let unread = |error: &dyn std::fmt::Display| {
         let detail = format!("the contacts, whose names must be replaced in it, cannot be read ({error})");
         Code::BundleNotWritten.with(&[("path", "a file"), ("detail", &detail)])
     };
     let _lock = DataLock::take(&place.data).map_err(|error| unread(&error))?;
-    Store::open(&path, unix_ms()).and_then(|store| store.contacts()).map_err(|error| unread(&error))
+    Store::open(&path, unix_ms()).and_then(|store| Private::of_store(&store)).map_err(|error| unread(&error))
 }

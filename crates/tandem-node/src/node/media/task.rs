@@ -76,9 +76,10 @@ struct Leg {
 impl Leg {
     fn begin(plan: MediaPlan, news: mpsc::Sender<MediaNews>) -> Self {
         let (input_tx, input) = mpsc::channel(INPUT_QUEUE);
-        let session = Session::new(plan.session.clone(), Instant::now());
+        // Both clocks at one moment: the session makes a certificate first, which takes a while.
+        let (session_unix_ms, began) = (unix_ms(), Instant::now());
+        let session = Session::new(plan.session.clone(), began);
         let sockets = Sockets::new(plan.bind, input_tx);
-        let session_unix_ms = unix_ms();
         Self {
             plan,
             session,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use rand::seq::IteratorRandom as _;
+use tandem_api::DeviceFailure;
 use tandem_core::call::{
     AnswerError, AskError, CallEvent, CallId, CallOptions, CallStatus, Command, EndReason, LegId, PlaceError,
     Redundancy, RelayAccess, RelayWanted, Role, SignalId, Stage,
@@ -428,12 +429,18 @@ impl Phone {
 
     /// A device was not reached. While the call is being set up the directory is asked again: the device may have
     /// moved to other homes since.
-    pub(super) fn fail_signal(&mut self, request: u64, reason: &str, around: &mut Surroundings<'_>) {
+    pub(super) fn fail_signal(
+        &mut self,
+        request: u64,
+        failure: DeviceFailure,
+        reason: &str,
+        around: &mut Surroundings<'_>,
+    ) {
         if self.own_signal_failed(request, reason, around.now) {
             return;
         }
         let Some(leg) = self.opening.remove(&request) else { return };
-        self.tell_fact(CallFact::DeviceFailed { leg, reason: reason.to_owned() });
+        self.tell_fact(CallFact::DeviceFailed { leg, failure, reason: reason.to_owned() });
         self.calls.handle_signal_failed(leg, reason, around.now);
         let reaching = |status: &CallStatus| status.role == Role::Caller && status.stage == Stage::Reaching;
         if let Some(status) = self.calls.status().filter(reaching)

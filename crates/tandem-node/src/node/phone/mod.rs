@@ -304,7 +304,9 @@ impl Phone {
             DeviceEvent::ReservationLost { service, reason } => {
                 self.links.handle_circuit(service, false, &reason)
             }
-            DeviceEvent::SignalFailed { request, reason } => self.fail_signal(request, &reason, around),
+            DeviceEvent::SignalFailed { request, failure, reason } => {
+                self.fail_signal(request, failure, &reason, around)
+            }
             event => {
                 if let Some(event) = self.handle_own_signalling(event, around) {
                     self.handle_signalling(event, now);

@@ -5,6 +5,7 @@ use std::time::Instant;
 use libp2p::PeerId;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
+use tandem_api::DeviceFailure;
 use tandem_proto::ids::{DeviceKey, ServiceKey};
 
 use super::{
@@ -16,6 +17,7 @@ use crate::overlay::connections::Connection;
 use crate::overlay::links::Established;
 use crate::overlay::stream_task::{self, Probe};
 use crate::overlay::streams::StreamsEvent;
+use crate::overlay::transport::failure_of;
 
 impl Device {
     pub(super) fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -30,7 +32,7 @@ impl Device {
                 self.handle_closed(peer_id, connection_id, &reason);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
-                self.races.failed(connection_id, &error.to_string());
+                self.races.failed(connection_id, failure_of(&error), &error.to_string());
                 self.links.dial_failed(connection_id, error.to_string());
             }
             SwarmEvent::NewListenAddr { listener_id, .. } => {
@@ -75,7 +77,7 @@ impl Device {
     }
 
     fn handle_closed(&mut self, peer: PeerId, id: ConnectionId, reason: &str) {
-        self.races.failed(id, reason);
+        self.races.failed(id, DeviceFailure::Other, reason);
         if self.links.disconnected(&peer, id)
             && let Some(service) = self.home_of(&peer)
         {
@@ -113,7 +115,7 @@ impl Device {
                 self.outbox.push_back(event);
             }
             StreamsEvent::Outbound { connection, result: Err(error), .. } => {
-                self.races.failed(connection, &error);
+                self.races.failed(connection, DeviceFailure::Other, &error);
                 self.swarm.close_connection(connection);
             }
         }
