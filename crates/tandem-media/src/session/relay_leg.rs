@@ -80,6 +80,8 @@ pub(super) struct RelayLeg {
     relayed: Option<SocketAddr>,
     was_bound: bool,
     failed: Option<String>,
+    /// It was closed because it is not needed any more, which is no failure.
+    left: bool,
     stats: Stats,
     events: Vec<LegEvent>,
 }
@@ -133,6 +135,7 @@ impl RelayLeg {
             relayed: None,
             was_bound: false,
             failed: None,
+            left: false,
             stats: Stats { added: Some(now), ..Stats::default() },
             events: Vec::new(),
         };
@@ -284,6 +287,7 @@ impl RelayLeg {
         for attempt in &mut self.attempts {
             attempt.give_back(now, out);
         }
+        self.left = self.failed.is_none();
         self.end("it was left");
     }
 
@@ -302,7 +306,7 @@ impl RelayLeg {
             server: self.in_use().map(|attempt| attempt.server),
             reallocations: self.stats.reallocations,
             silent: self.watch.is_silent(),
-            failed: self.failed.clone(),
+            failed: self.failed.clone().filter(|_| !self.left),
         }
     }
 

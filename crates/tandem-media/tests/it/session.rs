@@ -417,5 +417,7 @@ fn closing_gives_allocations_back() {
     assert_eq!(world.allocations(), 0);
     for side in [A, B] {
         assert_eq!(world.count(side, Duration::ZERO, |event| matches!(event, Event::Closed { .. })), 1);
+        let relays = world.stats(side).relays;
+        assert!(relays.len() == 2 && relays.iter().all(|relay| relay.failed.is_none()), "{relays:?}");
     }
 }

@@ -65,10 +65,11 @@ explanations! {
         WeHaveNone = "we_have_no_address", "It is relayed because this machine had no address to offer for a direct path.";
         NoCommonFamily = "no_common_family", "It is relayed because the two sides have no kind of address in common: this side has {ours}, the other {theirs}. Relays join the two.";
         UdpBlockedHere = "udp_blocked_here", "This network lets no UDP out: no relay answered over UDP, and they were reached over TCP. Direct calls need UDP. Sound over TCP suffers more from lost packets.";
+        UdpBlockedThere = "udp_blocked_there", "It is relayed because the other side's network most likely lets no UDP out: no relay told it an address of its own, as relays do where UDP passes. Direct calls need UDP.";
         BothSymmetric = "both_symmetric", "It is relayed because both sides are behind NATs that use another port for each destination (symmetric NATs): neither can know which port to send to.";
-        SymmetricHere = "symmetric_here", "The NAT on this side uses another port for each destination (a symmetric NAT), and the other side's lets only known ports in. One of the two is enough to go direct; together they need a relay.";
+        SymmetricHere = "symmetric_here", "The NAT on this side uses another port for each destination (a symmetric NAT), and the other side's does so too, or lets in only ports that it knows. Together they need a relay.";
         SymmetricThere = "symmetric_there", "The other side's NAT uses another port for each destination (a symmetric NAT), and the one here lets only known ports in. Together they need a relay.";
-        Filtered = "filtered", "Both sides offered addresses, and no test packet came through between them: a firewall or NAT on one side, most likely the other one, lets in nothing that was not asked for.";
+        Filtered = "filtered", "Both sides offered addresses, and no test packet came through between them: most likely the other side's NAT uses another port for each destination (a symmetric NAT), or a firewall on one side lets in nothing from unknown places.";
         DirectChecking = "direct_checking", "A direct path is still being tested.";
         DirectLost = "direct_lost", "There was a direct path ({seconds} s into the call it was heard last), and it went silent: the NAT forgot it, or a network changed.";
 

@@ -17,7 +17,7 @@ use tandem_proto::ids::AccountKey;
 use super::media::{MediaReport, MediaSnapshot, STEP_MS, route_name};
 use super::phone::call_name;
 use crate::store::StoredCall;
-use crate::why::{CallFact, Recorder, explain, put_session};
+use crate::why::{CallFact, Recorder, conclude, explain, put_session};
 
 /// Path changes kept of one call; the first are the telling ones.
 const PATH_CHANGES_MAX: usize = 200;
@@ -323,6 +323,7 @@ impl LiveCall {
         let mut facts = self.recorder.facts(stats);
         facts.path = self.connected.map(|_| self.path_kind());
         facts.reason = reason;
+        conclude(&mut facts);
         CallWhy { call: call_name(self.id), findings: explain(&facts), facts }
     }
 

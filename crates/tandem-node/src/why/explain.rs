@@ -1,12 +1,15 @@
 //! From what was observed to sentences. Pure: the same facts make the same sentences, now or years later.
 
+use std::net::SocketAddr;
+
 use tandem_api::{
-    CallDirection, CallFacts, CallPath, CandidateFact, CandidateType, DeviceFailure, EndReason, Finding,
-    PathCondition, PathFact, RelayFact, RelayState, StepKind, SwitchFact,
+    AddressScope, CallDirection, CallFacts, CallPath, CandidateFact, CandidateType, DeviceFailure, EndReason,
+    Finding, PathCondition, PathFact, RelayFact, RelayState, StepKind, SwitchFact,
 };
 
 use super::recorder::DIRECT;
 use crate::messages::{CallExplanation as Why, end_reason_text};
+use crate::network_check::scope;
 
 /// From these on, a step is called slow (issue targets: ringing within 0.4 s, sound within 0.3 s of the answer).
 const SLOW_LOOK_UP_MS: u64 = 1_500;
@@ -28,6 +31,14 @@ pub fn explain(facts: &CallFacts) -> Vec<Finding> {
     findings.extend(switches(facts));
     findings.extend(timing(facts));
     findings
+}
+
+/// What was still being tested when the call ended never worked.
+pub(crate) fn conclude(facts: &mut CallFacts) {
+    if facts.reason.is_some() {
+        let checking = facts.paths.iter_mut().filter(|path| path.state == PathCondition::Checking);
+        checking.for_each(|path| path.state = PathCondition::Failed);
+    }
 }
 
 fn answered(facts: &CallFacts) -> bool {
@@ -165,6 +176,9 @@ fn why_contacts_are_relayed(facts: &CallFacts) -> Vec<Finding> {
     if checking {
         return vec![Why::DirectChecking.finding(&[])];
     }
+    if !theirs.outside {
+        return vec![Why::UdpBlockedThere.finding(&[])];
+    }
     let varies = facts.mapping_varies.unwrap_or(ours.symmetric);
     let reason = match (varies, theirs.symmetric) {
         (true, true) => Why::BothSymmetric,
@@ -189,6 +203,8 @@ struct Offered {
     any: bool,
     v4: bool,
     v6: bool,
+    /// One of them may be reached from the internet: where UDP passes, relays tell each side such a one.
+    outside: bool,
     /// One base was seen at two outside ports: the NAT maps by destination.
     symmetric: bool,
 }
@@ -202,6 +218,7 @@ impl Offered {
             let v6 = candidate.address.starts_with('[');
             offered.v6 |= v6;
             offered.v4 |= !v6;
+            offered.outside |= candidate.kind != CandidateType::Host || is_public(&candidate.address);
             if candidate.kind != CandidateType::ServerReflexive {
                 continue;
             }
@@ -222,6 +239,13 @@ impl Offered {
             (false, false) => "none",
         }
     }
+}
+
+/// Of what cannot be read nothing is concluded.
+fn is_public(address: &str) -> bool {
+    use AddressScope::{CarrierNat, LinkLocal, Private};
+    let scope = address.parse().map(|address: SocketAddr| scope(address.ip()));
+    scope.map_or(true, |scope| !matches!(scope, Private | CarrierNat | LinkLocal))
 }
 
 // ---- relays -----------------------------------------------------------------------------------------------------

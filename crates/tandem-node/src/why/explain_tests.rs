@@ -86,6 +86,9 @@ fn why_a_call_is_relayed() {
     assert_eq!(because(|call| call.their_candidates.clear()), "they_show_no_address");
     assert_eq!(because(|call| call.own_candidates.clear()), "we_have_no_address");
     assert_eq!(because(|call| call.their_candidates = vec![host("[2001:db8::7]:6000")]), "no_common_family");
+    // Where UDP passes, relays tell the outside address: theirs told them none.
+    assert_eq!(because(|call| call.their_candidates = vec![host("10.9.0.2:6000")]), "udp_blocked_there");
+    assert_eq!(because(|call| call.their_candidates = vec![host("9.8.7.6:6000")]), "filtered");
     let second = |port: &str| reflexive(&format!("192.0.2.1:{port}"));
     assert_eq!(because(|call| call.own_candidates.push(second("5001"))), "symmetric_here");
     assert_eq!(because(|call| call.own_candidates.push(second("5000"))), "filtered");

@@ -7,6 +7,7 @@ mod explain;
 mod past;
 mod recorder;
 
+pub(crate) use explain::conclude;
 pub use explain::{explain, short};
 pub use past::{of_past_call, of_report, read_report, reports};
 pub(crate) use recorder::{CallFact, Recorder, put_session};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tandem_api::{CallFacts, CallReport, CallWhy, Problem, SwitchFact};
 
-use super::explain;
+use super::{conclude, explain};
 use crate::messages::Code;
 use crate::platform::paths;
 
@@ -25,10 +25,11 @@ pub fn of_past_call(data: &Path, name: &str) -> Result<CallWhy, Problem> {
 /// The explanation that a report holds; for a report of an older version, what can be told from the rest of it.
 #[must_use]
 pub fn of_report(report: &CallReport) -> CallWhy {
-    let facts = match &report.why {
+    let mut facts = match &report.why {
         Some(why) => why.facts.clone(),
         None => facts_of_old(report),
     };
+    conclude(&mut facts);
     // Drawn anew, so that a newer version's words apply to old facts too.
     CallWhy { call: report.call.call.clone(), findings: explain(&facts), facts }
 }

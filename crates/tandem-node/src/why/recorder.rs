@@ -69,7 +69,10 @@ impl Recorder {
     }
 
     pub(crate) fn note_found(&mut self, now: Now) {
-        self.step(StepKind::LookedUp, now);
+        // A callee looks the caller up too, for the way back: no step of setting the call up.
+        if self.facts.direction == Some(CallDirection::Outgoing) {
+            self.step(StepKind::LookedUp, now);
+        }
     }
 
     pub(crate) fn take_fact(&mut self, fact: CallFact, now: Now) {

@@ -154,6 +154,9 @@ impl Phone {
             }
             Command::Ring { call, from, name, invitation, .. } => {
                 self.news.push_back(PhoneNews::Ring { call, from, name, invitation });
+                // Told before there was a call to keep it with.
+                let direct = self.media.values().any(|media| media.call == call && media.direct);
+                self.tell_fact(CallFact::DirectAllowed(direct));
             }
             Command::InvitationUsed { invitation, account } => {
                 self.news.push_back(PhoneNews::InvitationUsed { invitation, account });
@@ -365,7 +368,8 @@ impl Phone {
         };
         match MediaHandle::spawn(plan, self.media_news.clone()) {
             Ok(handle) => {
-                self.media.insert(leg, LegMedia { call, relays: Vec::new(), heard: Vec::new(), handle });
+                self.media
+                    .insert(leg, LegMedia { call, direct, relays: Vec::new(), heard: Vec::new(), handle });
                 self.homes.set_in_call(true, now);
             }
             Err(error) => self.calls.handle_media_failed(leg, &error.to_string()),

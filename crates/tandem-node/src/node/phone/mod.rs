@@ -181,6 +181,8 @@ pub(crate) struct PhoneChannels {
 #[derive(Debug)]
 struct LegMedia {
     call: CallId,
+    /// It may show addresses.
+    direct: bool,
     /// Relays that a grant was asked of, to ask again; at most [`calls::RELAYS_MAX`].
     relays: Vec<RelayWanted>,
     /// Relays that this end hears the other on, as last reported.
