@@ -28,6 +28,8 @@ impl PathSet {
         let candidate = &self.paths[&best];
         let why = match current {
             None => "the first path that works",
+            // A direct path's socket goes with its network only.
+            Some(path) if path.closed && path.route == Route::Direct => "the network of this machine changed",
             Some(path) if path.closed => "the path before was closed",
             Some(path) if !path.heard(now) => "the path before fell silent",
             Some(path) if !path.usable(now) => "the other end no longer hears the path before",
