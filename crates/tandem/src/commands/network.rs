@@ -82,9 +82,10 @@ fn facts(report: &NetworkReport) -> Vec<(&'static str, String)> {
         NatMapping::EndpointIndependent => "endpoint-independent: one outside port for everybody",
         NatMapping::AddressDependent => "address-dependent (symmetric): another port for each destination",
     };
+    let only_https = report.kind == NetworkKind::OnlyHttps;
     let mut facts = vec![
         ("UDP", works(report.udp).to_owned()),
-        ("TCP", works(report.tcp).to_owned()),
+        ("TCP", if only_https { "only to port 443" } else { works(report.tcp) }.to_owned()),
         ("TCP port 443", works(report.tcp_443).to_owned()),
         ("IPv4", works(report.ipv4).to_owned()),
         ("IPv6", works(report.ipv6).to_owned()),
