@@ -23,7 +23,9 @@ fn a_bundle_names_nobody_and_still_tells_what_happened() {
     let second = Node::supernode(82, &bootstrap);
     let with_bootstrap: Vec<&str> = bootstrap.iter().flat_map(|address| ["--bootstrap", address]).collect();
     let bob = Node::up(83, &[&with_bootstrap[..], &["--answer", "echo"]].concat());
-    let alice = Node::up(84, &[&with_bootstrap[..], &["--log", "debug"]].concat());
+    // With what libp2p says: addresses and peer ids in every line.
+    let log = ["--log", "tandem_node=trace,libp2p_swarm=debug,libp2p_relay=debug,info"];
+    let alice = Node::up(84, &[&with_bootstrap[..], &log].concat());
     let secrets = live(&alice, &bob, &[&first, &second]);
 
     let folder = tempfile::tempdir().unwrap();
@@ -154,7 +156,7 @@ fn tells_what_happened(parts: &BTreeMap<String, String>) {
     let (path, sound) = (at("relayed_path"), at("sound"));
     assert!(path.as_ref().unwrap().as_u64() <= sound.as_ref().unwrap().as_u64(), "{steps:?}");
     let log = parts.iter().find(|(name, _)| name.starts_with("logs/tandem.")).expect("a log").1;
-    assert!(log.contains("tandem_node::"), "modules are named");
+    assert!(log.contains("libp2p_swarm") && log.contains("key-"), "modules are named: {log}");
     assert!(parts["settings.json"].contains("\"key\": \"bootstrap\""));
     assert!(parts["network.json"].contains("kind") && parts["doctor.json"].contains("checks"));
 }
