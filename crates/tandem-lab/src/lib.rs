@@ -16,6 +16,7 @@ pub mod matrix;
 mod namespace;
 mod nat;
 mod plan;
+pub mod privacy;
 mod process;
 mod shell;
 pub mod sound;

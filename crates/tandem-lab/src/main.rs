@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use tandem_lab::mapping::{self, Speaks};
 use tandem_lab::matrix::{self, Options, Outcome, Pair, Relation, Report};
-use tandem_lab::{can_make_namespaces, changes, why_not};
+use tandem_lab::{can_make_namespaces, changes, privacy, why_not};
 
 /// What exit statuses mean: 0 all as the table says, 1 not, 2 wrong arguments, 3 the machine cannot.
 const CANNOT: u8 = 3;
@@ -24,7 +24,8 @@ const CANNOT: u8 = 3;
   ./x lab --delay-ms 25                            every access line 25 ms each way: set-up times
   ./x lab --changes                                what a call lives through: networks that change, NATs that forget …
   ./x lab --changes offline --rounds 5             one of them, five times
-  ./x lab --port-mapping                           routers that forward ports: PCP, NAT-PMP, UPnP, none of them"
+  ./x lab --port-mapping                           routers that forward ports: PCP, NAT-PMP, UPnP, none of them
+  ./x lab --privacy                                who learns whose address: everything captured and searched"
 )]
 struct Arguments {
     /// Only this pair: caller's network, callee's network; or one_home, one_carrier, hairpin_carrier. May be repeated
@@ -43,6 +44,10 @@ struct Arguments {
     /// A router that forwards ports by this protocol, or by each of them in turn, and one that speaks none
     #[arg(long, value_name = "PROTOCOL", num_args = 0.., conflicts_with_all = ["pair", "few", "changes"])]
     port_mapping: Option<Vec<Speaks>>,
+    /// Who learns whose address: all that two people and six supernodes receive is captured, decrypted and searched.
+    /// Takes a build of the program with its tap
+    #[arg(long, conflicts_with_all = ["pair", "few", "changes", "port_mapping"])]
+    privacy: bool,
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
@@ -101,6 +106,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if let Some(routers) = &arguments.port_mapping {
         return run_mapping(arguments, routers);
     }
+    if arguments.privacy {
+        return run_privacy(arguments);
+    }
     let pairs = if arguments.few {
         Pair::few()
     } else if arguments.pair.is_empty() {
@@ -156,6 +164,22 @@ fn run_mapping(arguments: &Arguments, routers: &[Speaks]) -> Result<bool> {
         println!("Logs and recordings: {}", arguments.out.display());
     }
     Ok(outcomes.iter().all(|outcome| outcome.held))
+}
+
+fn run_privacy(arguments: &Arguments) -> Result<bool> {
+    let options = privacy::Options {
+        binary: arguments.binary.clone(),
+        speech: arguments.speech.clone(),
+        out: arguments.out.join("privacy"),
+    };
+    let report = privacy::run(&options, &|line| eprintln!("{line}"))?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.table());
+        println!("Logs, taps and recordings: {}", options.out.display());
+    }
+    Ok(report.held())
 }
 
 fn show(arguments: &Arguments, pairs: &[Pair], report: &Report, picture: &Path) {

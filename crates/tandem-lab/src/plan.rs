@@ -152,6 +152,8 @@ pub struct Plan {
     pub servers: Vec<ServerPlan>,
     pub carriers: Vec<CarrierPlan>,
     pub homes: Vec<HomePlan>,
+    /// The number of the first home, which is in its addresses; 0: 1.
+    pub homes_from: u8,
 }
 
 impl Plan {

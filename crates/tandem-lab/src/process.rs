@@ -72,7 +72,7 @@ impl Ground {
         }
         std::fs::create_dir_all(&data)?;
         let log = self.folder.join(format!("{}.log", host.name()));
-        let mut command = host.command(&self.binary);
+        let mut command = plan.command(host, &self.binary);
         command.args(["up", "--json", "--api", API, "--log", &self.log, "--data"]).arg(&data);
         for address in &plan.bootstrap {
             command.args(["--bootstrap", address]);
@@ -124,17 +124,46 @@ pub struct NodePlan {
     pub more: Vec<String>,
     /// Begin with an empty data folder; otherwise go on with what an earlier start left.
     pub fresh: bool,
+    /// Variables of the process.
+    pub environment: Vec<(String, String)>,
+    /// What the machine is called there; `None`: like the one that runs the lab.
+    pub host_name: Option<String>,
 }
 
 impl NodePlan {
     /// A supernode, with both roles.
     pub fn server(bootstrap: &[String]) -> Self {
-        Self { bootstrap: bootstrap.to_vec(), server: true, answer: None, more: Vec::new(), fresh: true }
+        Self {
+            bootstrap: bootstrap.to_vec(),
+            server: true,
+            answer: None,
+            more: Vec::new(),
+            fresh: true,
+            environment: Vec::new(),
+            host_name: None,
+        }
     }
 
     /// A person's node that answers calls by this rule.
     pub fn person(bootstrap: &[String], answer: &str) -> Self {
         Self { server: false, answer: Some(answer.to_owned()), ..Self::server(bootstrap) }
+    }
+}
+
+impl NodePlan {
+    /// A command that runs the program on that host. Its process has the program's own id.
+    fn command(&self, host: &Host, binary: &Path) -> Command {
+        let mut command = match &self.host_name {
+            None => host.command(binary),
+            Some(name) => {
+                let rename = "echo \"$0\" >/proc/sys/kernel/hostname && exec \"$@\"";
+                let mut command = host.command(Path::new("unshare"));
+                command.args(["--uts", "sh", "-c", rename, name]).arg(binary);
+                command
+            }
+        };
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 }
 

@@ -13,9 +13,12 @@ mod node;
 pub mod overlay;
 pub mod platform;
 pub mod store;
+mod tap;
 pub mod why;
 
 pub use node::{JOIN_WITHIN, Joined, join, start};
+#[cfg(feature = "tap")]
+pub use tap::warn_if_on as warn_if_tapped;
 
 /// What this program calls itself in every hello.
 #[must_use]

@@ -77,7 +77,8 @@ impl Calls {
         // Whoever may not ring does not learn either whether another call goes on.
         let talking = self.active.as_ref().is_some_and(|call| call.head.peer == peer.account);
         if !talking && self.admit(peer, offer, now).is_none() {
-            return Ok(Verdict::Refused);
+            // Where strangers ring, only the blocked come here: what they hear is what any stranger may hear there.
+            return Ok(if self.strangers_ring() { Verdict::Busy } else { Verdict::Refused });
         }
         let Some(active) = &self.active else {
             return Ok(if self.ended.contains(&call) { Verdict::Ended } else { Verdict::New });

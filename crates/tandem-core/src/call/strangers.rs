@@ -251,6 +251,10 @@ impl Calls {
         self.door.admit(peer.account, &offer.invitation, now)
     }
 
+    pub(super) fn strangers_ring(&self) -> bool {
+        self.door.rules.mode == Strangers::Ring
+    }
+
     /// A call rings by this invitation.
     pub(super) fn use_invitation(&mut self, invitation: InvitationId, account: AccountKey) {
         if self.door.note_use(invitation, account) {

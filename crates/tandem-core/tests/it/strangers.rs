@@ -141,14 +141,14 @@ fn invitations_end_and_do_not_help_the_blocked() {
 }
 
 #[test]
-fn the_blocked_do_not_ring_where_strangers_do() {
+fn the_blocked_hear_that_the_line_is_busy_where_strangers_ring() {
     let mut world = world(2);
     let alice = world.nodes[ALICE].account;
     world.nodes[BOB].calls.set_strangers(Strangers::Ring);
     world.nodes[BOB].calls.set_blocked(vec![alice]);
     world.place(ALICE, BOB);
     world.run(1_000);
-    assert_eq!((world.end_reason(ALICE), world.rings(BOB)), (Some(EndReason::Refused), vec![]));
+    assert_eq!((world.end_reason(ALICE), world.rings(BOB)), (Some(EndReason::Busy), vec![]));
 }
 
 #[test]

@@ -66,7 +66,8 @@ pub(super) fn build(plan: &Plan) -> Result<Lab> {
 }
 
 fn check(plan: &Plan) -> Result<()> {
-    ensure!(plan.servers.len() + plan.carriers.len() + plan.homes.len() < NODES_MAX, "too many nodes");
+    let nodes = plan.servers.len() + plan.carriers.len() + plan.homes.len();
+    ensure!(nodes + usize::from(plan.homes_from) < NODES_MAX, "too many nodes");
     let hosts = plan.homes.iter().flat_map(|home| &home.hosts);
     let names = plan.servers.iter().map(|server| &server.name);
     let names = names.chain(plan.carriers.iter().map(|carrier| &carrier.name));
@@ -192,7 +193,7 @@ impl<'a> Work<'a> {
 
     fn homes(&mut self) -> Result<()> {
         let plan = self.plan;
-        let lans = (1u8..).zip(&plan.homes);
+        let lans = (plan.homes_from.max(1)..).zip(&plan.homes);
         let lans = lans.map(|(number, home)| Lan::new(home, number, self.prefix.namespace(&home.name)));
         let lans = Arc::new(lans.collect::<Vec<_>>());
         for (lan, home) in lans.iter().zip(&plan.homes) {

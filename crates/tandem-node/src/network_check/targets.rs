@@ -9,6 +9,8 @@ use tandem_proto::multiaddr::{PeerAddress, Transport, TransportAddress};
 use tandem_proto::network::network_group;
 use tandem_proto::wire;
 
+use crate::config::Config;
+use crate::overlay::PublicAddresses;
 use crate::store::Store;
 
 /// Supernodes asked.
@@ -29,7 +31,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// From the addresses of a supernode's service and of its relay.
+    /// From the addresses of a supernode's service and of its relay. Which of them are asked, [`targets`] decides.
     #[must_use]
     pub fn new(
         service: ServiceKey,
@@ -50,6 +52,13 @@ impl Target {
         Self { service, stun, tcp }
     }
 
+    /// Without addresses that are not public.
+    fn only(mut self, public: &PublicAddresses) -> Self {
+        self.stun.retain(|at| public.is_public(at.ip()));
+        self.tcp.retain(|at| public.is_public(at.ip()));
+        self
+    }
+
     /// From a bootstrap address alone: a relay listens one port above (spec/relay.md).
     fn guessed(peer: &PeerAddress) -> Self {
         let address = peer.address;
@@ -61,9 +70,17 @@ impl Target {
 }
 
 /// The ones to ask: at most eight, one of each network before a second of any; those given by hand for what is not known
-/// better.
+/// better. What supernodes say of themselves counts where the address is public in this network: nobody may have this
+/// machine knock at its own LAN's doors.
 #[must_use]
-pub fn targets(known: Vec<Target>, bootstrap: &[PeerAddress]) -> Vec<Target> {
+pub fn targets(known: Vec<Target>, config: &Config) -> Vec<Target> {
+    let ranges: Vec<String> = config.effective_public_ranges(&[]).iter().map(ToString::to_string).collect();
+    // Ranges of a configuration are written as they are read.
+    let public = PublicAddresses::with_ranges(&ranges).unwrap_or_default();
+    chosen(known.into_iter().map(|it| it.only(&public)).collect(), &config.bootstrap_addresses())
+}
+
+fn chosen(known: Vec<Target>, bootstrap: &[PeerAddress]) -> Vec<Target> {
     let mut all: Vec<Target> =
         known.into_iter().filter(|it| !it.stun.is_empty() || !it.tcp.is_empty()).collect();
     for peer in bootstrap {
@@ -110,9 +127,9 @@ mod tests {
     #[test]
     fn many_networks_are_asked_before_one_twice() {
         let known: Vec<Target> = (1..=20).map(|n| target(n, if n <= 10 { 1 } else { n })).collect();
-        let chosen = targets(known, &[]);
-        assert_eq!(chosen.len(), TARGETS_MAX);
-        let in_first = chosen.iter().filter(|target| target.stun[0].ip().to_string().starts_with("10.1."));
+        let asked = chosen(known, &[]);
+        assert_eq!(asked.len(), TARGETS_MAX);
+        let in_first = asked.iter().filter(|target| target.stun[0].ip().to_string().starts_with("10.1."));
         assert_eq!(in_first.count(), 1);
     }
 
@@ -120,10 +137,29 @@ mod tests {
     fn a_bootstrap_address_alone_is_asked_one_port_above() {
         let text = "/ip4/192.0.2.1/udp/4001/quic-v1/p2p/12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo";
         let Ok(peer) = text.parse::<PeerAddress>() else { panic!("a good address") };
-        let chosen = targets(Vec::new(), &[peer]);
-        assert_eq!(chosen[0].stun, [SocketAddr::from(([192, 0, 2, 1], 4002))]);
-        assert_eq!(chosen[0].tcp, [SocketAddr::from(([192, 0, 2, 1], 4001))]);
-        let known = Target { service: peer.service, stun: chosen[0].stun.clone(), tcp: Vec::new() };
-        assert_eq!(targets(vec![known.clone()], &[peer]), [known]);
+        let asked = chosen(Vec::new(), &[peer]);
+        assert_eq!(asked[0].stun, [SocketAddr::from(([192, 0, 2, 1], 4002))]);
+        assert_eq!(asked[0].tcp, [SocketAddr::from(([192, 0, 2, 1], 4001))]);
+        let known = Target { service: peer.service, stun: asked[0].stun.clone(), tcp: Vec::new() };
+        assert_eq!(chosen(vec![known.clone()], &[peer]), [known]);
+    }
+
+    #[test]
+    fn no_descriptor_leads_into_this_machines_own_networks() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let hostile = Target {
+            service: ServiceKey([1; 32]),
+            stun: vec![at("127.0.0.1:53"), at("192.168.1.1:4002"), at("[fe80::1]:4002"), at("8.8.4.4:4002")],
+            tcp: vec![at("10.0.0.1:22"), at("[::1]:22"), at("[::ffff:127.0.0.1]:22"), at("[fd00::1]:22")],
+        };
+        let asked = targets(vec![hostile.clone()], &Config::default());
+        assert_eq!(asked.len(), 1);
+        assert_eq!((asked[0].stun.as_slice(), asked[0].tcp.as_slice()), (&[at("8.8.4.4:4002")][..], &[][..]));
+        let only_private =
+            Target { stun: vec![at("169.254.169.254:80")], tcp: Vec::new(), ..hostile.clone() };
+        assert_eq!(targets(vec![only_private], &Config::default()), []);
+        // Where the owner says that such a network is the world, it is.
+        let lab = Config { public_ranges: vec!["10.0.0.0/8".parse().unwrap()], ..Config::default() };
+        assert_eq!(targets(vec![hostile], &lab)[0].tcp, [at("10.0.0.1:22")]);
     }
 }

@@ -310,7 +310,7 @@ impl Node {
             .map(|it| Target::new(it.service(), it.known_addresses(), it.known_relay()))
             .collect();
         let plan = CheckPlan {
-            targets: network_check::targets(known, &self.config.bootstrap_addresses()),
+            targets: network_check::targets(known, &self.config),
             bind: self.config.source_address(),
             ask_router: self.config.port_mapping,
             clock_off_s: self

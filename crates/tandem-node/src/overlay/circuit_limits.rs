@@ -98,14 +98,20 @@ impl CircuitLimits {
         }
     }
 
-    /// It ended, or did not come about.
+    /// It was let through, and the relay or the device said no: none that is open has ended.
+    pub(super) fn denied(&mut self, source: &PeerId, target: &PeerId) {
+        if let Some(target) = self.targets.get_mut(target) {
+            target.take_out(|circuit| circuit.source.peer == *source && !circuit.open);
+        }
+    }
+
+    /// One that was open ended: of several of one source the oldest, since libp2p does not say which.
     pub(super) fn ended(&mut self, source: &PeerId, target: &PeerId, now: Instant) {
         let Some(target) = self.targets.get_mut(target) else { return };
-        let Some(at) = target.circuits.iter().position(|circuit| circuit.source.peer == *source) else {
-            return;
-        };
-        let circuit = target.circuits.swap_remove(at);
-        if circuit.is_kept(now) {
+        let of_source = |open: bool| move |c: &Circuit| c.source.peer == *source && c.open == open;
+        // One whose opening was not seen is counted as asked for.
+        let circuit = target.take_out(of_source(true)).or_else(|| target.take_out(of_source(false)));
+        if circuit.is_some_and(|circuit| circuit.is_kept(now)) {
             target.remember(*source);
         }
     }
@@ -128,6 +134,12 @@ impl Target {
             self.circuits.push(Circuit { source, since: now, open: false });
         }
         admitted
+    }
+
+    /// Forgets the first such circuit.
+    fn take_out(&mut self, which: impl Fn(&Circuit) -> bool) -> Option<Circuit> {
+        let at = self.circuits.iter().position(which)?;
+        Some(self.circuits.remove(at))
     }
 
     fn forget(&mut self, now: Instant) {
@@ -266,6 +278,28 @@ mod tests {
             w.limits.admit(Source::new(first, ip.into()), &PeerId::random(), w.now),
             "not ours to refuse"
         );
+    }
+
+    #[test]
+    fn what_is_denied_takes_nothing_from_what_is_open() {
+        let mut w = world();
+        let (source, ip) = (PeerId::random(), [198, 51, 100, 7]);
+        assert!(w.ask(source, ip));
+        w.limits.opened(&source, &w.target, w.now);
+        w.now += KNOWN_AFTER;
+        assert!(w.ask(source, ip), "a second one, which the device does not take");
+        w.limits.denied(&source, &w.target);
+        let circuits = &w.limits.targets[&w.target].circuits;
+        assert!(matches!(circuits.as_slice(), [Circuit { open: true, .. }]), "{circuits:?}");
+        assert!(w.limits.targets[&w.target].known.is_empty(), "nothing has ended");
+        w.limits.denied(&source, &w.target);
+        assert_eq!(w.limits.targets[&w.target].circuits.len(), 1, "an open one cannot be denied");
+
+        assert!(w.ask(source, ip), "a third one is on its way while the first ends");
+        w.limits.ended(&source, &w.target, w.now);
+        let circuits = &w.limits.targets[&w.target].circuits;
+        assert!(matches!(circuits.as_slice(), [Circuit { open: false, .. }]), "{circuits:?}");
+        assert_eq!(w.limits.targets[&w.target].known, [source], "it was kept for long");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Bytes of each connection, counted where every substream passes: what the streams carried, without the headers of
-//! the transport, its encryption and its acknowledgements.
+//! the transport, its encryption and its acknowledgements. A build for tests taps them there ([`crate::tap`]).
 
 use std::io;
 use std::pin::Pin;
@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures::{AsyncRead, AsyncWrite};
-use libp2p::PeerId;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox};
+use libp2p::{Multiaddr, PeerId};
+
+use crate::tap;
 
 /// Counted in the transport, before the swarm has named the connection, and claimed afterwards.
 #[derive(Debug, Default)]
@@ -42,8 +44,9 @@ impl Unclaimed {
         let mut waiting = self.lock();
         // A connection that was denied or dropped leaves its counters with no other owner.
         waiting.retain(|(_, _, counters)| Arc::strong_count(counters) > 1);
+        let from = point.get_remote_address().clone();
         waiting.push((peer, point, Arc::clone(&counters)));
-        StreamMuxerBox::new(CountingMuxer { inner: muxer, counters })
+        StreamMuxerBox::new(CountingMuxer { inner: muxer, counters, from })
     }
 
     /// The counters of the oldest such connection.
@@ -76,11 +79,13 @@ fn same_point(a: &ConnectedPoint, b: &ConnectedPoint) -> bool {
 struct CountingMuxer {
     inner: StreamMuxerBox,
     counters: Arc<Counters>,
+    from: Multiaddr,
 }
 
 impl CountingMuxer {
     fn wrap(&self, inner: SubstreamBox) -> CountedStream {
-        CountedStream { inner, counters: Arc::clone(&self.counters) }
+        let tap = tap::Stream::new("libp2p", &self.from);
+        CountedStream { inner, counters: Arc::clone(&self.counters), tap }
     }
 }
 
@@ -110,6 +115,7 @@ impl StreamMuxer for CountingMuxer {
 struct CountedStream {
     inner: SubstreamBox,
     counters: Arc<Counters>,
+    tap: tap::Stream,
 }
 
 impl AsyncRead for CountedStream {
@@ -120,6 +126,7 @@ impl AsyncRead for CountedStream {
     ) -> Poll<io::Result<usize>> {
         let read = std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         self.counters.received.fetch_add(read as u64, Ordering::Relaxed);
+        self.tap.received(&buffer[..read]);
         Poll::Ready(Ok(read))
     }
 }

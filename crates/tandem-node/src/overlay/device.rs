@@ -37,7 +37,12 @@ const EVENTS: usize = 256;
 const REPORTS: usize = 256;
 /// Events waiting for the node; above this the swarm and its streams wait too.
 const OUTBOX_HIGH: usize = 512;
+/// Open at once. Whose they are, only a hello tells, and `tandem-core` reads that: it leaves strangers half of them, and
+/// closes the oldest of theirs beyond (`STRANGERS_STREAMS_MAX`). So a stream that is being closed has no part in this
+/// number: else strangers who read nothing could hold the other half too, until their closing times out.
 const SIGNALS_MAX: usize = 64;
+/// Being closed at once; the circuit of the oldest beyond is cut.
+const CLOSING_MAX: usize = 32;
 const SIGNALS_PER_DEVICE_MAX: usize = 4;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// An idle signalling stream is probed so many times more rarely.
@@ -297,11 +302,7 @@ impl Device {
                 }
             }
             DeviceCommand::SendSignal { signal, frame } => self.send_signal(signal, frame),
-            DeviceCommand::CloseSignal(signal) => {
-                if let Some(signal) = self.signals.get_mut(&signal) {
-                    signal.writer = None;
-                }
-            }
+            DeviceCommand::CloseSignal(signal) => self.close_signal(signal),
             DeviceCommand::SetSignalIdle { signal, idle } => {
                 if let Some(Signal { writer: Some(writer), .. }) = self.signals.get(&signal) {
                     writer.set_probe(Probe::each(if idle { self.idle_probe() } else { self.probe }));
@@ -426,6 +427,15 @@ impl Device {
         }
     }
 
+    fn close_signal(&mut self, signal: SignalId) {
+        let Some(open) = self.signals.get_mut(&signal) else { return };
+        open.writer = None;
+        let (_, surplus) = room(self.signals.iter().map(|(id, signal)| (*id, signal.writer.is_some())));
+        if let Some(oldest) = surplus {
+            self.signal_gone(oldest, "too many streams were being closed".to_owned(), true);
+        }
+    }
+
     /// Ten times as rare: 20 s instead of 2 s.
     fn idle_probe(&self) -> Duration {
         self.probe * IDLE_PROBE_FACTOR
@@ -525,6 +535,21 @@ impl Device {
     }
 }
 
+/// Of streams, the oldest first, and whether each is open: whether one more may be opened, and which one that is being
+/// closed is given up.
+fn room(signals: impl Iterator<Item = (SignalId, bool)>) -> (bool, Option<SignalId>) {
+    let (mut open, mut closing, mut oldest) = (0, 0, None);
+    for (id, is_open) in signals {
+        if is_open {
+            open += 1;
+        } else {
+            closing += 1;
+            oldest = oldest.or(Some(id));
+        }
+    }
+    (open < SIGNALS_MAX, oldest.filter(|_| closing > CLOSING_MAX))
+}
+
 /// QUIC dials leave from a listening socket's address; nobody is served there ([`Inbound::CircuitsOnly`]).
 fn bind(swarm: &mut Swarm<Behaviour>, ip: IpAddr) -> Result<ListenerId, StartError> {
     let [quic, _] = both_transports((ip, 0).into());
@@ -534,4 +559,20 @@ fn bind(swarm: &mut Swarm<Behaviour>, ip: IpAddr) -> Result<ListenerId, StartErr
 /// `<address>/p2p/<relay>/p2p-circuit`.
 fn circuit_address(address: &Multiaddr, relay: PeerId) -> Multiaddr {
     address.clone().with(Protocol::P2p(relay)).with(Protocol::P2pCircuit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_that_are_being_closed_keep_nobody_out_and_are_bounded() {
+        let signals = |open: usize, closing: usize| {
+            let both = std::iter::repeat_n(false, closing).chain(std::iter::repeat_n(true, open));
+            room(both.zip(1..).map(|(open, id)| (SignalId(id), open)))
+        };
+        assert_eq!(signals(SIGNALS_MAX - 1, CLOSING_MAX), (true, None));
+        assert_eq!(signals(SIGNALS_MAX, 0), (false, None));
+        assert_eq!(signals(1, CLOSING_MAX + 1), (true, Some(SignalId(1))), "the oldest is given up");
+    }
 }

@@ -497,8 +497,10 @@ impl Service {
             relay::Event::CircuitReqAccepted { src_peer_id, dst_peer_id } => {
                 limits.opened(src_peer_id, dst_peer_id, now);
             }
-            relay::Event::CircuitReqDenied { src_peer_id, dst_peer_id, .. }
-            | relay::Event::CircuitClosed { src_peer_id, dst_peer_id, .. } => {
+            relay::Event::CircuitReqDenied { src_peer_id, dst_peer_id, .. } => {
+                limits.denied(src_peer_id, dst_peer_id);
+            }
+            relay::Event::CircuitClosed { src_peer_id, dst_peer_id, .. } => {
                 limits.ended(src_peer_id, dst_peer_id, now);
             }
             _ => {}

@@ -29,7 +29,7 @@ pub(super) fn examine(place: &Place) -> Result<NetworkReport, Problem> {
     let config = place.load(&Flags::new())?.config;
     let known = remembered(place);
     let plan = CheckPlan {
-        targets: targets(known, &config.bootstrap_addresses()),
+        targets: targets(known, &config),
         bind: config.source_address(),
         clock_off_s: None,
         ask_router: config.port_mapping,

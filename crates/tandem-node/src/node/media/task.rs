@@ -15,6 +15,7 @@ use super::{EndpointPlan, MediaCommand, MediaNews, MediaNewsKind, MediaPlan, Med
 use crate::node::clock::unix_ms;
 use crate::node::port_mapping::MappingWanted;
 use crate::platform::network::{Change, Network, is_unique_local};
+use crate::tap;
 
 /// Datagrams that may wait to be handled: over a second of two mirrored paths.
 const INPUT_QUEUE: usize = 256;
@@ -140,6 +141,7 @@ impl Leg {
         match input {
             Some(SocketInput::Opened { id, local }) => self.session.handle_socket(id, local, Instant::now()),
             Some(SocketInput::Data { id, from, data, arrival }) => {
+                tap::Stream::new("media", &from).received(&data);
                 self.session.handle_packet(id, from, &data, arrival);
             }
             Some(SocketInput::Unreachable { id }) => self.session.handle_unreachable(id, Instant::now()),

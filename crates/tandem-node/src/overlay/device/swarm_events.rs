@@ -9,8 +9,7 @@ use tandem_api::DeviceFailure;
 use tandem_proto::ids::{DeviceKey, ServiceKey};
 
 use super::{
-    BehaviourEvent, Device, DeviceEvent, Home, HomeState, SIGNALS_MAX, SIGNALS_PER_DEVICE_MAX, Signal,
-    SignalId,
+    BehaviourEvent, Device, DeviceEvent, Home, HomeState, SIGNALS_PER_DEVICE_MAX, Signal, SignalId, room,
 };
 use crate::overlay::address::key_of;
 use crate::overlay::connections::Connection;
@@ -140,7 +139,8 @@ impl Device {
     fn incoming_signal(&mut self, peer: PeerId, connection: ConnectionId, stream: libp2p::Stream) {
         let Some(device) = key_of(&peer).map(DeviceKey) else { return };
         let of_device = self.signals.values().filter(|signal| signal.device == device).count();
-        if of_device >= SIGNALS_PER_DEVICE_MAX || self.signals.len() >= SIGNALS_MAX {
+        let (has_room, _) = room(self.signals.iter().map(|(id, signal)| (*id, signal.writer.is_some())));
+        if of_device >= SIGNALS_PER_DEVICE_MAX || !has_room {
             self.swarm.close_connection(connection);
             return;
         }
