@@ -124,6 +124,16 @@ fn read(socket: &OwnedFd, shared: &Shared) {
 }
 
 impl Packet {
+    /// The payload; of an ICMP error that sends the receiver's own packet back (RFC 792, RFC 4443 §3), what was in that
+    /// packet: to whom it was sent, its sender knew.
+    fn without_own_header(&self) -> &[u8] {
+        const ICMP_HEADER_BYTES: usize = 8;
+        let quoted = self.payload.get(ICMP_HEADER_BYTES..).unwrap_or_default();
+        let is_own = Self::parse(quoted).is_some_and(|packet| packet.from == self.to);
+        let header = if quoted.first().is_some_and(|first| first >> 4 == 4) { 20 } else { 40 };
+        if is_own { quoted.get(header..).unwrap_or_default() } else { &self.payload }
+    }
+
     /// `None`: no IP, or of the machine to itself.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (from, to, protocol, rest) = match bytes.first()? >> 4 {
@@ -181,7 +191,7 @@ pub(super) fn readable(packets: &[&Packet]) -> Vec<Vec<u8>> {
                 .entry((packet.from, from, packet.to, to))
                 .or_default()
                 .extend_from_slice(&packet.payload),
-            None => found.push(packet.payload.clone()),
+            None => found.push(packet.without_own_header().to_vec()),
         }
     }
     // On one port the overlay's TCP and the relay's are told apart by the first byte (spec/relay.md).
@@ -247,6 +257,22 @@ mod tests {
             Packet::parse(&v6[..length]);
         }
         assert_eq!(Packet::parse(&[0, 1, 8, 0]), None, "ARP");
+    }
+
+    #[test]
+    fn what_comes_back_names_no_one_new() {
+        let quoted = udp(b"what was said");
+        let error = |to: [u8; 4]| Packet {
+            from: IpAddr::from([51, 1, 0, 20]),
+            to: IpAddr::from(to),
+            ports: None,
+            payload: [&[3, 3, 0, 0, 0, 0, 0, 0][..], &quoted].concat(),
+        };
+        let own = error([192, 168, 171, 10]);
+        assert!(own.without_own_header().ends_with(b"what was said"));
+        assert_eq!(own.without_own_header().len(), 8 + 13, "the UDP header and what it carried");
+        let of_another = error([192, 168, 171, 11]);
+        assert_eq!(of_another.without_own_header(), of_another.payload);
     }
 
     #[test]

@@ -33,6 +33,7 @@ const fn s(seconds: u64) -> Duration {
 
 /// After a call: long enough for whatever a node says to a line that stays open.
 const AFTERWARDS: Duration = s(6);
+const STRANGERS: &str = "strangers";
 /// Findings of one kind that are written out.
 const SHOWN_MAX: usize = 12;
 
@@ -125,7 +126,7 @@ pub fn run(options: &Options, say: &dyn Fn(String)) -> Result<Report> {
     let mut stage = Stage::build(options)?;
     say("strangers: look-up, request, declined, answered, networks that change, a relay that dies".to_owned());
     strangers(&mut stage, say).context("as strangers")?;
-    judge_strangers(&mut stage, &mut report)?;
+    judge_private(&mut stage, STRANGERS, &mut report)?;
     say("contacts, of whom one wants relays only".to_owned());
     stage.make_contacts(true)?;
     for by in Who::BOTH {
@@ -144,6 +145,9 @@ pub fn run(options: &Options, say: &dyn Fn(String)) -> Result<Report> {
 // ---- what happens -------------------------------------------------------------------------------------------------
 
 fn strangers(stage: &mut Stage, say: &dyn Fn(String)) -> Result<()> {
+    for who in Who::BOTH {
+        stage.examine_network(who)?;
+    }
     refused(stage).context("without an invitation")?;
     let invitation = stage.person(Who::Bob)?.invitation();
     let call = stage.call(Who::Alice, invitation.clone(), s(5), &[])?;
@@ -222,12 +226,6 @@ fn check(outcome: &CallOutcome, path: CallPath) -> Result<()> {
 
 // ---- what is found ------------------------------------------------------------------------------------------------
 
-fn judge_strangers(stage: &mut Stage, report: &mut Report) -> Result<()> {
-    judge_people(stage, "strangers", report)?;
-    judge_supernodes(stage, "strangers", report)?;
-    Ok(())
-}
-
 fn judge_private(stage: &mut Stage, part: &'static str, report: &mut Report) -> Result<()> {
     judge_people(stage, part, report)?;
     judge_supernodes(stage, part, report)
@@ -243,6 +241,9 @@ fn judge_people(stage: &mut Stage, part: &'static str, report: &mut Report) -> R
         report.leaks(look.all(&evidence, &shown));
         report.searched.push(searched(part, who.name(), &evidence, &shown));
         sees_itself(stage.secrets(who), &evidence, who, report);
+        if part == STRANGERS {
+            sees_streams(&evidence, who, report);
+        }
     }
     let ips = |who| ips(stage.secrets(who));
     let (alice, bob) = (ips(Who::Alice), ips(Who::Bob));
@@ -266,12 +267,19 @@ fn sees_itself(own: &[Secret], evidence: &Evidence, who: Who, report: &mut Repor
     for form in ["XOR-ed with the cookie", "XOR-ed with the transaction id"] {
         report.must_see(forms.contains(form), || format!("{}'s own address from STUN, {form}", who.name()));
     }
+    // Homes stay as they are while nothing happens to them; signalling is opened by each stranger's call.
+    let overlay: usize = evidence.heard.iter().filter(|it| it.place.starts_with("libp2p")).count();
+    report.must_see(overlay > 0, || format!("{}'s overlay streams", who.name()));
+    let media = evidence.heard.iter().filter(|it| it.place.starts_with("media")).count();
+    report.must_see(media > 100, || format!("{}'s media", who.name()));
+}
+
+/// In the first part everything is opened that a node ever opens.
+fn sees_streams(evidence: &Evidence, who: Who, report: &mut Report) {
     for (kind, protocol) in [("home", "/home/1"), ("signalling", "/signal/1")] {
         let there = evidence.heard.iter().any(|it| contains(&it.bytes, protocol.as_bytes()));
         report.must_see(there, || format!("{}'s {kind} streams", who.name()));
     }
-    let media = evidence.heard.iter().filter(|it| it.place.starts_with("media")).count();
-    report.must_see(media > 100, || format!("{}'s media", who.name()));
 }
 
 /// A supernode knows those it has packets from, and is told nobody's address.
@@ -323,7 +331,8 @@ fn judge_contacts(stage: &mut Stage, report: &mut Report) -> Result<()> {
                 format!("contacts: the other's {what} address in signalling at {}", who.name())
             });
         }
-        let seen = look.shown(&shown).iter().any(|line| line.contains("--why"));
+        // The callee's report has its own candidates only.
+        let seen = who == Who::Bob || look.shown(&shown).iter().any(|line| line.contains("--why"));
         report.must_see(seen, || format!("contacts: the other's address in what --why shows {}", who.name()));
     }
     Ok(())

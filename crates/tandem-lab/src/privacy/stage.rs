@@ -271,6 +271,11 @@ impl Stage {
         self.output(who, &["contacts", "set", name, word]).map(drop)
     }
 
+    /// Looks at its network, which asks supernodes over both families.
+    pub(super) fn examine_network(&self, who: Who) -> Result<()> {
+        self.output(who, &["doctor", "network", "--json"]).map(drop)
+    }
+
     /// Kills the supernode that carries the call now. Its name.
     pub(super) fn kill_relay_of(&mut self, call: &Call, by: Who) -> Result<String> {
         let now = call.now(self.person(by)?)?;
