@@ -287,7 +287,7 @@ mod tests {
         let rtcp = [&[0x80, 200, 0, 6][..], &[0xEE; 60]].concat();
         assert_eq!(clear(&rtcp).len(), 8);
         assert_eq!(clear(&[22, 254, 253, 0]), [22, 254, 253, 0]);
-        assert_eq!(clear(&[0x5a; 40]), [], "QUIC's short header");
+        assert!(clear(&[0x5a; 40]).is_empty(), "QUIC's short header");
         for length in 0..rtp.len() {
             clear(&rtp[..length]);
         }

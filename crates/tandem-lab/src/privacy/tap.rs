@@ -87,7 +87,7 @@ mod tests {
         let heard = tap.parse(text).expect("a tap");
         let place = "libp2p stream 1 with /ip4/51.1.0.20/tcp/4001".to_owned();
         assert_eq!(heard[0], Heard { place: place.clone(), bytes: vec![0x51, 0xab, 0, 0x14] });
-        assert_eq!(heard[1].bytes, [], "of media only what is not encrypted");
+        assert!(heard[1].bytes.is_empty(), "of media only what is not encrypted");
         assert_eq!(tap.parse("8 libp2p 1 00\n").expect("a tap"), [Heard { place, bytes: vec![0] }]);
         for broken in ["full\n", "5 libp2p 1 5\n", "5 libp2p x 51\n"] {
             assert!(tap.parse(broken).is_err(), "{broken}");
