@@ -1,8 +1,8 @@
 //! Why a call went as it did, for a person and for an engineer: sentences first, then what they were drawn from.
 
 use tandem_api::{
-    CallFacts, CallWhy, CandidateFact, CandidateType, DeviceFact, PathCondition, PathFact, Problem,
-    RelayFact, RelayState, StepKind,
+    CallFacts, CallWhy, CandidateFact, CandidateType, DeviceFact, DeviceFailure, PathCondition, PathFact,
+    Problem, RelayFact, RelayState, StepKind,
 };
 use tandem_node::why::{of_past_call, short};
 
@@ -84,7 +84,11 @@ fn devices(facts: &CallFacts) -> String {
                 let via = device.via.as_deref().map(|via| format!(" through {}", short(via)));
                 format!("reached after {at_ms} ms{}", via.unwrap_or_else(|| " directly".to_owned()))
             }
-            (None, Some(why)) => format!("not reached: {why}"),
+            (None, Some(why)) => match device.failure {
+                Some(DeviceFailure::NotThere) => "its home answered, it did not".to_owned(),
+                Some(DeviceFailure::HomesUnreachable) => "none of its homes answered".to_owned(),
+                Some(DeviceFailure::Other) | None => format!("not reached: {why}"),
+            },
             (None, None) => "not reached yet".to_owned(),
         };
         [short(&device.device), device.homes.to_string(), outcome]
