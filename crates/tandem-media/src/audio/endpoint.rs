@@ -56,6 +56,8 @@ struct Voice {
     source_open: bool,
     recorder: Option<Box<dyn Sink>>,
     sender: Sender,
+    /// Percent, as asked for.
+    expected_loss: i32,
     receiver: Receiver,
     next_tick: Instant,
     muted: bool,
@@ -82,6 +84,7 @@ impl Endpoint {
             source_open: true,
             recorder,
             sender: Sender::new(config, rtp_start)?,
+            expected_loss: config.expected_loss,
             receiver: Receiver::new()?,
             next_tick: now,
             muted: false,
@@ -155,7 +158,7 @@ impl Endpoint {
     }
 
     /// Changes the encoder's bits per second and the length of packets (20, 40 or 60 ms); the echo sends back what
-    /// came.
+    /// came. Below [`EncoderConfig::LBRR_MIN`] all bits go to the sound itself.
     ///
     /// # Errors
     /// [`OpusError`] if libopus refuses it.
@@ -163,7 +166,10 @@ impl Endpoint {
         match &mut self.kind {
             Kind::Voice(voice) => {
                 voice.sender.set_packet_ms(packet_ms);
-                voice.sender.encoder().set_bitrate(i32::try_from(bits_per_second).unwrap_or(i32::MAX))
+                let bitrate = i32::try_from(bits_per_second).unwrap_or(i32::MAX);
+                let loss = if bitrate < EncoderConfig::LBRR_MIN { 0 } else { voice.expected_loss };
+                voice.sender.encoder().set_expected_loss(loss)?;
+                voice.sender.encoder().set_bitrate(bitrate)
             }
             Kind::Echo(_) => Ok(()),
         }
@@ -175,7 +181,10 @@ impl Endpoint {
     /// [`OpusError`] if libopus refuses it.
     pub fn set_expected_loss(&mut self, percent: i32) -> Result<(), OpusError> {
         match &mut self.kind {
-            Kind::Voice(voice) => voice.sender.encoder().set_expected_loss(percent),
+            Kind::Voice(voice) => {
+                voice.expected_loss = percent;
+                voice.sender.encoder().set_expected_loss(percent)
+            }
             Kind::Echo(_) => Ok(()),
         }
     }

@@ -102,6 +102,12 @@ impl Default for EncoderConfig {
     }
 }
 
+impl EncoderConfig {
+    /// With fewer bits a second, a copy of the packet before costs more of the sound than it saves: without loss,
+    /// 24 kbit/s have PESQ 3.97 with it and 4.24 without, 32 kbit/s 4.19 with it.
+    pub const LBRR_MIN: i32 = 28_000;
+}
+
 /// Encodes 48 kHz mono voice.
 #[derive(Debug)]
 pub struct Encoder {

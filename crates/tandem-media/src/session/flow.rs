@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 /// Sound that stops for this long, three packets of 20 ms, may have lost its path. Wrong guesses cost two seconds of
 /// copies.
 const SUSPECT: Duration = Duration::from_millis(60);
-/// The same for longer packets, in packets. They are sent where the network is narrow, and two probes before a packet
-/// are a noticeable queue there.
+/// The same for longer packets, in packets: they are sent where the network is narrow, and much is a little late there.
 const SUSPECT_LONG: u32 = 5;
 /// So many packets in step are a flow.
 const STEADY: u8 = 3;

@@ -418,7 +418,7 @@ impl Session {
             return None;
         }
         let described = self.engine.remote_password().is_some();
-        let paths = self.paths.poll_timeout().filter(|_| described);
+        let paths = self.paths.poll_timeout(now).filter(|_| described);
         let legs = self.legs.iter_mut().filter_map(|leg| leg.relay.poll_timeout(now)).min();
         [self.engine.poll_timeout(), paths, legs, self.direct_timeout()].into_iter().flatten().min()
     }

@@ -17,6 +17,9 @@ use super::types::{PathEnd, PathId, Redundancy, Route};
 const HOLD_SILENT: Duration = Duration::from_secs(2);
 /// The same where two copies do not fit: there silence is most often the queue's doing, and copies lengthen it.
 const HOLD_NARROW: Duration = Duration::from_millis(400);
+/// Where two copies do not fit, sound that stops for this long may have lost its path: two probes before a packet take
+/// 40 ms there.
+const SUSPECT_NARROW: Duration = Duration::from_millis(200);
 /// When a copy was given up, the queue is let drain for this long, whatever comes late.
 const NARROW_DRAIN: Duration = Duration::from_secs(3);
 /// The other end's word that sound has stopped counts this much earlier, since its clock ran while it was on its way.
@@ -224,7 +227,11 @@ impl PathSet {
     pub(super) fn doubt(&mut self, id: PathId, now: Instant) {
         let fresh = self.trouble.is_none_or(|(until, _)| until < now + HOLD_SILENT / 2);
         if self.primary == Some(id) && fresh {
-            self.suspect(now, self.sound_out.suspect_after(), "the relay in use was reported unreachable");
+            self.suspect(
+                now,
+                self.suspect_after(&self.sound_out, now),
+                "the relay in use was reported unreachable",
+            );
             self.tell_all(now);
             self.reconsider(now);
         }
@@ -254,9 +261,9 @@ impl PathSet {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if self.sound_in.flowing() && self.sound_deadline().is_some_and(|at| now >= at) {
+        if self.sound_in.flowing() && self.sound_deadline(now).is_some_and(|at| now >= at) {
             self.sound_in.stopped();
-            self.suspect(now, 2 * self.sound_out.suspect_after(), "no sound comes in");
+            self.suspect(now, 2 * self.suspect_after(&self.sound_out, now), "no sound comes in");
             self.tell_all(now);
         }
         self.give_up(now);
@@ -372,7 +379,7 @@ impl PathSet {
             .collect()
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let open = || self.paths.values().filter(|path| !path.closed);
         let probes = open().map(|path| path.next_probe);
         let given_up = open().filter_map(Path::give_up_at);
@@ -384,15 +391,20 @@ impl PathSet {
             .flatten()
             .filter(|_| self.mirroring && self.redundancy == Redundancy::Auto && self.sound_began.is_some())
             .max();
-        let sound = self.sound_deadline().filter(|_| self.sound_in.flowing());
+        let sound = self.sound_deadline(now).filter(|_| self.sound_in.flowing());
         let all = self.silent.map(|silence| silence.tell_at);
         probes.chain(given_up).chain(silences).chain(mirror_end).chain(sound).chain(all).min()
     }
 
     // ---- how it decides --------------------------------------------------------------------------------------
 
-    fn sound_deadline(&self) -> Option<Instant> {
-        self.sound_in.last.map(|last| last + self.sound_in.suspect_after())
+    fn sound_deadline(&self, now: Instant) -> Option<Instant> {
+        self.sound_in.last.map(|last| last + self.suspect_after(&self.sound_in, now))
+    }
+
+    /// Silence of this length is strange.
+    fn suspect_after(&self, flow: &SoundFlow, now: Instant) -> Duration {
+        if self.narrow_now(now) { SUSPECT_NARROW } else { flow.suspect_after() }
     }
 
     fn take_entries(&mut self, entries: &[Entry]) {
@@ -414,7 +426,7 @@ impl PathSet {
     /// The other end says for how long it has heard no sound: if we were sending, it was lost on the way.
     fn take_sound_age(&mut self, probe: &Probe, now: Instant) {
         let age = Duration::from_millis(probe.sound_age_ms.into());
-        let suspect_after = self.sound_out.suspect_after();
+        let suspect_after = self.suspect_after(&self.sound_out, now);
         if probe.sound_age_ms == NEVER || age + TOLD_EARLIER < suspect_after || !self.sound_out.flowing() {
             return;
         }
@@ -597,7 +609,7 @@ mod tests {
         bench.rings = true;
         bench.run(1_500);
         assert_eq!(bench.set.mirror(), Some(PathId(1)));
-        let wake = bench.set.poll_timeout().expect("the next probe");
+        let wake = bench.set.poll_timeout(bench.now).expect("the next probe");
         assert!(wake >= bench.now, "nothing overdue while it rings: it would spin");
         bench.rings = false;
         bench.run(490);
