@@ -32,8 +32,12 @@ impl Work {
 #[derive(Debug, Clone)]
 pub struct Admission {
     requests: TokenBucket,
+    per_second: u32,
     burst: u32,
     machine_load_percent: u32,
+    /// Refusals lately, halved every [`REFUSALS_HALVE_MS`].
+    refused: u32,
+    halved_mono_ms: u64,
 }
 
 impl Admission {
@@ -44,8 +48,11 @@ impl Admission {
         let burst = per_second * 4;
         Self {
             requests: TokenBucket::new(burst, 1_000 / per_second, now_mono_ms),
+            per_second,
             burst,
             machine_load_percent: 0,
+            refused: 0,
+            halved_mono_ms: now_mono_ms,
         }
     }
 
@@ -66,12 +73,24 @@ impl Admission {
         if machine_allows && self.requests.take_above(floor, now_mono_ms) {
             return Ok(());
         }
-        Err(u32::try_from(rng.around(RETRY_MS, 60)).unwrap_or(u32::MAX))
+        Err(u32::try_from(rng.around(self.retry_ms(now_mono_ms), 60)).unwrap_or(u32::MAX))
+    }
+
+    /// Those who are refused must not come back faster than they could be served: the more there are, the later.
+    fn retry_ms(&mut self, now_mono_ms: u64) -> u64 {
+        let halvings = now_mono_ms.saturating_sub(self.halved_mono_ms) / REFUSALS_HALVE_MS;
+        self.refused = self.refused.checked_shr(u32::try_from(halvings).unwrap_or(u32::MAX)).unwrap_or(0);
+        self.halved_mono_ms += halvings * REFUSALS_HALVE_MS;
+        self.refused = self.refused.saturating_add(1);
+        let serving_them_ms = u64::from(self.refused) * 1_000 / u64::from(self.per_second);
+        serving_them_ms.clamp(RETRY_MS, RETRY_MS_MAX)
     }
 }
 
-/// Refused work should come back after about this long.
+/// Refused work should come back after about this long, when few are refused; and when very many are.
 const RETRY_MS: u64 = 4_000;
+const RETRY_MS_MAX: u64 = 2 * 60_000;
+const REFUSALS_HALVE_MS: u64 = 8_000;
 
 #[cfg(test)]
 mod tests {
@@ -103,5 +122,24 @@ mod tests {
         assert_eq!(shed_at(Work::Presence), Some(93));
         assert_eq!(shed_at(Work::Signalling), Some(97));
         assert_eq!(shed_at(Work::Call), None);
+    }
+
+    #[test]
+    fn the_more_are_refused_the_later_they_come_back() {
+        let mut rng = Rng::new(1);
+        let mut admission = Admission::new(100, 0);
+        let mut waits_ms: Vec<u32> =
+            (0..10_000).filter_map(|_| admission.admit(Work::Search, &mut rng, 0).err()).collect();
+        assert!(waits_ms[..300].iter().all(|wait_ms| (1_600..=6_400).contains(wait_ms)));
+        waits_ms.sort_unstable();
+        let back_in_a_second = |from_ms: u32| {
+            waits_ms.iter().filter(|wait_ms| (from_ms..from_ms + 1_000).contains(*wait_ms)).count()
+        };
+        let most = (0..160).map(|second| back_in_a_second(second * 1_000)).max();
+        println!("of {} refused, {most:?} come back in the worst second", waits_ms.len());
+        assert!(most.is_some_and(|most| most < 300), "{most:?} of {} in one second", waits_ms.len());
+        let late_ms = 200_000;
+        let calm = (0..1_000).filter_map(|_| admission.admit(Work::Search, &mut rng, late_ms).err()).next();
+        assert!(calm.is_some_and(|wait_ms| wait_ms <= 6_400), "{calm:?}");
     }
 }

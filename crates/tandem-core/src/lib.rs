@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod backoff;
 pub mod call;
+pub mod dialing;
 pub mod election;
 pub mod homes;
 pub mod lookup;

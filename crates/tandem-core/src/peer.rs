@@ -14,4 +14,24 @@ pub struct KnownPeer {
     pub referrer: Option<PeerRef>,
     /// It can be reached over TCP port 443.
     pub port_443: bool,
+    /// What it runs, from [`release`]; [`RELEASE_UNKNOWN`] where nobody said.
+    pub release: u16,
+}
+
+/// Nobody said what it runs.
+pub const RELEASE_UNKNOWN: u16 = 0;
+
+/// The software a supernode names in its descriptor, as a small number: equal for equal names, and (but for one pair
+/// in 65,535) different for different ones.
+#[must_use]
+pub fn release(software: &str) -> u16 {
+    if software.is_empty() {
+        return RELEASE_UNKNOWN;
+    }
+    // FNV-1a, 32 bits, folded.
+    let hash = software
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let folded = u16::try_from((hash >> 16) ^ (hash & 0xffff)).unwrap_or(u16::MAX);
+    folded.max(RELEASE_UNKNOWN + 1)
 }

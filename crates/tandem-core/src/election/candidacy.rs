@@ -46,6 +46,7 @@ const REST_MS: u64 = 15 * MINUTE_MS;
 
 /// A reserve announces itself to so many supernodes, in different networks …
 const ANNOUNCED_TO: usize = 3;
+const ANNOUNCED_MAX: usize = 12;
 /// … this often, give or take a quarter; others are drawn each time.
 const ANNOUNCE_MS: u64 = 40 * MINUTE_MS;
 /// Nobody is in sight yet: look again.
@@ -127,7 +128,7 @@ pub struct Figures {
     /// Times it began to serve: by invitation, and by itself because there were too few.
     pub recruited: u64,
     pub promoted_itself: u64,
-    /// Invitations not considered: expired, from nobody in sight, for no load, too many, or to no reserve.
+    /// Invitations not considered: expired, from a supernode it does not know, for no load, too many, or to no reserve.
     pub invitations_ignored: u64,
     /// Invitations that the witnesses did not confirm.
     pub invitations_refused: u64,
@@ -153,6 +154,8 @@ pub struct Candidacy {
     confirming: Option<Confirming>,
     considered: TokenBucket,
     announce_ms: u64,
+    /// To whom it announced itself last, and their networks.
+    announced: VecDeque<(PeerRef, u32)>,
     rest_until_ms: u64,
     /// Too few in sight: the next slot, and its chance as a power of one half.
     slot: Option<(u64, u32)>,
@@ -185,6 +188,7 @@ impl Candidacy {
             confirming: None,
             considered: TokenBucket::new(CONSIDER_BURST, CONSIDER_REFILL_MS, now.mono_ms),
             announce_ms: now.mono_ms,
+            announced: VecDeque::new(),
             rest_until_ms: now.mono_ms,
             slot: None,
             recruit_ms: None,
@@ -226,7 +230,9 @@ impl Candidacy {
 
     /// An invitation came whose signature is valid.
     pub fn handle_invitation(&mut self, invitation: &Invitation, now: Now) {
-        let inviter = self.sight.get(invitation.from).map(|seen| seen.network);
+        let announced = self.announced.iter().find(|(peer, _)| *peer == invitation.from);
+        let inviter = announced.map(|(_, network)| *network);
+        let inviter = inviter.or_else(|| self.sight.get(invitation.from).map(|seen| seen.network));
         let sound = self.state == State::Reserve
             && self.confirming.is_none()
             && now.mono_ms >= self.rest_until_ms
@@ -369,9 +375,12 @@ impl Candidacy {
         for (_, seen) in drawn {
             if networks.len() < ANNOUNCED_TO && !networks.contains(&seen.network) {
                 networks.push(seen.network);
+                self.announced.retain(|(peer, _)| *peer != seen.peer);
+                self.announced.push_front((seen.peer, seen.network));
                 self.commands.push_back(Command::Announce(seen.peer));
             }
         }
+        self.announced.truncate(ANNOUNCED_MAX);
         let again_ms = if networks.is_empty() { ANNOUNCE_AGAIN_MS } else { ANNOUNCE_MS };
         self.announce_ms = now.mono_ms + self.rng.around(again_ms, 25);
     }

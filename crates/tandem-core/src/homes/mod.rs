@@ -11,9 +11,9 @@ mod table;
 use std::collections::VecDeque;
 
 pub use link::LinkState;
-pub use table::KNOWN_MAX;
+pub use table::{KNOWN_MAX, Remembered};
 
-use crate::peer::{KnownPeer, PeerRef};
+use crate::peer::{KnownPeer, PeerRef, RELEASE_UNKNOWN};
 use crate::rng::Rng;
 use crate::time::Now;
 use link::{IDLE_BEAT_MS, Leaving, Link};
@@ -140,6 +140,13 @@ impl Homes {
         self.drive(now);
     }
 
+    /// What was measured in earlier runs, of supernodes that `handle_known` named.
+    pub fn handle_remembered(&mut self, remembered: &[Remembered]) {
+        for one in remembered {
+            self.table.remember(one);
+        }
+    }
+
     /// The load a supernode gives in its descriptor: one that is nearly full is chosen last.
     pub fn set_load(&mut self, peer: PeerRef, load_percent: u32) {
         self.table.set_load(peer, load_percent);
@@ -247,6 +254,7 @@ impl Homes {
             }
             Distrust::Behind | Distrust::Omitted => {
                 self.table.leave_alone(peer, now.mono_ms + BEHIND_MS);
+                self.table.served_badly(peer);
                 u64::MAX
             }
         };
@@ -303,6 +311,9 @@ impl Homes {
 
     /// The record published through `via` was confirmed.
     pub fn handle_published(&mut self, via: PeerRef, now: Now) {
+        for home in self.reserved().collect::<Vec<_>>() {
+            self.table.served_well(home);
+        }
         self.publishing.done(via, &mut self.rng, now.mono_ms);
         self.drive(now);
     }
@@ -367,8 +378,8 @@ impl Homes {
         self.publishing.ever() && self.reserved().next().is_some()
     }
 
-    /// Supernodes worth remembering on disk, each with its failures since it last worked.
-    pub fn remembered(&self) -> impl Iterator<Item = (PeerRef, u8)> {
+    /// Supernodes worth remembering on disk, and what was measured of them.
+    pub fn remembered(&self) -> impl Iterator<Item = Remembered> {
         self.table.remembered()
     }
 
@@ -452,7 +463,7 @@ impl Homes {
             self.release(surplus, now);
             self.publishing.lost(surplus, now.mono_ms);
         }
-        if self.settled() >= HOMES && !self.shares_network() {
+        if self.settled() >= HOMES && !self.shares_network() && !self.shares_release() {
             while let Some(at) = self.links.iter().position(Link::in_progress) {
                 let link = self.links.remove(at);
                 self.release(link.peer, now);
@@ -465,7 +476,8 @@ impl Homes {
         self.push(Command::Release(peer));
     }
 
-    /// Which of too many homes to let go: one that shares its network, else the youngest.
+    /// Which of too many homes to let go: one that shares its network, else one of those that run what three others
+    /// run or more, else the youngest.
     fn surplus(&self) -> PeerRef {
         let shares = |link: &Link| {
             let network = self.network_of(link.peer);
@@ -473,8 +485,13 @@ impl Homes {
                 other.peer != link.peer && other.is_settled() && self.network_of(other.peer) == network
             })
         };
-        let settled = self.links.iter().filter(|link| link.is_settled());
-        let youngest = settled.max_by_key(|link| (shares(link), link.since_ms, link.peer));
+        let settled = || self.links.iter().filter(|link| link.is_settled());
+        let common = |link: &Link| {
+            let release = self.table.release_of(link.peer);
+            let same = settled().filter(|other| self.table.release_of(other.peer) == release).count();
+            release != RELEASE_UNKNOWN && same >= HOMES
+        };
+        let youngest = settled().max_by_key(|link| (shares(link), common(link), link.since_ms, link.peer));
         youngest.map(|link| link.peer).expect("called with more homes than wanted")
     }
 
@@ -489,6 +506,9 @@ impl Homes {
     fn after_loss(&mut self, link: &Link, now: Now) {
         if link.is_home() {
             self.publishing.lost(link.peer, now.mono_ms);
+            if !link.is_leaving() {
+                self.table.served_badly(link.peer);
+            }
         }
         let delay_ms = if link.is_home() && self.settled() > 0 {
             self.rng.below(recruit::LOSS_JITTER_MS)

@@ -4,14 +4,13 @@ use super::link::{HEDGE_MS, Link, LinkState};
 use super::table::Choice;
 use super::{COMMANDS_MAX, Command, HOMES, Homes, LINKS_MAX};
 use crate::backoff::{Backoff, TokenBucket};
+use crate::dialing::{Contacts, HOMES_CONTACTS_A_MINUTE};
 use crate::peer::PeerRef;
 use crate::time::Now;
 
 /// Attempts: this many at once, then one each `BUDGET_REFILL_MS`, whatever happens.
 const BUDGET: u32 = 10;
 const BUDGET_REFILL_MS: u32 = 4_000;
-/// Different supernodes contacted in any minute, at most.
-const CONTACTS_A_MINUTE: usize = 12;
 /// A single lost home is replaced within this time, evenly spread.
 pub(super) const LOSS_JITTER_MS: u64 = 500;
 /// Two homes may share a network only after we had this long to hear of other networks.
@@ -26,7 +25,9 @@ const ASK_SPAN_MS_MAX: u32 = 600_000;
 const ASK_REFRESH_MS: u64 = 60 * 60_000;
 /// Between attempts to find a home in a network of its own, when two homes share one.
 const SPREAD_EVERY_MS: u64 = 30_000;
-const MINUTE_MS: u64 = 60_000;
+/// Between attempts to replace one of three homes that run the same release, give or take a half: a new release must
+/// not draw everybody to the few who have it.
+const DIVERSIFY_MS: u64 = 60 * 60_000;
 
 /// The state of the search.
 #[derive(Debug, Clone)]
@@ -35,11 +36,13 @@ pub(super) struct Recruiting {
     pub(super) attempt_ms: u64,
     pub(super) backoff: Backoff,
     budget: TokenBucket,
-    contacted: ContactLog,
+    contacted: Contacts<PeerRef, HOMES_CONTACTS_A_MINUTE>,
     /// When homes may share a network, if there are too few networks.
     share_ms: u64,
     /// No attempt to spread homes that share a network before this moment.
     spread_ms: u64,
+    /// No attempt to have homes of different releases before this moment.
+    diversify_ms: Option<u64>,
     ask_ms: u64,
     ask_span_ms: u32,
     /// When [`Homes::recruit`] may find something to do, if nothing else happens.
@@ -52,9 +55,10 @@ impl Recruiting {
             attempt_ms: now_mono_ms,
             backoff: Backoff::new(500, 60_000),
             budget: TokenBucket::new(BUDGET, BUDGET_REFILL_MS, now_mono_ms),
-            contacted: ContactLog::default(),
+            contacted: Contacts::default(),
             share_ms: now_mono_ms + SHARE_AFTER_MS,
             spread_ms: now_mono_ms,
+            diversify_ms: None,
             ask_ms: now_mono_ms,
             ask_span_ms: ASK_FIRST_MS,
             wake_ms: None,
@@ -77,38 +81,11 @@ impl Recruiting {
     }
 }
 
-/// Whom we contacted in the last minute.
-#[derive(Debug, Clone, Default)]
-pub(super) struct ContactLog(Vec<(PeerRef, u64)>);
-
-impl ContactLog {
-    /// When `peer` may be contacted.
-    fn allowed_at_ms(&self, peer: PeerRef, now_mono_ms: u64) -> u64 {
-        let full = self.0.len() >= CONTACTS_A_MINUTE && !self.0.iter().any(|(known, _)| *known == peer);
-        if full { self.oldest_ms() + MINUTE_MS } else { now_mono_ms }
-    }
-
-    fn oldest_ms(&self) -> u64 {
-        self.0.iter().map(|(_, at_ms)| *at_ms).min().unwrap_or(0)
-    }
-
-    fn note(&mut self, peer: PeerRef, now_mono_ms: u64) {
-        self.0.retain(|(known, _)| *known != peer);
-        self.0.push((peer, now_mono_ms));
-    }
-
-    fn forget_old(&mut self, now_mono_ms: u64) {
-        self.0.retain(|(_, at_ms)| now_mono_ms < at_ms + MINUTE_MS);
-        if self.0.is_empty() {
-            self.0 = Vec::new();
-        }
-    }
-}
-
 impl Homes {
     /// Starts as many attempts as are wanted and allowed now, and notes when to look again.
     pub(super) fn recruit(&mut self, now: Now) {
         self.recruiting.contacted.forget_old(now.mono_ms);
+        self.plan_to_diversify(now.mono_ms);
         self.recruiting.wake_ms = loop {
             if self.links.len() >= LINKS_MAX || self.commands.len() >= COMMANDS_MAX {
                 break None;
@@ -130,6 +107,7 @@ impl Homes {
     fn attempt(&mut self, peer: PeerRef, now: Now) {
         if self.settled() >= HOMES {
             self.recruiting.spread_ms = now.mono_ms + SPREAD_EVERY_MS;
+            self.recruiting.diversify_ms = None;
         }
         self.recruiting.contacted.note(peer, now.mono_ms);
         let at = self.links.partition_point(|link| link.peer < peer);
@@ -142,7 +120,9 @@ impl Homes {
     fn wanted(&self, now_mono_ms: u64) -> usize {
         let settled = self.settled();
         let fresh = self.links.iter().filter(|link| link.in_progress() && !link.is_slow(now_mono_ms)).count();
-        let spread = settled == HOMES && now_mono_ms >= self.recruiting.spread_ms && self.shares_network();
+        let spread = settled == HOMES
+            && (now_mono_ms >= self.recruiting.spread_ms && self.shares_network()
+                || self.recruiting.diversify_ms.is_some_and(|at_ms| now_mono_ms >= at_ms));
         let goal = if spread { HOMES + 1 } else { HOMES };
         goal.saturating_sub(settled + fresh)
     }
@@ -153,8 +133,10 @@ impl Homes {
             let fresh = self.links.iter().filter(|link| link.in_progress() && !link.is_slow(now_mono_ms));
             return fresh.map(|link| link.since_ms + HEDGE_MS).min();
         }
-        let later = self.recruiting.spread_ms > now_mono_ms && self.shares_network();
-        later.then_some(self.recruiting.spread_ms)
+        let later = |at_ms: &u64| *at_ms > now_mono_ms;
+        let spread = Some(self.recruiting.spread_ms).filter(|_| self.shares_network()).filter(later);
+        let diversify = self.recruiting.diversify_ms.filter(later);
+        spread.into_iter().chain(diversify).min()
     }
 
     /// Whom to try now, or when to look again.
@@ -163,7 +145,9 @@ impl Homes {
             return Err(Some(self.recruiting.attempt_ms));
         }
         let linked = self.linked();
-        let own_network = Choice { linked: &linked, shared_network: false };
+        // One who has three homes looks for a fourth only because another release, or another network, is better.
+        let shared_release = self.settled() < HOMES || self.shares_network();
+        let own_network = Choice { linked: &linked, shared_network: false, shared_release };
         match self.table.choose(&own_network, &mut self.rng, now_mono_ms) {
             Ok(peer) => self.if_allowed(peer, now_mono_ms),
             Err(soonest_ms) if self.table.usable_networks() >= HOMES || self.settled() >= HOMES => {
@@ -171,7 +155,7 @@ impl Homes {
             }
             Err(_) if now_mono_ms < self.recruiting.share_ms => Err(Some(self.recruiting.share_ms)),
             Err(_) => {
-                let any_network = Choice { linked: &linked, shared_network: true };
+                let any_network = Choice { linked: &linked, shared_network: true, shared_release };
                 let peer = self.table.choose(&any_network, &mut self.rng, now_mono_ms)?;
                 self.if_allowed(peer, now_mono_ms)
             }
@@ -230,6 +214,23 @@ impl Homes {
     pub(super) fn ask_timeout_ms(&self) -> Option<u64> {
         let open = self.links.iter().any(|link| link.state != LinkState::Opening);
         open.then_some(self.recruiting.ask_ms)
+    }
+
+    /// Everybody hears of a new release in the same hour: each waits a time of its own before it looks for one there.
+    fn plan_to_diversify(&mut self, now_mono_ms: u64) {
+        let planned = self.recruiting.diversify_ms.filter(|_| self.shares_release());
+        self.recruiting.diversify_ms = match planned {
+            None if self.shares_release() => Some(now_mono_ms + self.rng.around(DIVERSIFY_MS, 50)),
+            planned => planned,
+        };
+    }
+
+    /// All homes run the same release, and another one is known.
+    pub(super) fn shares_release(&self) -> bool {
+        let homes: Vec<PeerRef> =
+            self.links.iter().filter(|link| link.is_settled()).map(|link| link.peer).collect();
+        let avoid = self.table.release_to_avoid(&homes);
+        avoid.is_some_and(|release| homes.iter().all(|&peer| self.table.release_of(peer) == release))
     }
 
     /// Two homes are in one network.

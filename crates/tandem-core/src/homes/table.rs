@@ -1,12 +1,17 @@
 //! The supernodes a leaf knows of: a small array sorted by peer, from which homes are chosen.
 
-use crate::peer::{KnownPeer, PeerRef};
+use crate::peer::{KnownPeer, PeerRef, RELEASE_UNKNOWN};
 use crate::rng::Rng;
 
 /// How many supernodes a leaf remembers.
 pub const KNOWN_MAX: usize = 32;
 /// Nobody can fill the table alone: at most this many from one referrer.
 const FROM_ONE_REFERRER_MAX: usize = 8;
+/// At most this many of one network, once the table holds [`CROWDED_FROM`]: addresses in one place are cheap.
+const FROM_ONE_NETWORK_MAX: usize = 4;
+const CROWDED_FROM: usize = KNOWN_MAX / 2;
+/// Another release counts when those in so many networks run it: what one network runs alone may be a lure.
+const RELEASE_NETWORKS_MIN: usize = 3;
 /// After this many failures in a row a supernode counts as gone, though it is still tried now and then.
 const FAILURES_GONE: u8 = 3;
 /// Homes are the best of a random sample of this size, not the best of all: always taking the nearest would tell
@@ -16,8 +21,17 @@ const SAMPLE: usize = 4;
 const CLASS_UNKNOWN: u8 = 2;
 const CLASS_BOUNDS_MS: [u32; 4] = [30, 80, 150, 300];
 
-/// From this load on, others are preferred.
+/// From these loads on, others are preferred: a little, and before everything else.
+const BUSY_PERCENT: u32 = 70;
 const FULL_PERCENT: u32 = 90;
+const FULL: u8 = 2;
+
+/// Quality of a supernode never used, of 255. It grows with every publication that a home was held for, and falls
+/// with every loss.
+const QUALITY_UNKNOWN: u8 = 128;
+const QUALITY_GAIN: u8 = 8;
+/// Below this, others are preferred.
+const QUALITY_POOR: u8 = 64;
 
 const NO_REFERRER: u32 = u32::MAX;
 
@@ -29,11 +43,13 @@ pub(super) struct Entry {
     referrer: u32,
     /// Not to be tried before this moment (tenths of a second on the monotonic clock).
     not_before_ds: u32,
+    release: u16,
     failures: u8,
     class: u8,
+    /// 0, 1 or [`FULL`]: what it says itself of its load.
+    load: u8,
+    quality: u8,
     port_443: bool,
-    /// It says itself that it has no capacity to spare.
-    full: bool,
     distrusted: bool,
 }
 
@@ -44,10 +60,12 @@ impl Entry {
             network: known.network,
             referrer: known.referrer.map_or(NO_REFERRER, |referrer| referrer.0),
             not_before_ds: 0,
+            release: known.release,
             failures: 0,
             class: CLASS_UNKNOWN,
+            load: 0,
+            quality: QUALITY_UNKNOWN,
             port_443: known.port_443,
-            full: false,
             distrusted: false,
         }
     }
@@ -59,6 +77,26 @@ impl Entry {
     fn gone(&self) -> bool {
         self.distrusted || self.failures >= FAILURES_GONE
     }
+
+    fn is_poor(&self) -> bool {
+        self.quality < QUALITY_POOR
+    }
+
+    /// What makes another one preferable, the weightiest first.
+    fn cost(&self, shares_referrer: bool, lacks_443: bool) -> impl Ord + use<> {
+        let failures = self.failures.min(FAILURES_GONE);
+        (failures, self.load == FULL, self.is_poor(), shares_referrer, lacks_443, self.load, self.class)
+    }
+}
+
+/// What is worth keeping of a supernode when the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered {
+    pub peer: PeerRef,
+    /// Since it last worked.
+    pub failures: u8,
+    /// How it served as a home: 0 to 255, 128 if it never did.
+    pub quality: u8,
 }
 
 /// What a choice must respect: the links there are, by peer.
@@ -66,6 +104,8 @@ pub(super) struct Choice<'a> {
     pub(super) linked: &'a [PeerRef],
     /// Two homes may share a network, since there are not enough networks.
     pub(super) shared_network: bool,
+    /// All homes may run one release, if nobody else can be tried now.
+    pub(super) shared_release: bool,
 }
 
 /// All known supernodes.
@@ -97,12 +137,17 @@ impl Table {
         if let Some(entry) = self.get_mut(known.peer) {
             entry.network = known.network;
             entry.port_443 |= known.port_443;
+            if known.release != RELEASE_UNKNOWN {
+                entry.release = known.release;
+            }
             return false;
         }
         if known.referrer.is_some_and(|referrer| self.referred_by(referrer.0) >= FROM_ONE_REFERRER_MAX) {
             return false;
         }
-        if self.entries.len() >= KNOWN_MAX && !self.make_room(known, linked) {
+        let crowded =
+            self.entries.len() >= CROWDED_FROM && self.in_network(known.network) >= FROM_ONE_NETWORK_MAX;
+        if (crowded || self.entries.len() >= KNOWN_MAX) && !self.make_room(known, crowded, linked) {
             return false;
         }
         let at = self.entries.partition_point(|entry| entry.peer < known.peer);
@@ -115,14 +160,28 @@ impl Table {
         self.entries.iter().filter(|entry| entry.referrer == referrer).count()
     }
 
-    fn make_room(&mut self, known: &KnownPeer, linked: &[PeerRef]) -> bool {
+    fn in_network(&self, network: u32) -> usize {
+        self.entries.iter().filter(|entry| entry.network == network).count()
+    }
+
+    /// `crowded`: a place of the newcomer's own network must become free, any other is no help.
+    fn make_room(&mut self, known: &KnownPeer, crowded: bool, linked: &[PeerRef]) -> bool {
         let newcomer_share = known.referrer.map_or(0, |referrer| self.referred_by(referrer.0));
-        let victim = (0..self.entries.len())
-            .filter(|&at| !linked.contains(&self.entries[at].peer) && !self.entries[at].distrusted)
-            .map(|at| (self.entries[at].failures, self.referred_by(self.entries[at].referrer), at))
+        let newcomer_network = self.in_network(known.network);
+        let victim = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| !linked.contains(&entry.peer) && !entry.distrusted)
+            .filter(|(_, entry)| !crowded || entry.network == known.network)
+            .map(|(at, entry)| {
+                let shares = (self.in_network(entry.network), self.referred_by(entry.referrer));
+                (entry.failures, entry.is_poor(), shares, at)
+            })
             .max();
-        let Some((failures, share, at)) = victim else { return false };
-        if failures == 0 && share < newcomer_share + 2 {
+        let Some((failures, poor, (in_network, share), at)) = victim else { return false };
+        let over_represented = in_network >= newcomer_network + 2 || share >= newcomer_share + 2;
+        if failures == 0 && !poor && (crowded || !over_represented) {
             return false;
         }
         self.entries.remove(at);
@@ -152,10 +211,30 @@ impl Table {
         rng: &mut Rng,
         now_mono_ms: u64,
     ) -> Result<PeerRef, Option<u64>> {
+        let tired_of = self.release_to_avoid(choice.linked);
+        let fits = |entry: &&Entry| {
+            self.fits(entry, choice) && tired_of.is_none_or(|release| entry.release != release)
+        };
+        let picked = self.pick(fits, choice, rng, now_mono_ms);
+        if picked.is_ok() || tired_of.is_none() || !choice.shared_release {
+            return picked;
+        }
+        let all = self.pick(|entry| self.fits(entry, choice), choice, rng, now_mono_ms);
+        // Whichever comes first: somebody of another release, or anybody.
+        all.map_err(|soonest_ms| soonest_ms.into_iter().chain(picked.err().flatten()).min())
+    }
+
+    fn pick(
+        &self,
+        fits: impl Fn(&&Entry) -> bool,
+        choice: &Choice<'_>,
+        rng: &mut Rng,
+        now_mono_ms: u64,
+    ) -> Result<PeerRef, Option<u64>> {
         let mut sample: [Option<&Entry>; SAMPLE] = [None; SAMPLE];
         let mut seen = 0_u64;
         let mut soonest_ms: Option<u64> = None;
-        for entry in self.entries.iter().filter(|entry| self.fits(entry, choice)) {
+        for entry in self.entries.iter().filter(&fits) {
             if entry.not_before_ms() > now_mono_ms {
                 soonest_ms =
                     Some(soonest_ms.map_or(entry.not_before_ms(), |ms| ms.min(entry.not_before_ms())));
@@ -169,15 +248,8 @@ impl Table {
             }
         }
         let wants_443 = !self.linked(choice).any(|entry| entry.port_443);
-        let cost = |entry: &Entry| {
-            (
-                entry.failures.min(FAILURES_GONE),
-                entry.full,
-                self.shares_referrer(entry, choice),
-                wants_443 && !entry.port_443,
-                entry.class,
-            )
-        };
+        let cost =
+            |entry: &Entry| entry.cost(self.shares_referrer(entry, choice), wants_443 && !entry.port_443);
         let best = sample.into_iter().flatten().map(|entry| (cost(entry), rng.next_u64(), entry.peer)).min();
         best.map(|(_, _, peer)| peer).ok_or(soonest_ms)
     }
@@ -196,6 +268,37 @@ impl Table {
         choice.linked.iter().filter_map(|&peer| self.get(peer))
     }
 
+    /// Two of `peers` run the same release, and another one is known well enough: what a third should not run, so
+    /// that one faulty release cannot take all homes.
+    pub(super) fn release_to_avoid(&self, peers: &[PeerRef]) -> Option<u16> {
+        let releases = || peers.iter().filter_map(|&peer| self.get(peer)).map(|entry| entry.release);
+        let twice = |release: &u16| {
+            *release != RELEASE_UNKNOWN && releases().filter(|other| other == release).count() >= 2
+        };
+        releases().find(twice).filter(|release| self.knows_other_release(*release))
+    }
+
+    fn knows_other_release(&self, release: u16) -> bool {
+        let other =
+            |entry: &&Entry| entry.release != release && entry.release != RELEASE_UNKNOWN && !entry.gone();
+        let mut networks = [0; RELEASE_NETWORKS_MIN];
+        let mut found = 0;
+        for entry in self.entries.iter().filter(other) {
+            if !networks[..found].contains(&entry.network) {
+                networks[found] = entry.network;
+                found += 1;
+            }
+            if found == RELEASE_NETWORKS_MIN {
+                return true;
+            }
+        }
+        false
+    }
+
+    pub(super) fn release_of(&self, peer: PeerRef) -> u16 {
+        self.get(peer).map_or(RELEASE_UNKNOWN, |entry| entry.release)
+    }
+
     pub(super) fn measured(&mut self, peer: PeerRef, rtt_ms: u32) {
         if let Some(entry) = self.get_mut(peer) {
             let class = CLASS_BOUNDS_MS.iter().filter(|&&bound_ms| rtt_ms >= bound_ms).count();
@@ -205,13 +308,27 @@ impl Table {
 
     pub(super) fn set_load(&mut self, peer: PeerRef, load_percent: u32) {
         if let Some(entry) = self.get_mut(peer) {
-            entry.full = load_percent >= FULL_PERCENT;
+            entry.load = u8::from(load_percent >= BUSY_PERCENT) + u8::from(load_percent >= FULL_PERCENT);
         }
     }
 
     pub(super) fn succeeded(&mut self, peer: PeerRef) {
         if let Some(entry) = self.get_mut(peer) {
             entry.failures = 0;
+        }
+    }
+
+    /// It was held as a home for another while.
+    pub(super) fn served_well(&mut self, peer: PeerRef) {
+        if let Some(entry) = self.get_mut(peer) {
+            entry.quality = entry.quality.saturating_add(QUALITY_GAIN);
+        }
+    }
+
+    /// It was a home and was lost, or left something out.
+    pub(super) fn served_badly(&mut self, peer: PeerRef) {
+        if let Some(entry) = self.get_mut(peer) {
+            entry.quality -= entry.quality / 4;
         }
     }
 
@@ -247,9 +364,20 @@ impl Table {
         }
     }
 
-    /// The last result for a peer, as it should be remembered on disk.
-    pub(super) fn remembered(&self) -> impl Iterator<Item = (PeerRef, u8)> {
-        self.entries.iter().filter(|entry| !entry.distrusted).map(|entry| (entry.peer, entry.failures))
+    /// What was measured, as it should be kept on disk.
+    pub(super) fn remembered(&self) -> impl Iterator<Item = Remembered> {
+        self.entries.iter().filter(|entry| !entry.distrusted).map(|entry| Remembered {
+            peer: entry.peer,
+            failures: entry.failures,
+            quality: entry.quality,
+        })
+    }
+
+    /// What was measured before the program started. Failures are not taken over: they may be long past.
+    pub(super) fn remember(&mut self, remembered: &Remembered) {
+        if let Some(entry) = self.get_mut(remembered.peer) {
+            entry.quality = remembered.quality;
+        }
     }
 }
 
@@ -258,7 +386,12 @@ mod tests {
     use super::*;
 
     fn known(peer: u32, network: u32, referrer: Option<u32>) -> KnownPeer {
-        KnownPeer { peer: PeerRef(peer), network, referrer: referrer.map(PeerRef), port_443: false }
+        let referrer = referrer.map(PeerRef);
+        KnownPeer { peer: PeerRef(peer), network, referrer, port_443: false, release: RELEASE_UNKNOWN }
+    }
+
+    fn running(peer: u32, network: u32, release: u16) -> KnownPeer {
+        KnownPeer { release, ..known(peer, network, None) }
     }
 
     fn table(peers: &[KnownPeer]) -> Table {
@@ -270,7 +403,7 @@ mod tests {
     }
 
     fn choose(table: &Table, linked: &[PeerRef], seed: u64) -> Option<u32> {
-        let choice = Choice { linked, shared_network: false };
+        let choice = Choice { linked, shared_network: false, shared_release: true };
         table.choose(&choice, &mut Rng::new(seed), 0).ok().map(|peer| peer.0)
     }
 
@@ -325,8 +458,63 @@ mod tests {
     fn one_left_alone_says_when_it_may_be_tried() {
         let mut table = table(&[known(1, 1, None)]);
         table.leave_alone(PeerRef(1), 1_234);
-        let choice = Choice { linked: &[], shared_network: false };
+        let choice = Choice { linked: &[], shared_network: false, shared_release: true };
         assert_eq!(table.choose(&choice, &mut Rng::new(1), 0), Err(Some(1_300)));
         assert_eq!(table.choose(&choice, &mut Rng::new(1), 1_300), Ok(PeerRef(1)));
+    }
+
+    #[test]
+    fn a_third_home_runs_another_release_where_several_networks_do() {
+        let mut table = Table::default();
+        for peer in 0..10 {
+            table.insert(&running(peer, peer, 1), &[]);
+        }
+        table.insert(&running(20, 20, 2), &[]);
+        table.insert(&running(21, 20, 2), &[]);
+        let linked = [PeerRef(0), PeerRef(1)];
+        assert_eq!(table.release_to_avoid(&linked), None, "one network alone may be a lure");
+        table.insert(&running(22, 22, 2), &[]);
+        table.insert(&running(23, 23, 2), &[]);
+        assert_eq!(table.release_to_avoid(&linked), Some(1));
+        assert!((0..50).filter_map(|seed| choose(&table, &linked, seed)).all(|peer| peer >= 20));
+        assert_eq!(table.release_to_avoid(&[PeerRef(0), PeerRef(20)]), None);
+        for peer in 20..24 {
+            table.leave_alone(PeerRef(peer), 50_000);
+        }
+        assert!(choose(&table, &linked, 1).is_some_and(|peer| peer < 10), "better the same than none");
+        let strict = Choice { linked: &linked, shared_network: false, shared_release: false };
+        assert_eq!(table.choose(&strict, &mut Rng::new(1), 0), Err(Some(50_000)));
+    }
+
+    #[test]
+    fn who_served_badly_comes_after_who_did_not_and_is_remembered() {
+        let peers: Vec<KnownPeer> = (0..4).map(|peer| known(peer, peer, None)).collect();
+        let mut table = table(&peers);
+        for _ in 0..3 {
+            table.served_badly(PeerRef(0));
+            table.served_well(PeerRef(1));
+        }
+        assert!((0..50).filter_map(|seed| choose(&table, &[], seed)).all(|peer| peer != 0));
+        let kept: Vec<Remembered> = table.remembered().collect();
+        assert_eq!([kept[0].quality, kept[1].quality, kept[2].quality], [54, 152, 128]);
+        let mut again = Table::default();
+        for (peer, remembered) in peers.iter().zip(&kept) {
+            again.insert(peer, &[]);
+            again.remember(remembered);
+        }
+        assert!((0..50).filter_map(|seed| choose(&again, &[], seed)).all(|peer| peer != 0));
+    }
+
+    #[test]
+    fn one_network_does_not_fill_the_table() {
+        let mut table = Table::default();
+        for peer in 0..1_000 {
+            table.insert(&known(peer, 66, Some(peer / 4 + 5_000)), &[]);
+        }
+        assert_eq!(table.len(), CROWDED_FROM);
+        for peer in 2_000..2_040 {
+            table.insert(&known(peer, peer, Some(peer)), &[]);
+        }
+        assert!(table.in_network(66) <= FROM_ONE_NETWORK_MAX, "{} of 66", table.in_network(66));
     }
 }

@@ -1,8 +1,12 @@
 //! One home stream, seen from the supernode: a device's, or another supernode's.
 
+use std::net::IpAddr;
+
 use tandem_proto::ids::{AccountKey, DeviceKey, ServiceKey};
+use tandem_proto::network::network_group;
 
 use crate::backoff::TokenBucket;
+use crate::network::subnet;
 
 /// How far a stream has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub(super) struct Client {
     pub(super) peer: [u8; 32],
     /// Whom quotas are counted by; absent when the address is not known.
     pub(super) subnet: Option<u64>,
+    /// The network group of its address; what it is told of depends on it.
+    pub(super) network: Option<u32>,
     /// We opened it: we ask, the other answers.
     pub(super) outbound: bool,
     pub(super) phase: Phase,
@@ -56,10 +62,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(peer: [u8; 32], subnet: Option<u64>, outbound: bool, now_mono_ms: u64) -> Self {
+    pub(super) fn new(peer: [u8; 32], remote: Option<IpAddr>, outbound: bool, now_mono_ms: u64) -> Self {
         Self {
             peer,
-            subnet,
+            subnet: remote.map(subnet),
+            network: remote.map(network_group),
             outbound,
             phase: Phase::AwaitingHello,
             reserved: false,

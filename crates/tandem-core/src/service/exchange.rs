@@ -7,8 +7,9 @@ use tandem_proto::wire::home_frame::Body;
 use tandem_proto::wire::{Heartbeat, Supernodes, SupernodesRequest};
 
 use super::client::Phase;
-use super::neighbours::Noted;
+use super::neighbours::{Asker, Noted};
 use super::{ClientRef, Command, Endpoint, Service};
+use crate::dialing::{Contacts, SUPERNODE_CONTACTS_A_MINUTE};
 use crate::time::Now;
 
 /// Descriptors in one answer.
@@ -36,6 +37,7 @@ pub(super) struct Exchange {
     dialling: Vec<(ServiceKey, u64)>,
     next_id: u64,
     pub(super) machine_load_percent: u32,
+    contacts: Contacts<ServiceKey, SUPERNODE_CONTACTS_A_MINUTE>,
     settled: bool,
 }
 
@@ -48,8 +50,19 @@ impl Exchange {
             dialling: Vec::new(),
             next_id: 0,
             machine_load_percent: 0,
+            contacts: Contacts::default(),
             settled: false,
         }
+    }
+
+    /// A minute holds so many different ones, whoever recommends how many.
+    fn may_contact(&mut self, service: ServiceKey, now_mono_ms: u64) -> bool {
+        self.contacts.forget_old(now_mono_ms);
+        let allowed = self.contacts.allowed_at_ms(service, now_mono_ms) <= now_mono_ms;
+        if allowed {
+            self.contacts.note(service, now_mono_ms);
+        }
+        allowed
     }
 
     pub(super) fn own(&self) -> Option<&SupernodeDescriptor> {
@@ -137,12 +150,12 @@ impl Service {
             && !exhausted
         {
             match self.neighbours.candidate(&linked, &mut self.rng, now) {
-                Some(endpoint) => {
+                Some(endpoint) if self.exchange.may_contact(endpoint.service, now.mono_ms) => {
                     linked.push(endpoint.service);
                     self.exchange.dialling.push((endpoint.service, now.mono_ms + DIAL_MS_MAX));
                     self.commands.push_back(Command::Connect(endpoint));
                 }
-                None => exhausted = true,
+                Some(_) | None => exhausted = true,
             }
         }
         self.exchange.settled = exhausted || open >= self.config.neighbours;
@@ -248,7 +261,8 @@ impl Service {
             }
         };
         let limit = usize::try_from(request.limit).unwrap_or(ANSWER_MAX).clamp(1, ANSWER_MAX);
-        let descriptors = self.list(asker, point.as_ref(), Roles(request.roles), limit);
+        let view = self.asker(client, now);
+        let descriptors = self.list(asker, &view, point.as_ref(), Roles(request.roles), limit);
         self.send(client, id, Body::Supernodes(Supernodes { descriptors }));
     }
 
@@ -256,6 +270,7 @@ impl Service {
     fn list(
         &mut self,
         asker: ServiceKey,
+        view: &Asker,
         point: Option<&[u8; 32]>,
         roles: Roles,
         limit: usize,
@@ -263,9 +278,9 @@ impl Service {
         let own = self.exchange.own.as_ref().filter(|own| own.roles().contains(roles));
         let mut list: Vec<&SupernodeDescriptor> = own.into_iter().collect();
         match point {
-            None => list.extend(self.neighbours.sample(roles, ANSWER_MAX, &mut self.rng)),
+            None => list.extend(self.neighbours.sample(roles, ANSWER_MAX, view, &mut self.rng)),
             Some(point) => {
-                list.extend(self.neighbours.nearest(point, roles, ANSWER_MAX));
+                list.extend(self.neighbours.nearest(point, roles, ANSWER_MAX, view));
                 let far =
                     |service| tandem_proto::draw::distance(&tandem_proto::draw::position(service), point);
                 list.sort_by_key(|descriptor| far(descriptor.service()));

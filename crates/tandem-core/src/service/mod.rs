@@ -21,6 +21,7 @@ use tandem_proto::ids::{AccountKey, DeviceKey, ServiceKey};
 use tandem_proto::names::{
     FAILURE_DETAIL_BYTES_MAX, FailureCode, VERSIONS, VersionRange, feature, negotiate,
 };
+use tandem_proto::network::network_group;
 use tandem_proto::signed::{Roles, SupernodeDescriptor};
 use tandem_proto::wire::home_frame::Body;
 use tandem_proto::wire::{Busy, Failure, HomeFrame, HomeHello, Signed};
@@ -33,7 +34,7 @@ use client::{Client, Phase};
 use directory::Directory;
 use exchange::Exchange;
 use granting::Granting;
-use neighbours::Neighbours;
+use neighbours::{Asker, Neighbours};
 use reserving::Reserving;
 use revoking::Revoking;
 
@@ -197,14 +198,15 @@ impl Service {
     ) {
         let subnet = remote.map(subnet);
         if !outbound && (self.reserving.is_draining() || !self.has_room_for(subnet)) {
-            self.busy(client, 0, None, now);
+            let asker = Asker::new(remote.map(network_group), false, now);
+            self.busy_to(&asker, client, 0, None, now);
             self.commands.push_back(Command::Close(client));
             return;
         }
         if let Some(subnet) = subnet {
             *self.subnets.entry(subnet).or_default() += 1;
         }
-        self.clients.insert(client, Client::new(peer, subnet, outbound, now.mono_ms));
+        self.clients.insert(client, Client::new(peer, remote, outbound, now.mono_ms));
         let hello = self.hello(now);
         self.send(client, 0, Body::Hello(hello));
         self.drive(now);
@@ -441,20 +443,32 @@ impl Service {
 
     /// Refuses for now: for `retry_ms`, or for a while when nothing better is known.
     fn busy(&mut self, client: ClientRef, id: u64, retry_ms: Option<u64>, now: Now) {
+        let asker = self.asker(client, now);
+        self.busy_to(&asker, client, id, retry_ms, now);
+    }
+
+    fn busy_to(&mut self, asker: &Asker, client: ClientRef, id: u64, retry_ms: Option<u64>, now: Now) {
         self.figures.shed += 1;
         let retry_ms = match retry_ms {
             Some(ms) => ms + self.rng.below(500),
             None => self.rng.around(BUSY_MS, 50),
         };
         // Only those who need another home are told of others: a refusal must be cheap.
-        let referrals = if retry_ms >= BUSY_MS / 2 { self.referrals(now) } else { Vec::new() };
+        let referrals = if retry_ms >= BUSY_MS / 2 { self.referrals(asker, now) } else { Vec::new() };
         let retry_after_ms = u32::try_from(retry_ms).unwrap_or(u32::MAX);
         self.send(client, id, Body::Busy(Busy { retry_after_ms, referrals }));
     }
 
-    fn referrals(&mut self, now: Now) -> Vec<Signed> {
+    /// This client as somebody who asks for supernodes.
+    fn asker(&self, client: ClientRef, now: Now) -> Asker {
+        let state = self.clients.get(&client);
+        let is_supernode = state.is_some_and(|state| state.phase == Phase::Supernode);
+        Asker::new(state.and_then(|state| state.network), is_supernode, now)
+    }
+
+    fn referrals(&mut self, asker: &Asker, now: Now) -> Vec<Signed> {
         self.neighbours.forget_expired(now);
-        let referrals = self.neighbours.referrals(REFERRALS, &mut self.rng);
+        let referrals = self.neighbours.referrals(REFERRALS, asker, &mut self.rng);
         referrals.into_iter().map(|descriptor| descriptor.signed().clone()).collect()
     }
 

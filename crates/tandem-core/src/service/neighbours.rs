@@ -19,6 +19,14 @@ pub(super) const NEIGHBOURS_MAX: usize = 256;
 const PER_NETWORK_MAX: usize = 4;
 /// … and this many more only while the table is emptier than this.
 const SPARSE: usize = 32;
+/// What one network's devices are told of, and what other supernodes there are told, who must know more to find the
+/// nearest to a key. So that nobody learns the whole set, neither of one supernode nor of many.
+const VIEW_DEVICES: usize = 24;
+const VIEW_SUPERNODES: usize = 48;
+/// From this load on, in per cent, a supernode is told last.
+const FULL_PERCENT: u32 = 90;
+/// A view lasts this long.
+const VIEW_MS: u64 = 7 * 24 * 60 * 60_000;
 /// Bootstrap addresses remembered.
 const BOOTSTRAP_MAX: usize = 16;
 
@@ -31,6 +39,37 @@ pub(super) struct Neighbour {
     pub(super) met: bool,
     backoff: Backoff,
     not_before_ms: u64,
+}
+
+/// Somebody who asks for supernodes, as far as it matters: where from, and when.
+///
+/// Every supernode shows the same asker the same: the order depends on the asker's network and the week, and has no
+/// secret. Asking again, or asking others, teaches little more. It ranks networks rather than keys, since anybody can
+/// make keys until one comes first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker {
+    seed: u64,
+    view: usize,
+}
+
+impl Asker {
+    pub(super) fn new(network: Option<u32>, is_supernode: bool, now: Now) -> Self {
+        let place = Rng::new(network.map_or(u64::MAX, u64::from)).next_u64();
+        // Not everybody's week ends at the same moment.
+        let week = now.unix_ms.wrapping_add(place % VIEW_MS) / VIEW_MS;
+        let view = if is_supernode { VIEW_SUPERNODES } else { VIEW_DEVICES };
+        Self { seed: place ^ Rng::new(week).next_u64(), view }
+    }
+
+    fn rank(&self, neighbour: &Neighbour) -> (bool, u64, ServiceKey) {
+        let full = is_full(&neighbour.descriptor);
+        let network = neighbour.network.map_or(u64::MAX, u64::from);
+        (full, Rng::new(self.seed ^ Rng::new(network).next_u64()).next_u64(), neighbour.descriptor.service())
+    }
+}
+
+fn is_full(descriptor: &SupernodeDescriptor) -> bool {
+    descriptor.load_percent() >= FULL_PERCENT
 }
 
 /// What became of a descriptor.
@@ -102,37 +141,56 @@ impl Neighbours {
         self.known.get(&service).is_some_and(|neighbour| neighbour.met)
     }
 
-    /// For somebody who asks: at most `limit` with all of `roles`, in random order; those we met first, and one of
-    /// each network before a second of any.
-    pub(super) fn sample(&self, roles: Roles, limit: usize, rng: &mut Rng) -> Vec<&SupernodeDescriptor> {
-        let fitting = self.known.values().filter(|neighbour| neighbour.descriptor.roles().contains(roles));
-        let mut fitting: Vec<_> =
-            fitting.map(|neighbour| (!neighbour.met, rng.next_u64(), neighbour)).collect();
-        fitting.sort_by_key(|(unmet, random, _)| (*unmet, *random));
-        let mut networks = BTreeSet::new();
-        let (first, again): (Vec<&Neighbour>, Vec<&Neighbour>) = fitting
-            .into_iter()
-            .map(|(_, _, neighbour)| neighbour)
-            .partition(|neighbour| networks.insert(neighbour.network));
-        first.into_iter().chain(again).take(limit).map(|neighbour| &neighbour.descriptor).collect()
+    /// Some with all of `roles`, of those that this asker may learn of; those with room that we met first.
+    pub(super) fn sample(
+        &self,
+        roles: Roles,
+        limit: usize,
+        asker: &Asker,
+        rng: &mut Rng,
+    ) -> Vec<&SupernodeDescriptor> {
+        let view = self.view(roles, asker);
+        let rank = |neighbour: &Neighbour| (is_full(&neighbour.descriptor), !neighbour.met);
+        let mut view: Vec<_> =
+            view.into_iter().map(|known| (rank(known), rng.next_u64(), &known.descriptor)).collect();
+        view.sort_by_key(|(rank, random, _)| (*rank, *random));
+        view.into_iter().take(limit).map(|(_, _, descriptor)| descriptor).collect()
     }
 
-    /// Those nearest to a point of the directory.
-    pub(super) fn nearest(&self, point: &[u8; 32], roles: Roles, limit: usize) -> Vec<&SupernodeDescriptor> {
-        let fitting = self.descriptors().filter(|descriptor| descriptor.roles().contains(roles));
-        let mut fitting: Vec<_> = fitting
-            .map(|descriptor| (distance(&position(descriptor.service()), point), descriptor))
-            .collect();
-        fitting.sort_by_key(|(distance, _)| *distance);
-        fitting.into_iter().take(limit).map(|(_, descriptor)| descriptor).collect()
+    /// Those nearest to a point of the directory, of what this asker may learn.
+    pub(super) fn nearest(
+        &self,
+        point: &[u8; 32],
+        roles: Roles,
+        limit: usize,
+        asker: &Asker,
+    ) -> Vec<&SupernodeDescriptor> {
+        let mut view: Vec<_> = self.view(roles, asker).into_iter().map(|known| &known.descriptor).collect();
+        view.sort_by_key(|descriptor| distance(&position(descriptor.service()), point));
+        view.truncate(limit);
+        view
     }
 
     /// Where newcomers are sent: a few with load to spare.
-    pub(super) fn referrals(&self, limit: usize, rng: &mut Rng) -> Vec<&SupernodeDescriptor> {
-        let mut sample = self.sample(Roles::DIRECTORY, limit * 2, rng);
+    pub(super) fn referrals(&self, limit: usize, asker: &Asker, rng: &mut Rng) -> Vec<&SupernodeDescriptor> {
+        let mut sample = self.sample(Roles::DIRECTORY, limit * 2, asker, rng);
         sample.sort_by_key(|descriptor| descriptor.load_percent());
         sample.truncate(limit);
         sample
+    }
+
+    /// Those that come first for this asker: always the same, one of each network before a second of any. Full ones come last, so that an asker's network does not wear its own
+    /// few out while others have room.
+    fn view(&self, roles: Roles, asker: &Asker) -> Vec<&Neighbour> {
+        let fitting = self.known.values().filter(|neighbour| neighbour.descriptor.roles().contains(roles));
+        let mut fitting: Vec<_> = fitting.map(|neighbour| (asker.rank(neighbour), neighbour)).collect();
+        fitting.sort_by_key(|(rank, _)| *rank);
+        let mut networks = BTreeSet::new();
+        let (first, again): (Vec<&Neighbour>, Vec<&Neighbour>) = fitting
+            .into_iter()
+            .map(|(_, neighbour)| neighbour)
+            .partition(|neighbour| networks.insert(neighbour.network));
+        first.into_iter().chain(again).take(asker.view).collect()
     }
 
     pub(super) fn add_bootstrap(&mut self, endpoint: Endpoint) {
@@ -192,4 +250,120 @@ const RETRY_MS_MIN: u64 = 500;
 
 fn network_of(descriptor: &SupernodeDescriptor) -> Option<u32> {
     descriptor.known_addresses().map(|address| address.ip).next().map(|ip: IpAddr| network_group(ip))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tandem_proto::identity::ServiceSecret;
+    use tandem_proto::multiaddr::{Transport, TransportAddress};
+    use tandem_proto::signed::NewDescriptor;
+
+    use super::*;
+
+    const HOUR_MS: u64 = 3_600_000;
+    const ALL: usize = 1_000;
+
+    fn now(hours: u64) -> Now {
+        Now { mono_ms: hours * HOUR_MS, unix_ms: 1_800_000_000_000 + hours * HOUR_MS }
+    }
+
+    /// Two supernodes in each network.
+    fn descriptor(index: usize, load_percent: u32) -> SupernodeDescriptor {
+        let mut seed = [7; 32];
+        seed[..8].copy_from_slice(&index.to_be_bytes());
+        let network = u16::try_from(index / 2).unwrap().to_be_bytes();
+        let ip = Ipv4Addr::new(10 + network[0], network[1], 0, u8::try_from(index % 2 + 1).unwrap());
+        let address = TransportAddress { ip: ip.into(), port: 7_700, transport: Transport::Quic };
+        let new = NewDescriptor {
+            sequence: 1,
+            not_after_s: now(3).unix_ms / 1_000,
+            roles: Roles::DIRECTORY,
+            addresses: vec![address.to_bytes()],
+            load_percent,
+            ..NewDescriptor::default()
+        };
+        SupernodeDescriptor::issue(&ServiceSecret::from_seed(&seed), new).unwrap()
+    }
+
+    /// A supernode that has heard of 256 others, met a dozen of them.
+    fn table(all: &[SupernodeDescriptor], seed: u64) -> Neighbours {
+        let mut rng = Rng::new(seed);
+        let mut neighbours = Neighbours::default();
+        let mut order: Vec<(u64, usize)> = (0..all.len()).map(|index| (rng.next_u64(), index)).collect();
+        order.sort_unstable();
+        for (at, (_, index)) in order.into_iter().take(NEIGHBOURS_MAX).enumerate() {
+            neighbours.note(all[index].clone(), at < 12);
+        }
+        neighbours
+    }
+
+    /// Asks each of these all day long, for everything there is to ask.
+    fn learned_in_a_day(tables: &[Neighbours], network: u32, is_supernode: bool) -> usize {
+        let mut learned = BTreeSet::new();
+        let mut rng = Rng::new(1);
+        for hour in (0..24).step_by(3) {
+            let asker = Asker::new(Some(network), is_supernode, now(hour));
+            for table in tables {
+                learned
+                    .extend(table.sample(Roles::DIRECTORY, 16, &asker, &mut rng).iter().map(|d| d.service()));
+                learned.extend(
+                    table.nearest(&[0xab; 32], Roles::DIRECTORY, 16, &asker).iter().map(|d| d.service()),
+                );
+                learned.extend(table.referrals(4, &asker, &mut rng).iter().map(|d| d.service()));
+            }
+        }
+        learned.len()
+    }
+
+    #[test]
+    fn an_enumerator_who_asks_hundreds_for_a_day_learns_a_part() {
+        let all: Vec<SupernodeDescriptor> = (0..ALL).map(|index| descriptor(index, 40)).collect();
+        let tables: Vec<Neighbours> = (0..300).map(|seed| table(&all, seed)).collect();
+        let device = learned_in_a_day(&tables, 0x0a00, false);
+        let supernode = learned_in_a_day(&tables, 0x0a00, true);
+        let one = learned_in_a_day(&tables[..1], 0x0a00, false);
+        println!("of {ALL}: {one} by asking one, {device} by asking 300, {supernode} posing as a supernode");
+        assert!(one <= 2 * VIEW_DEVICES, "{one} by asking one supernode");
+        assert!(device <= ALL * 3 / 10, "{device} by asking all of them");
+        assert!(supernode <= ALL / 2, "{supernode} by asking all of them as a supernode");
+        let elsewhere = learned_in_a_day(&tables, 0x0b00, false);
+        assert!(elsewhere <= ALL * 3 / 10);
+    }
+
+    #[test]
+    fn asking_again_teaches_nothing_and_networks_are_shown_different_parts() {
+        let all: Vec<SupernodeDescriptor> = (0..ALL).map(|index| descriptor(index, 40)).collect();
+        let table = table(&all, 1);
+        let mut rng = Rng::new(1);
+        let mut shown = |network: u32, hour: u64| {
+            let asker = Asker::new(Some(network), false, now(hour));
+            let sample = table.sample(Roles::DIRECTORY, 16, &asker, &mut rng);
+            assert_eq!(sample.len(), 16);
+            sample.into_iter().map(SupernodeDescriptor::service).collect::<Vec<ServiceKey>>()
+        };
+        let in_an_hour: BTreeSet<ServiceKey> = (0..240).flat_map(|_| shown(1, 0)).collect();
+        assert!(in_an_hour.len() <= VIEW_DEVICES, "{} in an hour", in_an_hour.len());
+        let in_a_day: BTreeSet<ServiceKey> = (0..24).flat_map(|hour| shown(1, hour)).collect();
+        assert!(in_a_day.len() <= 2 * VIEW_DEVICES, "{} in a day", in_a_day.len());
+        let together: BTreeSet<ServiceKey> = (0..40).flat_map(|network| shown(network, 0)).collect();
+        assert!(together.len() > 100, "all networks are shown the same {}", together.len());
+        let view = table.view(Roles::DIRECTORY, &Asker::new(Some(1), false, now(0)));
+        let networks: BTreeSet<Option<u32>> = view.iter().map(|neighbour| neighbour.network).collect();
+        assert_eq!(networks.len(), VIEW_DEVICES, "one of each network");
+    }
+
+    #[test]
+    fn where_all_of_a_view_are_full_others_are_shown() {
+        let mut neighbours = Neighbours::default();
+        for index in 0..200 {
+            neighbours.note(descriptor(index, if index < 150 { 90 } else { 10 }), false);
+        }
+        for network in 0..20 {
+            let asker = Asker::new(Some(network), false, now(0));
+            let shown = neighbours.sample(Roles::DIRECTORY, 16, &asker, &mut Rng::new(1));
+            assert!(shown.iter().all(|descriptor| descriptor.load_percent() == 10));
+        }
+    }
 }

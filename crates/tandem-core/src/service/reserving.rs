@@ -100,7 +100,7 @@ impl Service {
             state.reserved = true;
             state.in_call = reserve.in_call;
         }
-        let referrals = self.referrals(now);
+        let referrals = self.referrals(&self.asker(client, now), now);
         let resume_ticket = ticket.to_be_bytes().to_vec();
         self.send(
             client,
@@ -145,11 +145,11 @@ impl Service {
             return;
         }
         self.reserving.drain_until_ms = Some(now.mono_ms + u64::from(within_ms));
-        let referrals = self.referrals(now);
         let inbound: Vec<ClientRef> =
             self.clients.iter().filter(|(_, state)| !state.outbound).map(|(client, _)| *client).collect();
         for client in inbound {
-            self.send(client, 0, Body::Drain(Drain { within_ms, referrals: referrals.clone() }));
+            let referrals = self.referrals(&self.asker(client, now), now);
+            self.send(client, 0, Body::Drain(Drain { within_ms, referrals }));
         }
         self.drive_drain(now);
     }

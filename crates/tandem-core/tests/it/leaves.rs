@@ -213,6 +213,7 @@ fn a_suspended_machine_asks_before_it_gives_its_homes_up() {
         network: peer(index).0,
         referrer: None,
         port_443: false,
+        release: 0,
     };
     let start = Now { mono_ms: 0, unix_ms: 0 };
     homes.handle_known(&[known(0), known(1), known(2)], start);

@@ -11,6 +11,7 @@ mod call_revoked;
 mod call_trouble;
 mod call_world;
 mod election;
+mod homes_hostile;
 mod leaves;
 mod memory;
 mod random;

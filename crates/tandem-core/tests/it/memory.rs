@@ -44,7 +44,13 @@ fn idle_leaf(known: usize) -> Box<Homes> {
     let mut now = Now { mono_ms: 0, unix_ms: 0 };
     let mut homes = Box::new(Homes::new(1, now));
     let list: Vec<KnownPeer> = (0..known)
-        .map(|index| KnownPeer { peer: peer(index), network: peer(index).0, referrer: None, port_443: false })
+        .map(|index| KnownPeer {
+            peer: peer(index),
+            network: peer(index).0,
+            referrer: None,
+            port_443: false,
+            release: 1,
+        })
         .collect();
     homes.handle_known(&list, now);
     let mut heartbeats = 0;

@@ -62,7 +62,13 @@ fn apply(homes: &mut Homes, input: &Input, now: Now) {
     match *input {
         Input::Known { peer, network, referrer } => {
             let referrer = referrer.map(PeerRef);
-            let known = KnownPeer { peer: PeerRef(peer), network, referrer, port_443: peer % 7 == 0 };
+            let known = KnownPeer {
+                peer: PeerRef(peer),
+                network,
+                referrer,
+                port_443: peer % 7 == 0,
+                release: (peer % 3) as u16,
+            };
             homes.handle_known(&[known], now);
         }
         Input::Opened(peer) => homes.handle_opened(PeerRef(peer), Some(peer * 10), now),

@@ -175,7 +175,7 @@ impl World {
     /// The process restarts: it remembers the supernodes it knew, and nothing else.
     pub(crate) fn restart_leaf(&mut self, index: usize) {
         let remembered: Vec<usize> =
-            self.leaves[index].homes.remembered().map(|(peer, _)| peer.0 as usize).collect();
+            self.leaves[index].homes.remembered().map(|one| one.peer.0 as usize).collect();
         for stream in std::mem::take(&mut self.leaves[index].streams).into_values() {
             self.close(stream, End::Leaf(index));
         }
@@ -198,7 +198,7 @@ impl World {
 
     fn known(&self, index: usize, referrer: Option<PeerRef>) -> KnownPeer {
         let network = u32::from(self.services[index].address.octets()[1]);
-        KnownPeer { peer: peer(index), network, referrer, port_443: false }
+        KnownPeer { peer: peer(index), network, referrer, port_443: false, release: 0 }
     }
 
     pub(crate) fn endpoint(&self, index: usize) -> Endpoint {

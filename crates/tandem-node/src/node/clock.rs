@@ -124,7 +124,7 @@ mod tests {
         let mut homes = Homes::new(1, evening);
         let known = |index: u32| {
             let peer = PeerRef(index);
-            KnownPeer { peer, network: index, referrer: None, port_443: false }
+            KnownPeer { peer, network: index, referrer: None, port_443: false, release: 0 }
         };
         homes.handle_known(&[known(0), known(1), known(2)], evening);
         for index in 0..HOMES as u32 {

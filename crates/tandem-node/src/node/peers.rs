@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tandem_core::peer::{KnownPeer, PeerRef};
+use tandem_core::peer::{KnownPeer, PeerRef, release};
 use tandem_proto::ids::ServiceKey;
 use tandem_proto::multiaddr::{Transport, TransportAddress};
 use tandem_proto::network::network_group;
@@ -82,7 +82,8 @@ impl PeerTable {
             .iter()
             .filter_map(|bytes| TransportAddress::from_bytes(bytes).ok())
             .any(|address| address.transport == Transport::Tcp && address.port == HTTPS_PORT);
-        Some(KnownPeer { peer, network: entry.network, referrer, port_443 })
+        let software = entry.descriptor.as_ref().map_or("", SupernodeDescriptor::software);
+        Some(KnownPeer { peer, network: entry.network, referrer, port_443, release: release(software) })
     }
 
     /// Where a supernode is, for the overlay.
