@@ -26,6 +26,31 @@ pub fn network_group(ip: IpAddr) -> u32 {
     }
 }
 
+/// The group of supernodes whose addresses do not say in which network they are.
+pub const GROUP_UNKNOWN: u32 = u32::MAX;
+
+/// The network of a supernode, by all addresses that it claims: that of its IPv4 addresses, or if it has none that of
+/// its IPv6 addresses. Where those of one family are in different networks, some may be invented so that it counts as
+/// being elsewhere: all such supernodes are one network, [`GROUP_UNKNOWN`], and so are those without addresses.
+///
+/// Stable: both ends of a call must agree on it.
+#[must_use]
+pub fn group_of_all(addresses: impl IntoIterator<Item = IpAddr>) -> u32 {
+    let (mut v4, mut v6) = (None, None);
+    for ip in addresses {
+        let group = network_group(ip);
+        let family = if group <= GROUP_V4_MAX { &mut v4 } else { &mut v6 };
+        if family.is_some_and(|known| known != group) {
+            return GROUP_UNKNOWN;
+        }
+        *family = Some(group);
+    }
+    v4.or(v6).unwrap_or(GROUP_UNKNOWN)
+}
+
+/// Groups of IPv4 networks are not above this.
+const GROUP_V4_MAX: u32 = 0xffff;
+
 fn group_v4(v4: Ipv4Addr) -> u32 {
     let [a, b, ..] = v4.octets();
     u32::from(a) << 8 | u32::from(b)
@@ -50,6 +75,17 @@ mod tests {
         assert_ne!(group("192.1.2.1"), group("192.0.2.1"));
         assert_eq!(group("2001:db8:1::1"), 0x2001_0db8);
         assert_ne!(group("2001:db9::1"), group("2001:db8::1"));
+    }
+
+    #[test]
+    fn a_supernode_is_in_one_network_or_in_that_of_all_who_are_in_several() {
+        let of = |ips: &[&str]| group_of_all(ips.iter().map(|ip| ip.parse().unwrap()));
+        assert_eq!(of(&["192.0.2.1", "192.0.77.1"]), group("192.0.2.1"));
+        assert_eq!(of(&["2001:db8::1", "192.0.2.1"]), group("192.0.2.1"), "two families are usual");
+        assert_eq!(of(&["2001:db8::1", "2001:db8:7::1"]), group("2001:db8::1"));
+        assert_eq!(of(&["192.0.2.1", "198.51.100.1"]), GROUP_UNKNOWN);
+        assert_eq!(of(&["192.0.2.1", "2001:db8::1", "2001:db9::1"]), GROUP_UNKNOWN);
+        assert_eq!(of(&[]), GROUP_UNKNOWN);
     }
 
     #[test]

@@ -57,9 +57,11 @@ impl Known {
         true
     }
 
-    /// They may not be shown: only candidates on relays stay.
-    pub(super) fn forget_addresses(&mut self) {
+    /// They may not be shown: only candidates on relays stay. Says whether there were others.
+    pub(super) fn forget_addresses(&mut self) -> bool {
+        let before = self.list.len();
         self.list.retain(|(_, candidate)| candidate.kind == KIND_RELAYED);
+        self.list.len() < before
     }
 
     fn advance(&mut self, generation: u32, now: Now) {
@@ -144,7 +146,7 @@ impl Calls {
             if !is_wanted(head, leg, &candidate) {
                 continue;
             }
-            follow_to_relay(leg, out, &candidate, now);
+            follow_to_relay(head, leg, out, &candidate, now);
             let plan = &leg.plan;
             if leg.remote.add(generation, &candidate, |relay| plan.is_in_use(relay)) {
                 out.push(Command::AddRemoteCandidate { leg: id, generation, candidate });
@@ -193,7 +195,7 @@ fn check_candidate(candidate: &Candidate) -> Result<(), Fault> {
 }
 
 /// The other end is on a relay of the list that this end has not joined: that is where they meet.
-fn follow_to_relay(leg: &mut Leg, out: &mut Out, candidate: &Candidate, now: Now) {
+fn follow_to_relay(head: &Head, leg: &mut Leg, out: &mut Out, candidate: &Candidate, now: Now) {
     if candidate.kind != KIND_RELAYED {
         return;
     }
@@ -205,5 +207,19 @@ fn follow_to_relay(leg: &mut Leg, out: &mut Out, candidate: &Candidate, now: Now
     if again {
         leg.plan.set(service, Use::Spare);
     }
-    join(leg, out, service, now);
+    if head.direct_allowed() {
+        join(leg, out, service, now);
+    } else if leg.plan.state(service) == Some(Use::Spare) {
+        follow_in_order(leg, out, service, now);
+    }
+}
+
+/// Whoever may not see this end's address does not choose the relay that does: only the next of the list is joined.
+fn follow_in_order(leg: &mut Leg, out: &mut Out, service: ServiceKey, now: Now) {
+    let Some(next) = leg.plan.next(now) else { return };
+    let (plan, mut theirs) = (&leg.plan, leg.remote.list().iter());
+    let meet = theirs.any(|(_, candidate)| relay_of(candidate).is_some_and(|relay| plan.is_in_use(relay)));
+    if next == service || !meet {
+        join(leg, out, next, now);
+    }
 }

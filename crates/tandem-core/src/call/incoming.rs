@@ -3,6 +3,7 @@
 use tandem_proto::wire::signal_frame::Body;
 use tandem_proto::wire::{Answer, Decline, Draw, Offer, Ringing};
 
+use super::confirm;
 use super::leg::{Media, Phase};
 use super::outgoing::{is_usable, note_drawn, request_drawn};
 use super::plan::{self, Plan, vouched};
@@ -64,7 +65,13 @@ impl Calls {
                     Some("They called again, so the old call was over for them.".into()),
                     true,
                 );
-                self.accept(signal, peer, call, offer, None, now);
+                // Being called, or having been a contact when that call began, lets nobody ring.
+                if self.admit(&peer, &offer, now).is_none() {
+                    let said = if self.strangers_ring() { EndReason::Busy } else { EndReason::Refused };
+                    self.dismiss(signal, Body::Decline(Decline { reason: said.number() }));
+                } else {
+                    self.accept(signal, peer, call, offer, None, now);
+                }
             }
         }
         Ok(())
@@ -248,7 +255,7 @@ impl Calls {
     }
 
     pub(super) fn on_draw(&mut self, leg: LegId, draw: Draw, now: Now) -> Result<(), Fault> {
-        let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return Ok(()) };
+        let Some(Parts { head, leg, out, own_relays, .. }) = self.parts(leg) else { return Ok(()) };
         let Some(offer) = leg.offer.as_ref().filter(|_| leg.role == Role::Callee) else {
             return Err(Fault::protocol("it sent a draw, which only the caller does"));
         };
@@ -262,6 +269,7 @@ impl Calls {
         leg.plan = Plan::check(&draw, &commit, &leg.nonce, &leg.vouched, now)
             .map_err(|error| Fault::protocol(format!("its draw of relays: {error}")))?;
         leg.draw = Some(draw);
+        confirm::ask(head, leg, out, own_relays, now);
         note_drawn(head, leg, out);
         request_drawn(leg, out, now);
         Ok(())

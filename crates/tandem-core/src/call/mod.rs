@@ -10,6 +10,7 @@
 
 mod asking;
 mod candidates;
+mod confirm;
 mod incoming;
 mod leg;
 mod lines;
@@ -60,6 +61,10 @@ const FINISHED_MAX: usize = 32;
 const LEGS_MAX: usize = 8;
 /// Of those, how many have their media connected while they ring; the others' waits for the answer.
 const EARLY_MAX: usize = 4;
+
+/// Notes of a call that was to keep to relays while it rang here already.
+const RELAYS_FROM_NOW: &str = "You asked for relays only: no address of this machine is shown in this call.";
+const SHOWN_BEFORE: &str = "You asked for relays only, but this contact was ringing already and had been shown this machine's addresses; no more are shown from now on.";
 
 /// All calls of a node.
 #[derive(Debug)]
@@ -201,8 +206,15 @@ impl Calls {
         }
     }
 
+    /// What was seen of a contact in runs before: the highest epoch, and its device set if that is still there. Before
+    /// any look-up an older set is believed no more than it was then. Call it after [`Self::set_contacts`].
+    pub fn set_seen(&mut self, account: AccountKey, epoch: u64, set: Option<&DeviceSet>, now: Now) {
+        self.known.note_epoch(account, epoch);
+        set.into_iter().for_each(|set| self.handle_device_set(set, now));
+    }
+
     /// Places a call; `call` is 16 random bytes. When that account is ringing us just now, it is answered instead, and
-    /// the id given here is reported as merged.
+    /// the id given here is reported as merged; a wish for relays only holds from then on.
     ///
     /// # Errors
     /// [`PlaceError`]: another call, or ourselves.
@@ -223,6 +235,9 @@ impl Calls {
             }
             let into = active.head.id;
             self.out.report(call, CallEvent::Merged { into });
+            if options.relay_only {
+                self.keep_to_relays(into);
+            }
             return self.answer(into, now).map_err(|_| PlaceError::Busy);
         }
         self.clock_ms = now.mono_ms;
@@ -240,6 +255,23 @@ impl Calls {
         self.check_rings(call)?;
         self.start_answering(now);
         Ok(())
+    }
+
+    /// From now on a call that rings here shows no addresses of ours and takes none of theirs. What was shown before
+    /// cannot be taken back: the call's notes say so.
+    pub fn keep_to_relays(&mut self, call: CallId) {
+        let Some(active) = self.active.as_mut() else { return };
+        if active.head.id != call || active.head.stage != Stage::Ringing || !active.head.direct_allowed() {
+            return;
+        }
+        active.head.options.relay_only = true;
+        let mut shown = false;
+        for leg in &mut active.legs {
+            leg.keeps_line = false;
+            shown |= leg.local.forget_addresses();
+        }
+        let note = if shown { SHOWN_BEFORE } else { RELAYS_FROM_NOW };
+        active.head.note(&mut self.out, note);
     }
 
     /// Declines a ringing call, here and on our other devices.

@@ -7,6 +7,7 @@ use tandem_proto::signed::SupernodeDescriptor;
 use tandem_proto::wire::signal_frame::Body;
 use tandem_proto::wire::{Answer, Confirm, Draw, HangUp, MediaDescription, Offer, Ringing};
 
+use super::confirm;
 use super::leg::{Leg, Media, Phase};
 use super::notes::{short, shorts, words};
 use super::plan::{self, Plan, RELAYS_WANTED, VOUCHED_MAX};
@@ -25,7 +26,10 @@ impl Calls {
         if !self.active.as_ref().is_some_and(|active| fits(&active.head)) {
             return;
         }
-        self.handle_device_set(record.device_set(), now);
+        if self.known.note(record.device_set()) {
+            self.remember_set_of(record.account());
+            self.drop_revoked();
+        }
         self.known.looked_up(record.account(), now);
         for homes in record.homes() {
             // Whatever this record says, the highest device set known decides.
@@ -110,13 +114,15 @@ impl Calls {
     }
 
     /// Sends the offer on a stream, once: as soon as there is a media description and the device there is proved, by its
-    /// hello or by a device set that we verified. The same offer again on a stream that was re-opened tells the callee
+    /// hello or (without an invitation) by a device set that we verified. The same offer again on a stream that was re-opened tells the callee
     /// what the stream is about.
     pub(super) fn send_offer(&mut self, leg: LegId, signal: SignalId, now: Now) {
         let Some(peer) = self.active.as_ref().map(|call| call.head.peer) else { return };
         let Some(stream) = self.streams.get(&signal).filter(|stream| !stream.offered) else { return };
         let named = self.known.get(peer).is_some_and(|set| set.contains(stream.device));
-        if stream.peer.is_none() && !named {
+        let invited = self.active.as_ref().is_some_and(|call| call.head.options.invitation.is_some());
+        // The secret of an invitation is for a device that has shown its papers.
+        if stream.peer.is_none() && (invited || !named) {
             return;
         }
         let Some(Parts { head, leg, out, config, own_relays }) = self.parts(leg) else { return };
@@ -144,7 +150,7 @@ impl Calls {
     }
 
     pub(super) fn on_ringing(&mut self, leg: LegId, ringing: Ringing, now: Now) -> Result<(), Fault> {
-        let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return Ok(()) };
+        let Some(Parts { head, leg, out, own_relays, .. }) = self.parts(leg) else { return Ok(()) };
         if leg.role != Role::Caller || leg.phase == Phase::Reaching {
             return Err(Fault::protocol("it said that it rings without having been offered a call"));
         }
@@ -161,6 +167,7 @@ impl Calls {
         }
         let theirs = nonce_and_relays(&ringing, now)?;
         draw_relays(leg, theirs);
+        confirm::ask(head, leg, out, own_relays, now);
         if ringing.relay_only {
             leg.keeps_line = false;
             leg.local.forget_addresses();

@@ -3,7 +3,7 @@
 use tandem_proto::draw::{self, SupernodeRef};
 use tandem_proto::grant::call_tag;
 use tandem_proto::ids::ServiceKey;
-use tandem_proto::network::network_group;
+use tandem_proto::network::group_of_all;
 use tandem_proto::signed::{Roles, SupernodeDescriptor};
 use tandem_proto::wire::{Draw, Signed};
 
@@ -27,6 +27,9 @@ const SPARE_MARGIN_MS: u64 = 60_000;
 pub(super) const VOUCHED_MAX: usize = 8;
 /// A grant that takes longer counts as refused, in milliseconds.
 const GRANT_MS: u64 = 3_000;
+/// Relays of the list that are not known here hold up those after them this long, in milliseconds: both ends should
+/// begin with the same ones.
+const CONFIRM_MS: u64 = 600;
 /// A descriptor we vouch for must be valid for this long, so that the other end's clock cannot make a difference.
 const VOUCH_MARGIN_MS: u64 = 1_200_000;
 
@@ -47,6 +50,8 @@ pub(super) enum Use {
 struct Planned {
     descriptor: SupernodeDescriptor,
     state: Use,
+    /// This end knows it from somebody else than the other end, or need not.
+    known: bool,
 }
 
 /// The agreed list, best first, and each relay's use.
@@ -54,6 +59,8 @@ struct Planned {
 pub(super) struct Plan {
     relays: Vec<Planned>,
     drawn: usize,
+    /// Until then those that are not known hold up those after them (monotonic milliseconds).
+    waits_until: Option<u64>,
 }
 
 /// Why a Draw is not believed.
@@ -96,10 +103,52 @@ impl Plan {
     }
 
     fn of(relays: Vec<SupernodeDescriptor>, drawn: usize) -> Self {
-        Self {
-            relays: relays.into_iter().map(|descriptor| Planned { descriptor, state: Use::Spare }).collect(),
-            drawn,
+        Self { relays: relays.into_iter().map(Planned::new).collect(), drawn, waits_until: None }
+    }
+
+    /// Marks those that are known here and returns the others, which may become so for a while.
+    pub(super) fn begin_confirming(
+        &mut self,
+        known: impl Fn(ServiceKey) -> bool,
+        now: Now,
+    ) -> Vec<ServiceKey> {
+        for planned in &mut self.relays {
+            planned.known |= known(planned.descriptor.service());
         }
+        let unknown = self.relays.iter().filter(|p| !p.known && p.state == Use::Spare);
+        let unknown: Vec<ServiceKey> = unknown.map(|p| p.descriptor.service()).collect();
+        self.waits_until = (!unknown.is_empty()).then_some(now.mono_ms + CONFIRM_MS);
+        unknown
+    }
+
+    /// Marks these as known; says whether any was not.
+    pub(super) fn confirm(&mut self, relays: &[ServiceKey]) -> bool {
+        let mut fresh = false;
+        for planned in self.relays.iter_mut().filter(|p| !p.known) {
+            planned.known = relays.contains(&planned.descriptor.service());
+            fresh |= planned.known;
+        }
+        if self.relays.iter().all(|p| p.known) {
+            self.waits_until = None;
+        }
+        fresh
+    }
+
+    /// Whether the time is over in which relays could become known.
+    pub(super) fn stop_waiting(&mut self, now: Now) -> bool {
+        self.waits_until.take_if(|at| now.mono_ms >= *at).is_some()
+    }
+
+    /// The next ones of the list that may be used, in its order.
+    fn usable(&mut self, now: Now) -> impl Iterator<Item = &mut Planned> {
+        let waits = self.waits_until.is_some_and(|at| now.mono_ms < at);
+        let spare = self.relays.iter_mut().filter(|p| p.state == Use::Spare);
+        spare.take_while(move |p| p.known || !waits).filter(|p| p.known)
+    }
+
+    /// The next one of the list.
+    pub(super) fn next(&mut self, now: Now) -> Option<ServiceKey> {
+        self.usable(now).next().map(|planned| planned.descriptor.service())
     }
 
     /// How many relays the list has.
@@ -112,7 +161,7 @@ impl Plan {
         let holds = |d: &SupernodeDescriptor| {
             d.not_after_s().saturating_mul(1_000) >= now.unix_ms.saturating_add(SPARE_MARGIN_MS)
         };
-        self.relays.iter().filter(|p| p.state == Use::Spare && holds(&p.descriptor)).count()
+        self.relays.iter().filter(|p| p.state == Use::Spare && p.known && holds(&p.descriptor)).count()
     }
 
     /// Which of our own relays to put into a redraw: those that the list does not have, or that died long ago.
@@ -131,7 +180,7 @@ impl Plan {
         for descriptor in relays {
             let known = self.relays.iter_mut().find(|p| p.descriptor.service() == descriptor.service());
             let Some(known) = known else {
-                self.relays.push(Planned { descriptor, state: Use::Spare });
+                self.relays.push(Planned::new(descriptor));
                 gained += 1;
                 continue;
             };
@@ -220,14 +269,14 @@ impl Plan {
 
     /// Marks the next `count` spare relays as asked for and says what to ask.
     pub(super) fn take_next(&mut self, count: usize, secret: &[u8; 32], now: Now) -> Vec<RelayWanted> {
-        let spare = self.relays.iter_mut().filter(|p| p.state == Use::Spare).take(count);
-        spare.map(|planned| planned.ask(secret, now)).collect()
+        self.usable(now).take(count).map(|planned| planned.ask(secret, now)).collect()
     }
 
-    /// Marks one relay as asked for because the other end joined it; `None` when it is not spare.
+    /// Marks one relay as asked for because the other end joined it; `None` when it is not spare or
+    /// not known here.
     pub(super) fn take(&mut self, service: ServiceKey, secret: &[u8; 32], now: Now) -> Option<RelayWanted> {
         let planned = self.relays.iter_mut().find(|p| p.descriptor.service() == service)?;
-        (planned.state == Use::Spare).then(|| planned.ask(secret, now))
+        (planned.state == Use::Spare && planned.known).then(|| planned.ask(secret, now))
     }
 
     /// Grants that did not come in time count as refused; returns those relays.
@@ -242,10 +291,10 @@ impl Plan {
         expired
     }
 
-    /// When the next grant is overdue (monotonic milliseconds).
+    /// When the next grant is overdue, or waiting for relays to become known is (monotonic milliseconds).
     pub(super) fn next_timeout(&self) -> Option<u64> {
         let overdue = |p: &Planned| if let Use::Asked(at) = p.state { Some(at + GRANT_MS) } else { None };
-        self.relays.iter().filter_map(overdue).min()
+        self.relays.iter().filter_map(overdue).chain(self.waits_until).min()
     }
 
     /// The relay's own addresses, as in its descriptor.
@@ -256,6 +305,10 @@ impl Plan {
 }
 
 impl Planned {
+    fn new(descriptor: SupernodeDescriptor) -> Self {
+        Self { descriptor, state: Use::Spare, known: false }
+    }
+
     fn ask(&mut self, secret: &[u8; 32], now: Now) -> RelayWanted {
         self.state = Use::Asked(now.mono_ms);
         let service = self.descriptor.service();
@@ -337,8 +390,9 @@ fn drawn(
     chosen.iter().filter_map(descriptor).collect()
 }
 
-/// The network is that of the relay's first address.
+/// The network is that of all its addresses: one could be invented.
 fn reference(descriptor: &SupernodeDescriptor) -> SupernodeRef {
-    let network = descriptor.known_relay().next().map_or(0, |address| network_group(address.ip));
+    let addresses = descriptor.known_relay().chain(descriptor.known_addresses());
+    let network = group_of_all(addresses.map(|address| address.ip));
     SupernodeRef { service: descriptor.service(), network }
 }

@@ -9,6 +9,7 @@ use tandem_proto::signed::SupernodeDescriptor;
 use tandem_proto::wire::signal_frame::Body;
 use tandem_proto::wire::{Redraw, RedrawAnswer, RedrawReveal};
 
+use super::confirm;
 use super::leg::{Leg, Phase};
 use super::notes::shorts;
 use super::plan::{self, RELAYS_WANTED};
@@ -159,7 +160,7 @@ impl Calls {
     }
 
     pub(super) fn on_redraw_answer(&mut self, id: LegId, frame: RedrawAnswer, now: Now) -> Result<(), Fault> {
-        let Some(Parts { head, leg, out, .. }) = self.parts(id) else { return Ok(()) };
+        let Some(Parts { head, leg, out, own_relays, .. }) = self.parts(id) else { return Ok(()) };
         if leg.role != Role::Caller || frame.round > leg.redraws.round {
             return Err(Fault::protocol("it answered a redraw that was not asked for"));
         }
@@ -185,12 +186,12 @@ impl Calls {
         let gained = plan::redrawn((&nonce, &theirs), &proposed, &vouched);
         leg.redraws.step = Step::None;
         leg.redraws.shown = Some((frame, reveal));
-        take_in(head, leg, out, gained, now);
+        take_in((head, leg, out), gained, own_relays, now);
         Ok(())
     }
 
     pub(super) fn on_redraw_reveal(&mut self, id: LegId, frame: RedrawReveal, now: Now) -> Result<(), Fault> {
-        let Some(Parts { head, leg, out, .. }) = self.parts(id) else { return Ok(()) };
+        let Some(Parts { head, leg, out, own_relays, .. }) = self.parts(id) else { return Ok(()) };
         if leg.role != Role::Callee || frame.round > leg.redraws.round {
             return Err(Fault::protocol("it showed a number for a redraw that was not answered"));
         }
@@ -209,7 +210,7 @@ impl Calls {
         }
         let gained = plan::redrawn((&theirs, &nonce), &proposed, &vouched);
         leg.redraws.step = Step::Seen { commit, reveal: frame };
-        take_in(head, leg, out, gained, now);
+        take_in((head, leg, out), gained, own_relays, now);
         Ok(())
     }
 }
@@ -252,9 +253,15 @@ fn answer(leg: &mut Leg, out: &mut Out, nonce: [u8; 32], own: &[SupernodeDescrip
 }
 
 /// Both ends: the relays that were drawn join the list.
-fn take_in(head: &mut Head, leg: &mut Leg, out: &mut Out, relays: Vec<SupernodeDescriptor>, now: Now) {
+fn take_in(
+    (head, leg, out): (&mut Head, &mut Leg, &mut Out),
+    relays: Vec<SupernodeDescriptor>,
+    own: &[SupernodeDescriptor],
+    now: Now,
+) {
     let services = plan::keys(&relays);
     let gained = leg.plan.extend(relays, now);
+    confirm::ask(head, leg, out, own, now);
     if leg.role == Role::Caller {
         // Where nothing new is known, asking again soon gives nothing.
         let after = if gained > 0 { SPACING_MS } else { LOOK_MS };

@@ -178,7 +178,7 @@ impl Calls {
         if let Body::Hello(hello) = body {
             return self.on_hello(signal, &hello, now);
         }
-        let peer = peer.ok_or_else(|| Fault::protocol("it sent another frame before its hello"))?;
+        let Some(peer) = peer else { return self.on_refusal(leg, &body) };
         if let Body::Offer(offer) = body {
             return self.on_offer(signal, peer, offer, now);
         }
@@ -219,6 +219,18 @@ impl Calls {
         }
     }
 
+    /// Before its hello an end that we opened a stream to may say only that ours was not believed.
+    fn on_refusal(&mut self, leg: Option<LegId>, body: &Body) -> Result<(), Fault> {
+        let early = || Fault::protocol("it sent another frame before its hello");
+        let (Some(leg), Body::HangUp(hang_up)) = (leg, body) else { return Err(early()) };
+        let reason = reason_of(hang_up.reason);
+        if !matches!(reason, EndReason::NotTrusted | EndReason::Version | EndReason::Protocol) {
+            return Err(early());
+        }
+        self.on_hang_up(leg, reason, "");
+        Ok(())
+    }
+
     fn on_hello(&mut self, signal: SignalId, hello: &SignalHello, now: Now) -> Result<(), Fault> {
         let Some(stream) = self.streams.get(&signal) else { return Ok(()) };
         if stream.peer.is_some() {
@@ -230,6 +242,9 @@ impl Calls {
         let (peer, label, newer) = self.known.verify_hello(hello, device, account, now)?;
         if let Some(stream) = self.streams.get_mut(&signal) {
             (stream.peer, stream.label) = (Some(peer), label);
+        }
+        if leg.is_none() {
+            self.say_hello(signal, now);
         }
         if newer.is_some() {
             // A stranger's is not worth a place in the store: it is remembered when the stranger rings.
@@ -312,7 +327,15 @@ impl Calls {
                 None => return self.out.push(Command::CloseSignal(signal)),
             }
         }
+        let ours = stream.leg.is_some();
         self.streams.insert(signal, stream);
+        // Who opened the stream says hello first: this end's papers are not for everybody who knows its homes.
+        if ours {
+            self.say_hello(signal, now);
+        }
+    }
+
+    fn say_hello(&mut self, signal: SignalId, now: Now) {
         let hello = self.hello(now);
         self.out.send(signal, Body::Hello(hello));
     }

@@ -35,9 +35,15 @@ pub const INVITATION_USES_MAX: u32 = 100;
 const EPOCH_MS: u64 = 3_600_000;
 /// Accounts whose proof of this epoch was seen: it does not count twice.
 const SPENT_MAX: usize = 1_024;
-/// Proofs looked at: so many at once, then one each `CHECK_EVERY_MS`.
+/// Proofs that hold and are taken: so many at once, then one each `CHECK_EVERY_MS`.
 const CHECKS_MAX: u32 = 100;
 const CHECK_EVERY_MS: u32 = 20;
+/// Wrong proofs of one account within [`WRONG_MS`]; its next are not looked at.
+const WRONG_MAX: usize = 3;
+/// In milliseconds.
+const WRONG_MS: u64 = 60_000;
+/// Wrong proofs remembered of all accounts.
+const WRONG_KEPT_MAX: usize = 256;
 /// Requests within an hour from which on one more bit is asked for, doubling each time.
 const BUSY_FROM: usize = 8;
 /// Bits added when very many come.
@@ -76,6 +82,24 @@ pub(super) struct Door {
     /// When proofs came (monotonic milliseconds), oldest first.
     recent: VecDeque<u64>,
     checks: TokenBucket,
+    /// Who showed a wrong proof, and when (monotonic milliseconds), oldest first.
+    wrong: VecDeque<(AccountKey, u64)>,
+}
+
+/// What a request comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Considered {
+    status: RequestStatus,
+    /// Its proof holds and was not seen before.
+    fresh: bool,
+    /// Nothing more is heard on this stream.
+    closes: bool,
+}
+
+impl Considered {
+    fn as_said(status: RequestStatus) -> Self {
+        Self { status, fresh: false, closes: status != RequestStatus::Prove }
+    }
 }
 
 impl Door {
@@ -89,6 +113,7 @@ impl Door {
             spent: VecDeque::new(),
             recent: VecDeque::new(),
             checks: TokenBucket::new(CHECKS_MAX, CHECK_EVERY_MS, 0),
+            wrong: VecDeque::new(),
         }
     }
 
@@ -130,27 +155,28 @@ impl Door {
         (self.rules.request_bits + added).min(BITS_MAX)
     }
 
-    /// What to say to a request, and whether its proof holds and was not seen before.
+    /// What to say to a request. What costs nothing is looked at first, so that who has done no work cannot use up what
+    /// is there for those who have.
     fn consider(
         &mut self,
         own: AccountKey,
         from: AccountKey,
         request: &ContactRequest,
         now: Now,
-    ) -> (RequestStatus, bool) {
+    ) -> Considered {
         if self.rules.mode == Strangers::Refuse {
-            return (RequestStatus::Closed, false);
+            return Considered::as_said(RequestStatus::Closed);
         }
         let Ok(proof) = <[u8; PROOF_LEN]>::try_from(request.proof.as_slice()) else {
-            return (RequestStatus::Prove, false);
+            return Considered::as_said(RequestStatus::Prove);
         };
-        if !self.checks.take(now.mono_ms) {
-            return (RequestStatus::Later, false);
-        }
         let bits = self.bits(now);
         let claimed = u8::try_from(request.bits).unwrap_or(u8::MAX);
         if claimed < bits {
-            return (RequestStatus::Prove, false);
+            return Considered::as_said(RequestStatus::Prove);
+        }
+        if self.guesses(from, now) {
+            return Considered::as_said(RequestStatus::Later);
         }
         let epoch = now.unix_ms / EPOCH_MS;
         let holds = |epoch: &u64| {
@@ -158,9 +184,30 @@ impl Door {
             Challenge::new(&self.rules.network, own, from, &salt, claimed).verifies(&proof)
         };
         let Some(epoch) = [epoch, epoch.saturating_sub(1)].into_iter().find(holds) else {
-            return (RequestStatus::Prove, false);
+            self.note_wrong(from, now);
+            return Considered { status: RequestStatus::Prove, fresh: false, closes: true };
         };
-        (RequestStatus::Left, self.spend(from, epoch, now))
+        // Only work that was done counts: nobody uses this up with proofs that are none.
+        if !self.checks.take(now.mono_ms) {
+            return Considered::as_said(RequestStatus::Later);
+        }
+        let fresh = self.spend(from, epoch, now);
+        Considered { status: RequestStatus::Left, fresh, closes: true }
+    }
+
+    /// Whether this account has shown too many wrong proofs lately.
+    fn guesses(&mut self, account: AccountKey, now: Now) -> bool {
+        while self.wrong.front().is_some_and(|(_, at)| at + WRONG_MS <= now.mono_ms) {
+            self.wrong.pop_front();
+        }
+        self.wrong.iter().filter(|(wrong, _)| *wrong == account).count() >= WRONG_MAX
+    }
+
+    fn note_wrong(&mut self, account: AccountKey, now: Now) {
+        if self.wrong.len() >= WRONG_KEPT_MAX {
+            self.wrong.pop_front();
+        }
+        self.wrong.push_back((account, now.mono_ms));
     }
 
     /// Notes a proof; false when this account's of this epoch was seen already.
@@ -277,7 +324,8 @@ impl Calls {
     ) -> Result<(), Fault> {
         check_request(request)?;
         let from = peer.account;
-        let (status, fresh) = self.door.consider(self.config.account, from, request, now);
+        let Considered { status, fresh, closes } =
+            self.door.consider(self.config.account, from, request, now);
         let answer = self.door.answer(status, from, now);
         self.out.send(signal, Body::RequestAnswer(answer));
         let known = from == self.config.account || self.is_contact(from);
@@ -288,7 +336,7 @@ impl Calls {
             self.out.push(Command::KeepRequest(new));
         }
         let in_call = self.streams.get(&signal).is_some_and(|stream| stream.leg.is_some());
-        if status != RequestStatus::Prove && !in_call {
+        if closes && !in_call {
             self.drop_stream(signal);
         }
         Ok(())

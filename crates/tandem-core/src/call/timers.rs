@@ -108,7 +108,8 @@ impl Calls {
             leg.open(out, &avoid, now);
         }
         let overdue = leg.plan.expire(now);
-        if !overdue.is_empty() || is_due(leg.watch.top_up_at, now) {
+        let waited = leg.plan.stop_waiting(now);
+        if !overdue.is_empty() || waited || is_due(leg.watch.top_up_at, now) {
             top_up(leg, out, now);
         }
         if is_due(leg.redraws.next_timeout(), now) {

@@ -22,7 +22,6 @@ const FRESH_MS: u64 = 10_000;
 pub(super) struct Peer {
     pub(super) account: AccountKey,
     pub(super) device: DeviceKey,
-    serial: u64,
 }
 
 /// What keeps a hello from being believed.
@@ -38,6 +37,8 @@ pub(super) enum HelloError {
     DeviceSet(SignedError),
     #[error("the device is not, or no longer, one of its account's devices")]
     Revoked,
+    #[error("its device set is older than one that was seen of its account before")]
+    OldSet,
     #[error("it belongs to another account than the one called")]
     OtherAccount,
 }
@@ -56,6 +57,8 @@ impl From<HelloError> for Fault {
 #[derive(Debug, Default)]
 pub(super) struct KnownSets {
     sets: BTreeMap<AccountKey, Known>,
+    /// Of pinned accounts the highest epoch seen in runs before; what is lower is a roll-back.
+    floors: BTreeMap<AccountKey, u64>,
     /// Accounts whose sets strangers cannot push out; sorted.
     pinned: Vec<AccountKey>,
     uses: u64,
@@ -73,6 +76,20 @@ impl KnownSets {
     /// Contacts: what is known of them stays, however many strangers come.
     pub(super) fn pin(&mut self, sorted: Vec<AccountKey>) {
         self.pinned = sorted;
+        let pinned = &self.pinned;
+        self.floors.retain(|account, _| pinned.binary_search(account).is_ok());
+    }
+
+    /// So high an epoch was seen of a pinned account before.
+    pub(super) fn note_epoch(&mut self, account: AccountKey, epoch: u64) {
+        if self.pinned.binary_search(&account).is_ok() {
+            let floor = self.floors.entry(account).or_default();
+            *floor = (*floor).max(epoch);
+        }
+    }
+
+    fn is_rolled_back(&self, set: &DeviceSet) -> bool {
+        self.floors.get(&set.account()).is_some_and(|floor| set.epoch() < *floor)
     }
 
     /// Whether this is a device of a pinned account.
@@ -83,6 +100,9 @@ impl KnownSets {
 
     /// Keeps a verified set if it is newer than the one known; says whether it was.
     pub(super) fn note(&mut self, set: &DeviceSet) -> bool {
+        if self.is_rolled_back(set) {
+            return false;
+        }
         self.uses += 1;
         if let Some(known) = self.sets.get_mut(&set.account()) {
             known.last_use = self.uses;
@@ -121,11 +141,10 @@ impl KnownSets {
         self.sets.get(&account).map(|known| &known.set)
     }
 
-    /// Whether a device proved earlier has been revoked since.
+    /// Whether a device proved earlier has been revoked since: its account's newest set does not name it. Another serial
+    /// is a renewed certificate, which its next stream must show.
     pub(super) fn revokes(&self, peer: &Peer) -> bool {
-        self.get(peer.account).is_some_and(|set| {
-            !set.devices().iter().any(|entry| entry.device == peer.device && entry.serial == peer.serial)
-        })
+        self.get(peer.account).is_some_and(|set| !set.contains(peer.device))
     }
 
     /// Verifies a hello shown by `device` (the key its connection proved). Returned with the certificate's label; a newer
@@ -154,10 +173,13 @@ impl KnownSets {
             Some(known) if known.epoch() >= shown.epoch() => known,
             _ => &shown,
         };
+        if self.is_rolled_back(newest) {
+            return Err(HelloError::OldSet);
+        }
         if !newest.admits(&certificate) {
             return Err(HelloError::Revoked);
         }
-        let peer = Peer { account: certificate.account(), device, serial: certificate.serial() };
+        let peer = Peer { account: certificate.account(), device };
         let newer = self.note(&shown).then_some(shown);
         Ok((peer, certificate.label().to_owned(), newer))
     }

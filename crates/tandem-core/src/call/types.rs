@@ -263,6 +263,9 @@ pub enum Command {
     RemoteMedia { leg: LegId, media: MediaDescription },
     /// Ask these supernodes for a grant each. Answered by one `handle_grant` a relay.
     RequestGrants { leg: LegId, relays: Vec<RelayWanted> },
+    /// Say which of these relays this device's own homes know (those it has heard of from them, and those they name when
+    /// asked). Answered by `handle_relays_confirmed`, if by anything.
+    ConfirmRelays { leg: LegId, relays: Vec<ServiceKey> },
     /// Allocate there and offer the relayed address through `handle_local_candidates`.
     AddRelay { leg: LegId, service: ServiceKey, tag: CallTag, access: RelayAccess },
     /// A candidate of the other end; `generation` counts its changes of network.

@@ -182,7 +182,7 @@ impl Service {
                 Body::Heartbeat(Heartbeat { in_call: false })
             } else {
                 let limit = u32::try_from(ANSWER_MAX).expect("16 fits");
-                Body::SupernodesRequest(SupernodesRequest { roles: 0, near: Vec::new(), limit })
+                Body::SupernodesRequest(SupernodesRequest { limit, ..SupernodesRequest::default() })
             };
             self.send(client, id, body);
         }
@@ -252,6 +252,15 @@ impl Service {
             return;
         }
         let asker = state.service();
+        if request.named.len() > ANSWER_MAX {
+            self.fail(client, id, FailureCode::Malformed, "at most 16 supernodes are asked for by name");
+            return;
+        }
+        if !request.named.is_empty() {
+            let descriptors = self.list_named(asker, &request.named, Roles(request.roles));
+            self.send(client, id, Body::Supernodes(Supernodes { descriptors }));
+            return;
+        }
         let point = match <[u8; 32]>::try_from(request.near.as_slice()) {
             Ok(point) => Some(point),
             Err(_) if request.near.is_empty() => None,
@@ -264,6 +273,23 @@ impl Service {
         let view = self.asker(client, now);
         let descriptors = self.list(asker, &view, point.as_ref(), Roles(request.roles), limit);
         self.send(client, id, Body::Supernodes(Supernodes { descriptors }));
+    }
+
+    /// Those of these that this supernode knows.
+    fn list_named(
+        &self,
+        asker: ServiceKey,
+        named: &[Vec<u8>],
+        roles: Roles,
+    ) -> Vec<tandem_proto::wire::Signed> {
+        let own = self.exchange.own.iter();
+        let known = own.chain(self.neighbours.descriptors()).filter(|known| {
+            let service = known.service();
+            service != asker
+                && known.roles().contains(roles)
+                && named.iter().any(|key| key.as_slice() == service.0.as_slice())
+        });
+        known.take(ANSWER_MAX).map(|descriptor| descriptor.signed().clone()).collect()
     }
 
     /// What to tell somebody who asks: this supernode first (its load may have changed), then others.

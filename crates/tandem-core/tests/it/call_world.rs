@@ -83,6 +83,7 @@ enum Event {
     Grant { leg: LegId, service: ServiceKey, ok: bool },
     Candidate { leg: LegId, candidate: Candidate },
     Proof { leg: LegId, proof: Option<[u8; 8]> },
+    Confirmed { leg: LegId, relays: Vec<ServiceKey> },
 }
 
 struct Link {
@@ -102,6 +103,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) supernodes: Vec<Supernode>,
     pub(crate) tamper: Option<Tamper>,
+    /// Supernodes that no home knows.
+    pub(crate) unlisted: BTreeSet<ServiceKey>,
     secrets: BTreeMap<AccountKey, AccountSecret>,
     sets: BTreeMap<AccountKey, DeviceSet>,
     links: Vec<Link>,
@@ -117,6 +120,7 @@ impl World {
             nodes: Vec::new(),
             supernodes,
             tamper: None,
+            unlisted: BTreeSet::new(),
             secrets: BTreeMap::new(),
             sets: BTreeMap::new(),
             links: Vec::new(),
@@ -251,6 +255,12 @@ impl World {
         let (account, device) = (self.nodes[index].account, self.nodes[index].device);
         let homes = self.nodes[index].homes.clone();
         self.nodes[index] = self.node_with(account, device, 1, homes, rules);
+    }
+
+    /// The supernodes that a node knows and vouches for.
+    pub(crate) fn set_relays(&mut self, node: usize, supernodes: std::ops::Range<usize>) {
+        let relays = self.supernodes[supernodes].iter().map(|s| s.descriptor.clone()).collect();
+        self.nodes[node].calls.set_relays(relays);
     }
 
     pub(crate) fn befriend(&mut self) {
@@ -424,6 +434,7 @@ impl World {
                 let grant = if ok { Ok(access) } else { Err("no answer".to_owned()) };
                 calls.handle_grant(leg, service, grant, now);
             }
+            Event::Confirmed { leg, relays } => calls.handle_relays_confirmed(leg, &relays, now),
             Event::Proof { leg, proof } => calls.handle_proof(leg, proof, now),
             Event::Candidate { leg, candidate } => calls.handle_local_candidates(leg, &[candidate], now),
         }
@@ -483,6 +494,10 @@ impl World {
                 (media.started, media.started_ms) = (true, now_ms);
             }
             Command::EndMedia { leg } => _ = self.nodes[node].media.remove(&leg),
+            Command::ConfirmRelays { leg, mut relays } => {
+                relays.retain(|relay| !self.unlisted.contains(relay));
+                self.schedule(DELAY_MS * 2, node, Event::Confirmed { leg, relays });
+            }
             Command::RefreshRelays => {
                 let relays = self.known_relays();
                 self.nodes[node].calls.set_relays(relays);
@@ -638,7 +653,8 @@ impl World {
 
     /// What a home would name now: supernodes that live, the newest first.
     fn known_relays(&self) -> Vec<SupernodeDescriptor> {
-        self.supernodes.iter().rev().filter(|s| !s.dead).map(|s| s.descriptor.clone()).collect()
+        let listed = self.supernodes.iter().rev().filter(|s| !self.unlisted.contains(&s.key));
+        listed.filter(|s| !s.dead).map(|s| s.descriptor.clone()).collect()
     }
 
     /// Relays that work and that both of the two nodes are on.

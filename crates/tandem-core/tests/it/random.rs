@@ -109,6 +109,7 @@ fn frame(kind: u8, byte: u8) -> HomeFrame {
             roles: u32::from(byte),
             near: bytes(32),
             limit: u32::MAX,
+            named: vec![bytes(32); usize::from(byte % 20)],
         }),
         10 => Body::Publish(Publish { record: Some(garbled(byte)) }),
         11 => Body::Supernodes(Supernodes {

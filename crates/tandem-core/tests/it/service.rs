@@ -554,7 +554,8 @@ fn lists_are_bounded_sorted_by_nearness_and_counted() {
     let point = [0xab; 32];
     let mut lists = Vec::new();
     for id in 1..=8 {
-        let request = SupernodesRequest { roles: 1, near: point.to_vec(), limit: 1_000 };
+        let near = point.to_vec();
+        let request = SupernodesRequest { roles: 1, near, limit: 1_000, ..SupernodesRequest::default() };
         service.handle_frame(client, HomeFrame { id, body: Some(Body::SupernodesRequest(request)) }, now);
         while let Some(command) = service.poll_command() {
             if let Command::Send { frame: HomeFrame { body: Some(Body::Supernodes(list)), .. }, .. } = command
@@ -571,6 +572,38 @@ fn lists_are_bounded_sorted_by_nearness_and_counted() {
         .map(|service| tandem_proto::draw::distance(&tandem_proto::draw::position(service), &point))
         .collect();
     assert!(distances.is_sorted());
+}
+
+#[test]
+fn supernodes_asked_for_by_name_are_those_known_and_no_others() {
+    let mut world = World::new(3, 0, 30, 30);
+    world.run_for(30_000);
+    let now = world.now;
+    let known: Vec<Vec<u8>> = world.services.iter().map(|node| node.key().0.to_vec()).collect();
+    let service = &mut world.services[0].service;
+    let client = ClientRef(1 << 40);
+    service.handle_opened(client, [1; 32], None, false, now);
+    service.handle_frame(client, hello(1, 1, now), now);
+    while service.poll_command().is_some() {}
+    let mut ask = |named: Vec<Vec<u8>>| {
+        let request = SupernodesRequest { roles: 1, limit: 16, named, ..SupernodesRequest::default() };
+        service.handle_frame(client, HomeFrame { id: 1, body: Some(Body::SupernodesRequest(request)) }, now);
+        let answer = service.poll_command();
+        while service.poll_command().is_some() {}
+        let Some(Command::Send { frame: HomeFrame { body: Some(body), .. }, .. }) = answer else {
+            panic!("no answer")
+        };
+        body
+    };
+    let wanted = vec![known[0].clone(), known[7].clone(), vec![0xee; 32], vec![1; 3]];
+    let Body::Supernodes(list) = ask(wanted) else { panic!("no list") };
+    let services: Vec<Vec<u8>> = list
+        .descriptors
+        .iter()
+        .map(|signed| SupernodeDescriptor::verify(signed, now.unix_ms).unwrap().service().0.to_vec())
+        .collect();
+    assert_eq!(services, [known[0].clone(), known[7].clone()]);
+    assert!(matches!(ask(vec![vec![7; 32]; 17]), Body::Failure(_)), "17 are too many");
 }
 
 #[test]

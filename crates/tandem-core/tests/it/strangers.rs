@@ -378,6 +378,37 @@ impl Crowd {
 }
 
 #[test]
+fn who_has_done_no_work_keeps_nobody_from_being_heard() {
+    let mut world = world(2);
+    let bob = world.nodes[BOB].account;
+    let mut now = world.now;
+    for number in 0..500 {
+        let calls = &mut world.nodes[BOB].calls;
+        visit(calls, bob, &stranger(number), u64::from(number), false, now);
+        if number % 50 == 0 {
+            now = now.plus_ms(10);
+        }
+    }
+    let calls = &mut world.nodes[BOB].calls;
+    let (status, kept) = visit(calls, bob, &stranger(1_000), 1_000, true, now);
+    assert_eq!((status, kept.len()), (2, 1));
+    // One wrong proof a stream, and three a minute of one account.
+    let signal = SignalId(5);
+    let guest = stranger(2_000);
+    calls.handle_incoming(signal, guest.device.public(), None, now);
+    say(calls, signal, Body::Hello(guest.hello.clone()), now);
+    let wrong = ContactRequest { proof: vec![0; 8], bits: 255, ..asked_name() };
+    let commands = say(calls, signal, Body::ContactRequest(wrong), now);
+    assert_eq!(answer_in(&commands).unwrap().status, 1);
+    assert!(commands.contains(&Command::CloseSignal(signal)));
+    for number in 6..8 {
+        visit(calls, bob, &guest, number, false, now);
+    }
+    assert_eq!(visit(calls, bob, &guest, 9, true, now).0, 3, "it has guessed too often");
+    assert_eq!(visit(calls, bob, &guest, 10, true, now.plus_ms(61_000)).0, 2);
+}
+
+#[test]
 fn ten_thousand_requests_and_as_many_false_ones_change_nothing() {
     /// How long it takes until a contact rings when nobody else is there.
     fn until_it_rings(world: &mut World, mut meanwhile: impl FnMut(&mut World)) -> u64 {
@@ -423,5 +454,5 @@ fn ten_thousand_requests_and_as_many_false_ones_change_nothing() {
     let count = door.list.len();
     assert!((REQUESTS_MAX / 2..=REQUESTS_MAX).contains(&count), "{count} are kept");
     let [_, again, left, later, closed] = door.statuses;
-    assert!(again > 1_000 && left > 1_000 && later > 1_000 && closed == 0, "{:?}", door.statuses);
+    assert!(again > 1_000 && left > 1_000 && later > 200 && closed == 0, "{:?}", door.statuses);
 }

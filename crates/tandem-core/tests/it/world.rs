@@ -82,6 +82,12 @@ pub(crate) struct ServiceNode {
     pub(crate) requests: u64,
 }
 
+impl ServiceNode {
+    pub(crate) fn key(&self) -> ServiceKey {
+        self.secret.public()
+    }
+}
+
 pub(crate) struct World {
     pub(crate) now: Now,
     pub(crate) leaves: Vec<LeafNode>,
@@ -552,7 +558,7 @@ impl World {
                 self.request(leaf, via, Body::Publish(Publish { record }));
             }
             homes::Command::AskSupernodes(of) => {
-                let request = SupernodesRequest { roles: 1, near: Vec::new(), limit: 16 };
+                let request = SupernodesRequest { roles: 1, limit: 16, ..SupernodesRequest::default() };
                 self.request(leaf, of, Body::SupernodesRequest(request));
                 let stream = self.leaves[leaf].streams.get(&of).and_then(|id| self.streams.get(id));
                 if let Some(id) = stream.map(|stream| stream.next_id) {

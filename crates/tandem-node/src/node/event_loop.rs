@@ -490,6 +490,7 @@ impl Node {
         let mut known: Vec<PeerRef> = Vec::new();
         for descriptor in supernode.supernodes() {
             known.extend(self.peers.insert_descriptor(descriptor.clone()));
+            self.peers.named_by_home(&descriptor.service());
         }
         if self.person.homes().count() < tandem_core::homes::HOMES {
             self.with_person(|phone, around| phone.handle_known(&known, around));

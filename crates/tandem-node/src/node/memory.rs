@@ -56,12 +56,20 @@ pub(crate) fn seen(store: &Store, account: AccountKey) -> Option<Seen> {
     }
 }
 
-/// The epoch of a device set is what matters against a revoked device.
+/// A device set is what matters against a revoked device.
 pub(crate) fn remember_device_set(store: &Store, account: AccountKey, signed: &wire::Signed) {
     if let Ok(set) = DeviceSet::verify(signed, account, unix_ms()) {
-        let seen = SeenRecord { epoch: set.epoch(), sequences: Vec::new() };
-        note(store.remember_seen(account, &seen, unix_ms()));
+        note(store.remember_device_set(&set, unix_ms()));
     }
+}
+
+/// The newest device set remembered of an account, if it still holds.
+pub(crate) fn device_set(store: &Store, account: AccountKey) -> Option<DeviceSet> {
+    let signed = store.device_set(account).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the device set of an account cannot be read");
+        None
+    })?;
+    DeviceSet::verify(&signed, account, unix_ms()).ok()
 }
 
 pub(crate) fn remember_call(store: &Store, call: &StoredCall) {

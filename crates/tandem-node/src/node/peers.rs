@@ -1,11 +1,12 @@
 //! The supernodes this node knows: policy's small numbers, their keys, where they are, what they said of themselves.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use tandem_core::peer::{KnownPeer, PeerRef, release};
 use tandem_proto::ids::ServiceKey;
 use tandem_proto::multiaddr::{Transport, TransportAddress};
-use tandem_proto::network::network_group;
+use tandem_proto::network::{group_of_all, network_group};
 use tandem_proto::signed::SupernodeDescriptor;
 use tandem_proto::wire::Signed;
 
@@ -32,7 +33,12 @@ pub(crate) struct Peer {
     /// Binary multiaddrs without `/p2p`.
     pub(crate) addresses: Vec<Vec<u8>>,
     pub(crate) descriptor: Option<SupernodeDescriptor>,
+    /// By what it says of itself.
     network: u32,
+    /// By the address at which it proved its key to us.
+    seen_network: Option<u32>,
+    /// One of our homes, or our own supernode, told us of it.
+    by_home: bool,
     /// When its descriptor was told last, counted in descriptors.
     told: u64,
 }
@@ -65,6 +71,27 @@ impl PeerTable {
         Some(peer)
     }
 
+    /// It has proved its key on a connection to this address: its network is that one, whatever it says.
+    pub(crate) fn met(&mut self, service: &ServiceKey, ip: IpAddr) {
+        let peer = self.by_key.get(service).and_then(|peer| self.peers.get_mut(peer.0 as usize));
+        if let Some(entry) = peer {
+            entry.seen_network = Some(network_group(ip));
+        }
+    }
+
+    /// One of our homes, or our own supernode, names it.
+    pub(crate) fn named_by_home(&mut self, service: &ServiceKey) {
+        let peer = self.by_key.get(service).and_then(|peer| self.peers.get_mut(peer.0 as usize));
+        if let Some(entry) = peer {
+            entry.by_home = true;
+        }
+    }
+
+    /// Whether one of our homes, or our own supernode, named it in this run.
+    pub(crate) fn is_named_by_home(&self, service: &ServiceKey) -> bool {
+        self.by_key(service).is_some_and(|(_, peer)| peer.by_home)
+    }
+
     pub(crate) fn get(&self, peer: PeerRef) -> Option<&Peer> {
         self.peers.get(peer.0 as usize)
     }
@@ -83,7 +110,8 @@ impl PeerTable {
             .filter_map(|bytes| TransportAddress::from_bytes(bytes).ok())
             .any(|address| address.transport == Transport::Tcp && address.port == HTTPS_PORT);
         let software = entry.descriptor.as_ref().map_or("", SupernodeDescriptor::software);
-        Some(KnownPeer { peer, network: entry.network, referrer, port_443, release: release(software) })
+        let network = entry.seen_network.unwrap_or(entry.network);
+        Some(KnownPeer { peer, network, referrer, port_443, release: release(software) })
     }
 
     /// Where a supernode is, for the overlay.
@@ -120,16 +148,24 @@ impl PeerTable {
         }
         let peer = PeerRef(u32::try_from(self.peers.len()).ok()?);
         let network = network_of(&addresses);
-        self.peers.push(Peer { service, addresses, descriptor, network, told: self.told });
+        self.peers.push(Peer {
+            service,
+            addresses,
+            descriptor,
+            network,
+            seen_network: None,
+            by_home: false,
+            told: self.told,
+        });
         self.by_key.insert(service, peer);
         Some(peer)
     }
 }
 
-/// The network of the first address that can be read; all that cannot are one.
+/// The network of the addresses that can be read.
 fn network_of(addresses: &[Vec<u8>]) -> u32 {
-    let address = addresses.iter().find_map(|bytes| TransportAddress::from_bytes(bytes).ok());
-    address.map_or(u32::MAX, |address| network_group(address.ip))
+    let readable = addresses.iter().filter_map(|bytes| TransportAddress::from_bytes(bytes).ok());
+    group_of_all(readable.map(|address| address.ip))
 }
 
 /// The descriptors among these that verify now.

@@ -162,7 +162,7 @@ impl Node {
         }
         let record = check_files(&endpoint)?;
         let now = self.clock.now();
-        if let Some(started) = self.take_up_theirs(account, &endpoint, for_ms) {
+        if let Some(started) = self.take_up_theirs(account, &endpoint, for_ms, options.relay_only) {
             return Ok(started);
         }
         let id = CallId(rand::random());
@@ -195,9 +195,13 @@ impl Node {
         account: AccountKey,
         endpoint: &EndpointPlan,
         for_ms: Option<u64>,
+        relay_only: bool,
     ) -> Option<CallStarted> {
         let theirs = |live: &LiveCall| live.account == account && live.rings_here();
         let call = self.calls.iter().find(|(_, live)| theirs(live)).map(|(call, _)| *call)?;
+        if relay_only {
+            self.with_person(|phone, around| phone.keep_to_relays(call, around));
+        }
         if !self.answer(call, endpoint.clone()) {
             return None;
         }

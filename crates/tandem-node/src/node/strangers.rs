@@ -91,7 +91,16 @@ impl Node {
         let account = |contact: &Contact| Some(contact.address.parse::<Address>().ok()?.0);
         let known = || contacts.iter().filter(|contact| !contact.blocked);
         let relayed = known().filter(|contact| contact.relay_only).filter_map(account).collect();
-        self.person.set_contacts(known().filter_map(account).collect(), relayed);
+        let accounts: Vec<AccountKey> = known().filter_map(account).collect();
+        let now = self.clock.now();
+        self.person.set_contacts(accounts.clone(), relayed);
+        for account in accounts {
+            let store = &self.installation.store;
+            if let Some(seen) = super::memory::seen(store, account) {
+                let set = super::memory::device_set(store, account);
+                self.person.set_seen(account, seen.epoch, set.as_ref(), now);
+            }
+        }
         self.person.set_strangers(strangers);
         Ok(())
     }

@@ -1,5 +1,8 @@
+use prost::Message;
 use rusqlite::{OptionalExtension, params};
 use tandem_proto::ids::{AccountKey, DeviceKey};
+use tandem_proto::signed::DeviceSet;
+use tandem_proto::wire::Signed;
 
 use super::{SEEN_MAX, Store, StoreError, from_sql, key, to_sql};
 
@@ -33,7 +36,8 @@ impl Store {
             .iter()
             .flat_map(|(device, sequence)| device.0.into_iter().chain(sequence.to_be_bytes()))
             .collect();
-        let sql = "INSERT OR REPLACE INTO seen_records VALUES (?1, ?2, ?3, ?4)";
+        let sql = "INSERT INTO seen_records (account, epoch, sequences, seen_ms) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (account) DO UPDATE SET epoch = ?2, sequences = ?3, seen_ms = ?4";
         let values = params![&account.0[..], to_sql(merged.epoch), sequences, to_sql(unix_ms)];
         self.connection.prepare_cached(sql)?.execute(values)?;
         self.prune_seen(unix_ms)
@@ -58,6 +62,31 @@ impl Store {
             sequences.push((DeviceKey(key(device)?), u64::from_be_bytes(number)));
         }
         Ok(Some(SeenRecord { epoch: from_sql(epoch), sequences }))
+    }
+
+    /// Remembers a verified device set, if none of a higher epoch was seen.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn remember_device_set(&self, set: &DeviceSet, unix_ms: u64) -> Result<(), StoreError> {
+        let seen = SeenRecord { epoch: set.epoch(), sequences: Vec::new() };
+        self.remember_seen(set.account(), &seen, unix_ms)?;
+        let sql = "UPDATE seen_records SET device_set = ?2 WHERE account = ?1 AND epoch = ?3";
+        let values = params![&set.account().0[..], set.signed().encode_to_vec(), to_sql(set.epoch())];
+        self.connection.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+
+    /// The newest device set remembered of an account; verify it again, since it may have expired.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn device_set(&self, account: AccountKey) -> Result<Option<Signed>, StoreError> {
+        let sql = "SELECT device_set FROM seen_records WHERE account = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let bytes: Option<Option<Vec<u8>>> =
+            statement.query_row([&account.0[..]], |row| row.get(0)).optional()?;
+        Ok(bytes.flatten().and_then(|bytes| Signed::decode(bytes.as_slice()).ok()))
     }
 
     pub(super) fn prune_seen(&self, unix_ms: u64) -> Result<(), StoreError> {
@@ -95,7 +124,27 @@ fn merge(known: &SeenRecord, seen: &SeenRecord) -> SeenRecord {
 
 #[cfg(test)]
 mod tests {
+    use tandem_proto::identity::AccountSecret;
+    use tandem_proto::signed::DeviceEntry;
+
     use super::*;
+
+    #[test]
+    fn the_newest_device_set_is_kept_beside_what_was_seen() {
+        let store = Store::in_memory().unwrap();
+        let secret = AccountSecret::from_seed(&[1; 32]);
+        let account = secret.public();
+        let entry = DeviceEntry { device: DeviceKey([2; 32]), serial: 1 };
+        let set = |epoch| DeviceSet::issue(&secret, epoch, &[entry], 2_000_000_000).unwrap();
+        assert_eq!(store.device_set(account).unwrap(), None);
+        store.remember_device_set(&set(5), 1).unwrap();
+        store.remember_device_set(&set(4), 2).unwrap();
+        assert_eq!(store.device_set(account).unwrap(), Some(set(5).signed().clone()));
+        let later = SeenRecord { epoch: 6, sequences: vec![(entry.device, 9)] };
+        store.remember_seen(account, &later, 3).unwrap();
+        assert_eq!(store.device_set(account).unwrap(), Some(set(5).signed().clone()));
+        assert_eq!(store.seen(account).unwrap(), Some(later));
+    }
 
     #[test]
     fn what_was_seen_never_goes_down() {

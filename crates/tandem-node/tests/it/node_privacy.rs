@@ -111,7 +111,10 @@ fn check_frame(seen: &SeenFrame, own: [u8; 32], other: [u8; 32], tags: &mut BTre
             assert_eq!(request.call_tag.len(), 16);
             tags.insert(request.call_tag.clone());
         }
-        Body::SupernodesRequest(request) => assert!(request.near.is_empty() || request.near.len() == 32),
+        Body::SupernodesRequest(request) => {
+            assert!(request.near.is_empty() || request.near.len() == 32);
+            assert!(request.named.iter().all(|key| key.len() == 32));
+        }
         other => panic!("not in the table: {other:?}"),
     }
     if !matches!(body, Body::LookUp(_)) {

@@ -293,6 +293,9 @@ pub struct SupernodesRequest {
     /// at most 16
     #[prost(uint32, tag = "3")]
     pub limit: u32,
+    /// service keys, at most 16: only those of these that it knows; `near` is empty then
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub named: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Supernodes {

@@ -13,7 +13,7 @@ use tandem_media::session::{self, Candidate, Event, SessionConfig};
 use tandem_proto::ids::{AccountKey, ServiceKey};
 use tandem_proto::multiaddr::{Transport, TransportAddress};
 use tandem_proto::request::PROOF_LEN;
-use tandem_proto::signed::Roles;
+use tandem_proto::signed::{DeviceSet, Roles};
 use tandem_proto::wire::{Grant, PathReport, PathState, SupernodesRequest};
 use tokio::sync::oneshot;
 
@@ -34,6 +34,8 @@ pub(super) const RACE_AFTER_MS: u32 = 300;
 const RACE_HURRIED_MS: u32 = 60;
 /// Relays asked of a home when a call needs more.
 const RELAYS_ASKED: u32 = 16;
+/// Relays that a home is asked about by name, at most.
+const NAMED_MAX: usize = 16;
 /// Homes asked at once, since one of them may be the supernode that has just died.
 const HOMES_ASKED: usize = 2;
 
@@ -68,6 +70,12 @@ impl Phone {
         Ok(())
     }
 
+    /// A call that rings here shows no more addresses.
+    pub(crate) fn keep_to_relays(&mut self, call: CallId, around: &mut Surroundings<'_>) {
+        self.calls.keep_to_relays(call);
+        self.drive(around);
+    }
+
     pub(crate) fn decline(&mut self, call: CallId, around: &mut Surroundings<'_>) -> Result<(), AnswerError> {
         let result = self.calls.decline(call, EndReason::Declined, around.now);
         self.drive(around);
@@ -90,6 +98,11 @@ impl Phone {
     pub(crate) fn set_contacts(&mut self, contacts: Vec<AccountKey>, relayed: Vec<AccountKey>) {
         self.calls.set_contacts(contacts);
         self.calls.set_relayed(relayed);
+    }
+
+    /// What was seen of a contact in runs before.
+    pub(crate) fn set_seen(&mut self, account: AccountKey, epoch: u64, set: Option<&DeviceSet>, now: Now) {
+        self.calls.set_seen(account, epoch, set, now);
     }
 
     pub(crate) fn set_strangers(&mut self, known: KnownStrangers) {
@@ -178,6 +191,7 @@ impl Phone {
                 let signal = overlay::SignalId(signal.0);
                 self.send_overlay(DeviceCommand::SetSignalIdle { signal, idle }, around.now);
             }
+            Command::ConfirmRelays { leg, relays } => self.confirm_relays(leg, relays, around),
             Command::RefreshRelays => {
                 self.ask_relays(around);
                 self.refresh_relays(around);
@@ -262,9 +276,41 @@ impl Phone {
     fn ask_relays(&mut self, around: &Surroundings<'_>) {
         let homes = self.homes.reserved().filter_map(|peer| Some(around.peers.get(peer)?.service));
         for home in homes.sample(&mut rand::rng(), HOMES_ASKED) {
-            let request = SupernodesRequest { roles: Roles::RELAY.0, near: Vec::new(), limit: RELAYS_ASKED };
+            let (roles, limit) = (Roles::RELAY.0, RELAYS_ASKED);
+            let request = SupernodesRequest { roles, limit, ..SupernodesRequest::default() };
             self.links.ask_supernodes(home, request, around.now);
         }
+    }
+
+    /// The call machine wants to know which of these relays our homes know.
+    fn confirm_relays(&mut self, leg: LegId, relays: Vec<ServiceKey>, around: &Surroundings<'_>) {
+        // Those of the redraws come on top; a leg that has gone asks nothing.
+        let asked = self.confirming.entry(leg).or_default();
+        asked.extend(relays);
+        let surplus = asked.len().saturating_sub(RELAYS_MAX);
+        asked.drain(..surplus);
+        self.tell_confirmed(around);
+        let Some(asked) = self.confirming.get(&leg) else { return };
+        let named: Vec<Vec<u8>> = asked.iter().take(NAMED_MAX).map(|relay| relay.0.to_vec()).collect();
+        let homes: Vec<ServiceKey> =
+            self.homes.reserved().filter_map(|peer| Some(around.peers.get(peer)?.service)).collect();
+        for home in homes {
+            let (roles, limit, named) = (Roles::RELAY.0, RELAYS_ASKED, named.clone());
+            let request = SupernodesRequest { roles, limit, named, ..SupernodesRequest::default() };
+            self.links.ask_supernodes(home, request, around.now);
+        }
+    }
+
+    /// What the homes have said meanwhile.
+    pub(super) fn tell_confirmed(&mut self, around: &Surroundings<'_>) {
+        for (leg, asked) in &mut self.confirming {
+            let known: Vec<ServiceKey> =
+                asked.extract_if(.., |relay| around.peers.is_named_by_home(relay)).collect();
+            if !known.is_empty() {
+                self.calls.handle_relays_confirmed(*leg, &known, around.now);
+            }
+        }
+        self.confirming.retain(|_, asked| !asked.is_empty());
     }
 
     fn remember_relay(&mut self, leg: LegId, relay: &RelayWanted) {
@@ -384,6 +430,7 @@ impl Phone {
     }
 
     fn end_media(&mut self, leg: LegId, now: Now) {
+        self.confirming.remove(&leg);
         let Some(media) = self.media.remove(&leg) else { return };
         if self.media.is_empty() {
             self.homes.set_in_call(false, now);

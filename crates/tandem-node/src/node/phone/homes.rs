@@ -46,8 +46,8 @@ impl Phone {
                 if let Some(service) = service(around, peer) {
                     let request = SupernodesRequest {
                         roles: Roles::DIRECTORY.0,
-                        near: Vec::new(),
                         limit: SUPERNODES_WANTED,
+                        ..SupernodesRequest::default()
                     };
                     self.links.ask_supernodes(service, request, now);
                 }
@@ -144,6 +144,7 @@ impl Phone {
 
     fn take_descriptors(&mut self, from: ServiceKey, signed: &[Signed], around: &mut Surroundings<'_>) {
         let referrer = around.peers.by_key(&from).map(|(peer, _)| peer);
+        let by_home = self.links.is_by_homes(from);
         let descriptors = verified(signed, around.now.unix_ms);
         let mut known = Vec::new();
         let mut loads = Vec::new();
@@ -153,6 +154,9 @@ impl Phone {
                 continue;
             }
             let peer = around.peers.insert_descriptor(descriptor.clone());
+            if by_home {
+                around.peers.named_by_home(&service);
+            }
             if descriptor.roles().contains(Roles::DIRECTORY) {
                 let referrer = referrer.filter(|_| service != from);
                 known.extend(peer.and_then(|peer| around.peers.known(peer, referrer)));
@@ -166,6 +170,7 @@ impl Phone {
             self.homes.set_load(peer, load_percent);
         }
         self.refresh_relays(around);
+        self.tell_confirmed(around);
         if !descriptors.is_empty() {
             self.news.push_back(PhoneNews::Descriptors(descriptors));
         }

@@ -191,6 +191,11 @@ impl Links {
         }
     }
 
+    /// Whether this is a link of the policy of homes, and not only for an errand.
+    pub(crate) fn is_by_homes(&self, service: ServiceKey) -> bool {
+        self.links.get(&service).is_some_and(|link| link.by_homes)
+    }
+
     pub(crate) fn look_up(&mut self, errand: u64, service: ServiceKey, account: &[u8], now: Now) {
         let body = Body::LookUp(LookUp { account: account.to_vec() });
         self.request(service, Waiting::LookUp { errand }, body, now);

@@ -223,6 +223,8 @@ pub(crate) struct Phone {
     /// Signalling streams being opened, by the number given to the overlay.
     opening: BTreeMap<u64, LegId>,
     grants: BTreeMap<u64, GrantErrand>,
+    /// Of each leg the relays that only the other end vouched for so far; at most [`calls::RELAYS_MAX`].
+    confirming: BTreeMap<LegId, Vec<ServiceKey>>,
     next_number: u64,
     /// Of our last published entry.
     sequence: Option<u64>,
@@ -286,6 +288,7 @@ impl Phone {
             endpoints: BTreeMap::new(),
             opening: BTreeMap::new(),
             grants: BTreeMap::new(),
+            confirming: BTreeMap::new(),
             next_number: 1,
             sequence: None,
             look_up_again: None,
@@ -299,7 +302,10 @@ impl Phone {
     pub(crate) fn handle_overlay(&mut self, event: DeviceEvent, around: &mut Surroundings<'_>) {
         let now = around.now;
         match event {
-            DeviceEvent::HomeOpened { service, .. } => self.links.handle_opened(service, now),
+            DeviceEvent::HomeOpened { service, remote } => {
+                remote.into_iter().for_each(|ip| around.peers.met(&service, ip));
+                self.links.handle_opened(service, now);
+            }
             DeviceEvent::HomeFrame { service, frame } => self.links.handle_frame(service, frame, now),
             DeviceEvent::HomeClosed { service, reason } => self.links.handle_closed(service, &reason),
             DeviceEvent::Reserved { service } => self.links.handle_circuit(service, true, ""),
@@ -492,7 +498,9 @@ impl Phone {
     /// Tells the call machine which relays we could vouch for: the homes' first.
     fn refresh_relays(&mut self, around: &Surroundings<'_>) {
         let relay = |descriptor: &&SupernodeDescriptor| {
-            descriptor.roles().contains(Roles::RELAY) && Some(descriptor.service()) != self.excluded
+            descriptor.roles().contains(Roles::RELAY)
+                && Some(descriptor.service()) != self.excluded
+                && around.peers.is_named_by_home(&descriptor.service())
         };
         let homes: Vec<ServiceKey> =
             self.homes.reserved().filter_map(|peer| Some(around.peers.get(peer)?.service)).collect();

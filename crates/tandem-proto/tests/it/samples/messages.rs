@@ -112,6 +112,7 @@ fn home_parts() -> Vec<Sample> {
         sample("GrantRequest", "one tag", grant_request()),
         sample("Grant", "for an hour", grant()),
         sample("SupernodesRequest", "relays near a draw", supernodes_request()),
+        sample("SupernodesRequest", "relays by name", named_supernodes_request()),
         sample("Supernodes", "one", supernodes()),
         sample("Busy", "with a referral", busy()),
         sample("Failure", "not reserved", failure()),
@@ -168,9 +169,14 @@ fn grant() -> wire::Grant {
     wire::Grant { username, password, not_after_s: terms.not_after_s, relay }
 }
 
+fn named_supernodes_request() -> wire::SupernodesRequest {
+    let named = vec![vec![0x11; 32], vec![0x22; 32]];
+    wire::SupernodesRequest { roles: 2, near: Vec::new(), limit: 16, named }
+}
+
 fn supernodes_request() -> wire::SupernodesRequest {
     let near = draw::target(&counting(0x10), &counting(0x20), 0).to_vec();
-    wire::SupernodesRequest { roles: 2, near, limit: 16 }
+    wire::SupernodesRequest { roles: 2, near, limit: 16, named: Vec::new() }
 }
 
 fn supernodes() -> wire::Supernodes {
