@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tandem_api::Problem;
 use tandem_relay::driver;
@@ -13,6 +12,7 @@ use crate::api::ApiError;
 use crate::handle::NodeConfig;
 use crate::keys::{self, Keys, KeysError};
 use crate::messages::Code;
+pub use crate::node::clock::unix_ms;
 use crate::overlay;
 use crate::platform::{DataLock, LockError, files, paths};
 use crate::store::{Store, StoreError};
@@ -148,11 +148,4 @@ pub fn ensure_folder(data: &Path) -> Result<(), StartError> {
     }
     let values = [("path", &*data.display().to_string()), ("mode", &*mode)];
     Err(StartError::Settings(Code::DataFolderOpen.with(&values)))
-}
-
-/// The wall clock in milliseconds since 1970-01-01 UTC; 0 before that.
-#[must_use]
-pub fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

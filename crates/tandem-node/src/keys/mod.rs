@@ -1,7 +1,7 @@
 //! The keys of an installation and the account's signatures over them (spec/identity.md), on disk.
 //!
 //! `DATA/keys/` comes into being whole: it is made under another name and renamed. Nothing in it is ever written over but
-//! the two signed files, which are signed anew when they near their end.
+//! what the account signed, when the running node has something newer.
 
 mod file;
 mod papers;
@@ -33,8 +33,7 @@ use sealing::Sealer;
 const ACCOUNT_FILE: &str = "account.key";
 const DEVICE_FILE: &str = "device.key";
 const SERVICE_FILE: &str = "service.key";
-const CERTIFICATE_FILE: &str = "certificate.bin";
-const DEVICE_SET_FILE: &str = "device-set.bin";
+const PAPERS_FILE: &str = "papers.bin";
 
 /// Who this installation is.
 #[derive(Debug, Clone)]
@@ -47,8 +46,11 @@ pub struct Keys {
     pub device_set: DeviceSet,
     /// Are the files under a passphrase?
     pub sealed: bool,
-    /// The words were typed here, and the account's other devices are not known yet: nothing may be published.
+    /// The account's other devices are not known: the words were typed here just now, or the papers lapsed. Nothing may be
+    /// published.
     pub restoring: bool,
+    /// The papers ran out or are missing, and were signed anew to ask the directory with. Then `restoring` is true too.
+    pub lapsed: bool,
     /// The newer set that no longer names this device, once it was revoked.
     pub revoked: Option<DeviceSet>,
 }
@@ -57,6 +59,12 @@ impl Keys {
     #[must_use]
     pub fn account(&self) -> AccountKey {
         self.certificate.account()
+    }
+
+    /// When the first of the two signatures over this device ends, in unix seconds.
+    #[must_use]
+    pub fn papers_end_s(&self) -> u64 {
+        self.certificate.not_after_s().min(self.device_set.not_after_s())
     }
 
     #[must_use]
@@ -137,12 +145,13 @@ pub fn is_sealed(data: &Path) -> bool {
 /// This device's label as its certificate says, which needs no passphrase and is not verified here.
 #[must_use]
 pub fn label(data: &Path) -> Option<String> {
-    let signed = signing::read(&data.join(paths::KEYS), CERTIFICATE_FILE).ok()??;
+    let signed = signing::certificate(&data.join(paths::KEYS)).ok()??;
     wire::DeviceCertificate::decode(signed.payload.as_slice()).ok().map(|certificate| certificate.label)
 }
 
-/// Opens the identity of a data folder. Signs the certificate and the device set anew when they near their end, or are
-/// missing, and the account key is here.
+/// Opens the identity of a data folder, and writes nothing. Where the papers ran out or are missing and the account key is
+/// here, they are signed anew in a way that replaces nothing ([`Keys::lapsed`]): the running node looks the account up and
+/// signs on top of what it finds.
 ///
 /// # Errors
 /// [`KeysError`] says which file is wrong and how.
@@ -156,9 +165,11 @@ pub fn open(data: &Path, passphrase: Option<&Passphrase>, unix_ms: u64) -> Resul
     let device = DeviceSecret::from_seed(&device.secret);
     let service = ServiceSecret::from_seed(&service.secret);
     let entropy = account.map(|key| Entropy::new(*key.secret));
-    let (certificate, device_set) = signing::open(&folder, entropy.as_ref(), device.public(), unix_ms)?;
-    let (restoring, revoked) = papers::standing(&folder, &certificate, unix_ms)?;
-    Ok(Keys { entropy, device, service, certificate, device_set, sealed, restoring, revoked })
+    let (papers, lapsed) = signing::open(&folder, entropy.as_ref(), device.public(), unix_ms)?;
+    let revoked = papers::revocation(&folder, &papers)?;
+    let restoring = papers::is_restoring(&papers.device_set);
+    let Papers { certificate, device_set } = papers;
+    Ok(Keys { entropy, device, service, certificate, device_set, sealed, restoring, lapsed, revoked })
 }
 
 /// Makes a new identity, or one of an existing account when `entropy` is given. With a passphrase its files are sealed.
@@ -178,7 +189,7 @@ pub fn create(
     let entropy = entropy.unwrap_or_else(|| Entropy::new(random::bytes()));
     let device = DeviceSecret::from_seed(&random::bytes());
     let service = ServiceSecret::from_seed(&random::bytes());
-    let (certificate, device_set) = signing::issue_first(&entropy, device.public(), unix_ms)
+    let Papers { certificate, device_set } = signing::issue_first(&entropy, device.public(), unix_ms)
         .map_err(|error| KeysError::Signatures { path: folder.clone(), detail: error.to_string() })?;
     let keys = Keys {
         entropy: Some(entropy),
@@ -188,6 +199,7 @@ pub fn create(
         device_set,
         sealed: passphrase.is_some(),
         restoring: false,
+        lapsed: false,
         revoked: None,
     };
     write_whole(data, &folder, &keys, passphrase)?;
@@ -222,10 +234,8 @@ fn write_whole(
     }
     write_key(DEVICE_FILE, KeyKind::Device, &keys.device.seed())?;
     write_key(SERVICE_FILE, KeyKind::Service, &keys.service.seed())?;
-    signing::write(&temporary, &keys.certificate, &keys.device_set)?;
-    if keys.restoring {
-        papers::mark_restoring(&temporary)?;
-    }
+    let (certificate, device_set) = (keys.certificate.clone(), keys.device_set.clone());
+    signing::write(&temporary, &Papers { certificate, device_set })?;
     files::sync_parent(&temporary.join(DEVICE_FILE)).map_err(io(&temporary))?;
     // Renaming a folder fails where a folder with content stands.
     fs::rename(&temporary, folder).map_err(io(folder))?;

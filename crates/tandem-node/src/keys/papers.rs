@@ -1,6 +1,5 @@
 //! What the account's key signs for its devices: a certificate each, and the set that names them all.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
@@ -12,16 +11,15 @@ use tandem_proto::signed::{
 };
 use thiserror::Error;
 
-use super::signing::{LIFE_S, read, write};
+use super::signing::{LIFE_S, read, verify_set, write};
 use super::{Keys, KeysError, Passphrase, files, random, write_whole};
 use crate::messages::Code;
 use crate::platform::paths;
 
 /// A set that no longer names this device: it was revoked.
 const REVOKED_FILE: &str = "revoked.bin";
-/// The account's words were typed here, and its other devices are not known yet.
-const RESTORING_FILE: &str = "restoring";
-/// Lower than every epoch in use: what is signed while an account is being restored never replaces anything.
+/// Lower than every epoch in use: what is signed while an account is being restored never replaces anything, and
+/// is known by it.
 const RESTORING_EPOCH: u64 = 1;
 
 /// What makes a key a device of an account.
@@ -88,14 +86,33 @@ impl Keys {
         device: DeviceKey,
         unix_ms: u64,
     ) -> Result<DeviceSet, PapersError> {
-        let entropy = self.entropy.as_ref().ok_or(PapersError::NoAccountKey)?;
+        if self.entropy.is_none() {
+            return Err(PapersError::NoAccountKey);
+        }
         if !base.contains(device) {
             return Err(PapersError::NoSuchDevice);
         }
         let others: Vec<DeviceEntry> =
             base.devices().iter().copied().filter(|entry| entry.device != device).collect();
+        self.sign_set(base, &others, unix_ms)
+    }
+
+    /// Signs a device set of these entries, higher than `base`.
+    ///
+    /// # Errors
+    /// [`PapersError`]: without the account key, or with more than 8 devices.
+    pub fn sign_set(
+        &self,
+        base: &DeviceSet,
+        devices: &[DeviceEntry],
+        unix_ms: u64,
+    ) -> Result<DeviceSet, PapersError> {
+        let entropy = self.entropy.as_ref().ok_or(PapersError::NoAccountKey)?;
+        if devices.len() > DEVICES_MAX {
+            return Err(PapersError::Full);
+        }
         let number = next_number(base, unix_ms);
-        Ok(DeviceSet::issue(&entropy.account_secret(), number, &others, unix_ms / 1000 + LIFE_S)?)
+        Ok(DeviceSet::issue(&entropy.account_secret(), number, devices, unix_ms / 1000 + LIFE_S)?)
     }
 
     /// Takes newer papers over, on the disk first.
@@ -103,8 +120,10 @@ impl Keys {
     /// # Errors
     /// When the disk fails; then nothing has changed in memory.
     pub fn take_papers(&mut self, data: &Path, papers: Papers) -> Result<(), KeysError> {
-        write(&data.join(paths::KEYS), &papers.certificate, &papers.device_set)?;
+        write(&data.join(paths::KEYS), &papers)?;
         (self.certificate, self.device_set) = (papers.certificate, papers.device_set);
+        self.restoring = is_restoring(&self.device_set);
+        self.lapsed &= self.restoring;
         Ok(())
     }
 
@@ -117,19 +136,6 @@ impl Keys {
         let bytes = set.signed().encode_to_vec();
         self.revoked = Some(set);
         files::replace(&path, &bytes).map_err(|error| KeysError::Io { path, error })
-    }
-
-    /// The account's other devices are known now.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn restored(&mut self, data: &Path) -> Result<(), KeysError> {
-        self.restoring = false;
-        let path = data.join(paths::KEYS).join(RESTORING_FILE);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(KeysError::Io { path, error }),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -183,6 +189,7 @@ pub fn adopt(
         device_set: papers.device_set,
         sealed: passphrase.is_some(),
         restoring: false,
+        lapsed: false,
         revoked: None,
     };
     write_whole(data, &folder, &keys, passphrase)?;
@@ -205,41 +212,47 @@ pub fn restore(
     let device = DeviceSecret::from_seed(&random::bytes());
     let wrong =
         |error: PapersError| KeysError::Signatures { path: folder.clone(), detail: error.to_string() };
-    let papers = sign(&entropy, device.public(), label, &[], unix_ms, unix_ms).map_err(wrong)?;
-    let entry = [DeviceEntry { device: device.public(), serial: unix_ms }];
-    let end_s = papers.device_set.not_after_s();
-    let device_set = DeviceSet::issue(&entropy.account_secret(), RESTORING_EPOCH, &entry, end_s)
-        .map_err(|error| wrong(error.into()))?;
+    let papers = sign_restoring(&entropy, device.public(), label, &[], unix_ms, unix_ms).map_err(wrong)?;
     let keys = Keys {
         entropy: Some(entropy),
         device,
         service: ServiceSecret::from_seed(&random::bytes()),
         certificate: papers.certificate,
-        device_set,
+        device_set: papers.device_set,
         sealed: passphrase.is_some(),
         restoring: true,
+        lapsed: false,
         revoked: None,
     };
     write_whole(data, &folder, &keys, passphrase)?;
     Ok(keys)
 }
 
-/// What stands beside the keys: is the account being restored, and was this device revoked?
-pub(super) fn standing(
-    folder: &Path,
-    certificate: &DeviceCertificate,
+/// Signs like [`sign`], and the set of an epoch that replaces nothing.
+pub(super) fn sign_restoring(
+    entropy: &Entropy,
+    device: DeviceKey,
+    label: &str,
+    others: &[DeviceEntry],
+    serial: u64,
     unix_ms: u64,
-) -> Result<(bool, Option<DeviceSet>), KeysError> {
-    let restoring = folder.join(RESTORING_FILE).exists();
-    let signed = read(folder, REVOKED_FILE)?;
-    let set = signed.and_then(|signed| DeviceSet::verify(&signed, certificate.account(), unix_ms).ok());
-    Ok((restoring, set.filter(|set| !set.admits(certificate))))
+) -> Result<Papers, PapersError> {
+    let papers = sign(entropy, device, label, others, serial, unix_ms)?;
+    let set = &papers.device_set;
+    let device_set =
+        DeviceSet::issue(&entropy.account_secret(), RESTORING_EPOCH, set.devices(), set.not_after_s())?;
+    Ok(Papers { device_set, ..papers })
 }
 
-/// Written with the rest of a new identity.
-pub(super) fn mark_restoring(folder: &Path) -> Result<(), KeysError> {
-    let path = folder.join(RESTORING_FILE);
-    files::write_new(&path, &[]).map_err(|error| KeysError::Io { path, error })
+pub(super) fn is_restoring(set: &DeviceSet) -> bool {
+    set.epoch() == RESTORING_EPOCH
+}
+
+/// The set that no longer names this device, if it was revoked: for good, also when that set has run out.
+pub(super) fn revocation(folder: &Path, papers: &Papers) -> Result<Option<DeviceSet>, KeysError> {
+    let certificate = &papers.certificate;
+    let set = read(folder, REVOKED_FILE)?.and_then(|signed| verify_set(&signed, certificate.account()));
+    Ok(set.filter(|set| !set.contains(certificate.device())))
 }
 
 fn vacant(data: &Path) -> Result<PathBuf, KeysError> {

@@ -74,9 +74,9 @@ catalogue! {
     NoAccountKey = "T1110", "The account key is not on this device.",
         "It was added by link and holds a certificate only. Only a device on which the words were made or typed can show them, add a device or revoke one.",
         "Do it there.";
-    CertificateWrong = "T1111", "The certificate or device set in {path} does not belong to these keys: {detail}.",
+    CertificateWrong = "T1111", "The signatures of your account in {path} do not hold for this device: {detail}.",
         "Others would refuse this device.",
-        "Bring the file back from a copy; with the account key here, remove it and it is signed anew.";
+        "Bring the file back from a copy. If the account key is here, remove it instead: the node signs it anew once it has looked the account up. A device without the account key, whose certificate ran out, is added anew: tandem devices join, in an empty data folder.";
     AddressWrong = "T1112", "\"{address}\" is not a Tandem address: {detail}.",
         "An address begins with tandem: and carries a checksum, so a mistyped one is found out.",
         "Copy the whole address again, or use the name of a contact.";
@@ -248,6 +248,12 @@ catalogue! {
     DeviceLabel = "T1711", "The label \"{label}\" cannot be used: {detail}.",
         "Nothing was changed.",
         "Choose a label of 1 to 64 bytes, like Phone or Kitchen.";
+    DeviceGone = "T1712", "{device} is no longer a device of your account.",
+        "Another of your devices revoked it, or changed the list at the same moment as you added it.",
+        "If nobody meant to: add it again with tandem devices join, in an empty data folder on it.";
+    DevicePapers = "T1713", "Your account names this device by another certificate than the one it has.",
+        "Others refuse its calls. It happens when this data folder was brought back from an old copy, or when two of your devices changed the list at the same moment.",
+        "Leave it running, and on a device that holds the account key give it a label: tandem devices rename WHO LABEL. It gets a new certificate with that.";
 
     // ---- T18: strangers
     NoSuchInvitation = "T1801", "There is no invitation {id}.",

@@ -78,8 +78,9 @@ fn boot_ms() -> Option<u64> {
     None
 }
 
-/// Milliseconds since 1970-01-01 UTC; 0 on a clock that stands before.
-pub(crate) fn unix_ms() -> u64 {
+/// The wall clock, in milliseconds since 1970-01-01 UTC; 0 where it stands before.
+#[must_use]
+pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 

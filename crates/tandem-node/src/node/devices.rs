@@ -7,12 +7,12 @@ use tandem_api::{DeviceView, Devices, NodeEvent, Problem};
 use tandem_proto::identity::{Address, DeviceLink, device_words};
 use tandem_proto::ids::DeviceKey;
 use tandem_proto::record::ReachRecord;
-use tandem_proto::signed::{DEVICES_MAX, DeviceCertificate, DeviceSet, Home, TEXT_BYTES_MAX};
+use tandem_proto::signed::{DEVICES_MAX, DeviceCertificate, DeviceEntry, DeviceSet, Home, TEXT_BYTES_MAX};
 use tandem_proto::wire::{DeviceInvitation, Signed};
 
 use super::event_loop::{Node, announce};
 use super::memory::{self, KnownDevice};
-use super::phone::{Handed, OwnRecord};
+use super::phone::{Handed, NotInvited, OwnRecord};
 use crate::handle::{NodeSide, Reply};
 use crate::keys::{Papers, PapersError};
 use crate::messages::Code;
@@ -21,10 +21,15 @@ use crate::messages::Code;
 const JOB_MS: u64 = 25_000;
 /// Whether devices can be reached is found out within this, in milliseconds.
 const PROBE_MS: u64 = 3_000;
-/// Papers of others are renewed when less than this is left, in seconds.
+/// Papers are renewed when less than this is left, in seconds.
 const RENEW_S: u64 = 90 * 86_400;
-/// A device that could not be handed new papers is tried again after this long, in milliseconds.
+/// So often one device's papers are renewed, or tried to, in milliseconds.
 const RENEW_EVERY_MS: u64 = 3_600_000;
+/// What another device's change undid is made again after this long if it did not succeed, in milliseconds.
+const MEND_AGAIN_MS: u64 = 10_000;
+/// A set that names this device by another certificate is put right by another device within this, or the person hears
+/// of it. In milliseconds.
+const DISPUTE_MS: u64 = 60_000;
 
 /// What the person's side keeps of devices.
 #[derive(Debug, Default)]
@@ -32,8 +37,21 @@ pub(super) struct DeviceDesk {
     job: Option<Job>,
     /// The newest record of the own account: where the other devices are.
     record: Option<ReachRecord>,
-    /// When papers of others are looked over next.
+    /// When papers are looked over next.
     renew_ms: u64,
+    /// Whose were renewed last, or tried to: the others come before it again.
+    renewed: Option<DeviceKey>,
+    /// When what a newer set lacks is made again, if there is something.
+    mend_ms: Option<u64>,
+    dispute: Option<Dispute>,
+}
+
+/// The account's newest set names this device by another certificate than it has.
+#[derive(Debug)]
+struct Dispute {
+    set: DeviceSet,
+    since_ms: u64,
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -45,10 +63,25 @@ struct Job {
 
 #[derive(Debug)]
 enum What {
-    List { reply: Reply<Devices> },
-    Add { link: DeviceLink, label: String, reply: Reply<DeviceView> },
-    Rename { device: DeviceKey, label: String, reply: Option<Reply<DeviceView>> },
-    Revoke { who: String, reply: Reply<DeviceView> },
+    List {
+        reply: Reply<Devices>,
+    },
+    Add {
+        link: DeviceLink,
+        label: String,
+        reply: Reply<DeviceView>,
+    },
+    Rename {
+        device: DeviceKey,
+        label: String,
+        reply: Option<Reply<DeviceView>>,
+    },
+    Revoke {
+        who: String,
+        reply: Reply<DeviceView>,
+    },
+    /// What another device's change, at the same moment, undid.
+    Mend,
 }
 
 #[derive(Debug)]
@@ -58,16 +91,24 @@ enum Step {
     LookingUp,
     /// Who of these can be reached?
     Probing { open: Vec<DeviceKey>, reached: Vec<DeviceKey>, until_ms: u64 },
-    /// Papers are on their way.
-    Handing { papers: Papers },
+    /// Papers are on their way. They were signed on top of the set of this epoch.
+    Handing { papers: Papers, base_epoch: u64 },
 }
 
 impl DeviceDesk {
     pub(super) fn poll_timeout(&self) -> Option<u64> {
-        self.job.as_ref().map(|job| match &job.step {
-            Step::Probing { until_ms, .. } => job.until_ms.min(*until_ms),
-            _ => job.until_ms,
-        })
+        match &self.job {
+            Some(Job { step: Step::Probing { until_ms: probed_ms, .. }, until_ms, .. }) => {
+                Some(*until_ms.min(probed_ms))
+            }
+            Some(job) => Some(job.until_ms),
+            None => self.mend_ms,
+        }
+    }
+
+    /// Something about this device's papers that the person ought to know.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        self.dispute.as_ref().filter(|dispute| dispute.told).map(|_| Code::DevicePapers.problem())
     }
 }
 
@@ -82,6 +123,7 @@ impl What {
                 drop(reply.send(Err(problem)));
             }
             Self::Rename { reply: None, .. } => tracing::info!(%problem, "papers were not renewed"),
+            Self::Mend => tracing::info!(%problem, "the device set was not put right yet"),
         }
     }
 }
@@ -153,7 +195,7 @@ impl Node {
         let Some(job) = self.devices.job.take() else { return };
         match job.what {
             What::List { reply } => self.begin_probing(reply, &outcome, job.until_ms),
-            what if matches!(outcome, OwnRecord::Unreachable) => what.fail(Code::NoSupernode.problem()),
+            what if self.too_little_known(&what, &outcome) => what.fail(Code::NoSupernode.problem()),
             What::Add { link, label, reply } => self.hand_over(
                 (link.device, link.homes.clone()),
                 &label.clone(),
@@ -165,6 +207,20 @@ impl Node {
                 let result = self.revoke(&who, side);
                 drop(reply.send(result));
             }
+            What::Mend => self.mend(side),
+        }
+    }
+
+    /// A change builds on what the directory says. That it knows nothing is enough for a person's wish; a renewal can wait
+    /// until it knows something, or until there is nothing left to lose.
+    fn too_little_known(&self, what: &What, outcome: &OwnRecord) -> bool {
+        let renewal = matches!(what, What::Rename { reply: None, .. });
+        let keys = &self.installation.keys;
+        let hold = keys.papers_end_s() > self.clock.now().unix_ms / 1000;
+        match outcome {
+            OwnRecord::Found(_) => false,
+            OwnRecord::NotFound => renewal && hold,
+            OwnRecord::Unreachable => true,
         }
     }
 
@@ -203,14 +259,20 @@ impl Node {
     }
 
     /// The other device took its papers, or why not.
-    pub(super) fn take_invited(&mut self, result: Result<(), String>, side: &NodeSide) {
-        let Some(Job { what, step: Step::Handing { papers }, .. }) =
+    pub(super) fn take_invited(&mut self, result: Result<(), NotInvited>, side: &NodeSide) {
+        let Some(Job { what, step: Step::Handing { papers, base_epoch }, .. }) =
             self.devices.job.take_if(|job| matches!(job.step, Step::Handing { .. }))
         else {
             return;
         };
-        if let Err(detail) = result {
-            return what.fail(Code::DeviceUnreached.with(&[("detail", &detail)]));
+        match result {
+            Ok(()) => {}
+            Err(NotInvited::Unreached(detail)) => {
+                return what.fail(Code::DeviceUnreached.with(&[("detail", &detail)]));
+            }
+            Err(NotInvited::Refused(detail)) => {
+                return what.fail(Code::DeviceRefused.with(&[("detail", &detail)]));
+            }
         }
         let (by_link, device) = match &what {
             What::Add { link, .. } => (true, link.device),
@@ -218,11 +280,12 @@ impl Node {
             _ => return,
         };
         self.remember_certificate(&papers.certificate, by_link.then_some(true));
-        let own = Papers {
-            certificate: self.installation.keys.certificate.clone(),
-            device_set: papers.device_set.clone(),
+        let device_set = match self.with_newer(&papers, base_epoch) {
+            Ok(device_set) => device_set,
+            Err(error) => return what.fail(error.problem()),
         };
-        if let Err(problem) = self.apply(own, &[], side) {
+        let certificate = self.installation.keys.certificate.clone();
+        if let Err(problem) = self.apply(Papers { certificate, device_set }, &[], side) {
             return what.fail(problem);
         }
         let view = self.view_of(device, None);
@@ -234,9 +297,46 @@ impl Node {
 
     /// A newer set that names this device: another device of the account made it.
     pub(super) fn take_own_set(&mut self, set: DeviceSet, side: &NodeSide) {
+        self.compare(&set, side);
         let papers = Papers { certificate: self.installation.keys.certificate.clone(), device_set: set };
         self.keep_papers(papers);
         announce(side, NodeEvent::Devices { epoch: self.installation.keys.device_set.epoch() });
+    }
+
+    /// A newer set that names this device by another certificate: its maker did not know of a renewal, or this data folder
+    /// is an old copy. It is not revoked by that.
+    pub(super) fn take_other_papers(&mut self, set: DeviceSet, side: &NodeSide) {
+        let now_ms = self.clock.now().mono_ms;
+        let holder = self.installation.keys.entropy.is_some();
+        let before = self.devices.dispute.take();
+        let (since_ms, told) =
+            before.as_ref().map_or((now_ms, false), |before| (before.since_ms, before.told));
+        let tell = !told && !holder && now_ms >= since_ms + DISPUTE_MS;
+        if tell {
+            announce(side, NodeEvent::Notice { problem: Code::DevicePapers.problem() });
+        }
+        if before.is_none_or(|before| before.set.epoch() < set.epoch()) {
+            self.compare(&set, side);
+        }
+        self.devices.dispute = Some(Dispute { set, since_ms, told: told || tell });
+        if holder {
+            self.devices.mend_ms = Some(now_ms);
+        }
+    }
+
+    /// What does another device's set leave out that was here? Revocations and renewals are made again; whose device is gone
+    /// is told.
+    fn compare(&mut self, set: &DeviceSet, side: &NodeSide) {
+        let keys = &self.installation.keys;
+        for entry in keys.device_set.devices().iter().filter(|entry| !set.contains(entry.device)) {
+            let label = self.view_of(entry.device, None).label;
+            let device = if label.is_empty() { entry.device.to_string() } else { format!("\"{label}\"") };
+            let problem = Code::DeviceGone.with(&[("device", &device)]);
+            announce(side, NodeEvent::Notice { problem });
+        }
+        if keys.entropy.is_some() && self.entries_lost_in(set).is_some() {
+            self.devices.mend_ms = Some(self.clock.now().mono_ms);
+        }
     }
 
     /// Another device renewed this one's papers; the phone shows them already.
@@ -287,31 +387,113 @@ impl Node {
         }
     }
 
-    /// Gives another device, one at a time, new papers before its certificate runs out.
-    pub(super) fn renew_others(&mut self) {
+    /// Renews papers before they run out, this device's or another's, one at a time and in turn: one that cannot be
+    /// reached does not keep the others waiting. What the account's other devices changed is known by then.
+    pub(super) fn renew_papers(&mut self) {
         let now = self.clock.now();
         let keys = &self.installation.keys;
         let holder = keys.entropy.is_some() && !keys.restoring && !self.person.is_revoked();
-        if !holder || self.devices.job.is_some() || now.mono_ms < self.devices.renew_ms {
+        let looked_up = self.devices.record.is_some();
+        if !holder || !looked_up || self.devices.job.is_some() || now.mono_ms < self.devices.renew_ms {
             return;
         }
         self.devices.renew_ms = now.mono_ms + RENEW_EVERY_MS;
-        let (own, set) = (keys.device.public(), &keys.device_set);
         let soon_s = now.unix_ms / 1000 + RENEW_S;
-        let ends = |known: &KnownDevice| {
-            let certificate = &known.certificate;
-            set.admits(certificate) && certificate.device() != own && certificate.not_after_s() < soon_s
-        };
-        let due = memory::known_devices(&self.installation.store, keys.account(), now.unix_ms)
+        let mut due: Vec<(DeviceKey, String)> = self
+            .known_devices()
             .into_iter()
-            .find(|known| ends(known));
-        if let Some(known) = due {
-            let (device, label) = (known.certificate.device(), known.certificate.label().to_owned());
+            .map(|known| known.certificate)
+            .filter(|certificate| keys.device_set.admits(certificate) && certificate.not_after_s() < soon_s)
+            .map(|certificate| (certificate.device(), certificate.label().to_owned()))
+            .filter(|(device, _)| *device != keys.device.public())
+            .collect();
+        if keys.papers_end_s() < soon_s {
+            due.push((keys.device.public(), keys.certificate.label().to_owned()));
+        }
+        if let Some((device, label)) = next_in_turn(due, self.devices.renewed) {
+            self.devices.renewed = Some(device);
             self.begin_job(What::Rename { device, label, reply: None });
         }
     }
 
+    /// Makes again what another device's change undid, and tells the person of papers that nobody puts right.
+    pub(super) fn mend_set(&mut self) {
+        let now_ms = self.clock.now().mono_ms;
+        if self.devices.mend_ms.is_some_and(|at_ms| at_ms <= now_ms) && self.devices.job.is_none() {
+            self.devices.mend_ms = Some(now_ms + MEND_AGAIN_MS);
+            self.begin_change(What::Mend);
+        }
+    }
+
     // ---- changes --------------------------------------------------------------------------------------------------
+
+    /// The newest set of the account that is known here, whether this device's certificate fits it or not.
+    fn newest_set(&self) -> &DeviceSet {
+        let own = &self.installation.keys.device_set;
+        let other = self.devices.dispute.as_ref().map(|dispute| &dispute.set);
+        other.filter(|set| set.epoch() > own.epoch()).unwrap_or(own)
+    }
+
+    /// What `set` ought to name, if it lacks something that was done here: a device that was revoked is out for good, and
+    /// of two certificates the later one counts.
+    fn entries_lost_in(&self, set: &DeviceSet) -> Option<Vec<DeviceEntry>> {
+        let revoked = memory::revoked_devices(&self.installation.store);
+        let known = self.known_devices();
+        let issued = |device: DeviceKey| {
+            let known =
+                known.iter().map(|known| &known.certificate).chain([&self.installation.keys.certificate]);
+            known.filter(|certificate| certificate.device() == device).map(DeviceCertificate::serial).max()
+        };
+        let wanted: Vec<DeviceEntry> = set
+            .devices()
+            .iter()
+            .filter(|entry| !revoked.contains(&entry.device))
+            .map(|entry| DeviceEntry {
+                serial: entry.serial.max(issued(entry.device).unwrap_or(0)),
+                ..*entry
+            })
+            .collect();
+        (wanted != set.devices()).then_some(wanted)
+    }
+
+    fn mend(&mut self, side: &NodeSide) {
+        self.devices.mend_ms = None;
+        let unix_ms = self.clock.now().unix_ms;
+        let keys = &self.installation.keys;
+        let newest = self.newest_set();
+        let wanted = self.entries_lost_in(newest);
+        if wanted.is_none() && newest.admits(&keys.certificate) {
+            return;
+        }
+        let wanted = wanted.unwrap_or_else(|| newest.devices().to_vec());
+        let signed = keys.sign_set(newest, &wanted, unix_ms).and_then(|device_set| {
+            if device_set.admits(&keys.certificate) {
+                return Ok(Papers { certificate: keys.certificate.clone(), device_set });
+            }
+            keys.sign_device(&device_set, keys.device.public(), keys.certificate.label(), unix_ms)
+        });
+        let result = signed
+            .map_err(|error: PapersError| error.problem())
+            .and_then(|papers| self.apply(papers, &[], side));
+        match result {
+            Ok(()) => tracing::info!("another device's set lacked a change made here; it was made again"),
+            Err(problem) => announce(side, NodeEvent::Notice { problem }),
+        }
+    }
+
+    /// The set of papers that were handed over, on top of what became known meanwhile.
+    fn with_newer(&self, papers: &Papers, base_epoch: u64) -> Result<DeviceSet, PapersError> {
+        let newest = self.newest_set();
+        if newest.epoch() == base_epoch {
+            return Ok(papers.device_set.clone());
+        }
+        let new = &papers.certificate;
+        let mut devices: Vec<DeviceEntry> =
+            newest.devices().iter().copied().filter(|entry| entry.device != new.device()).collect();
+        devices.push(DeviceEntry { device: new.device(), serial: new.serial() });
+        let at_least_ms = self.clock.now().unix_ms.max(papers.device_set.epoch().saturating_add(1));
+        self.installation.keys.sign_set(newest, &devices, at_least_ms)
+    }
 
     /// Signs papers for another device and hands them over. They count once it has taken them.
     fn hand_over(
@@ -323,7 +505,9 @@ impl Node {
     ) {
         let now = self.clock.now();
         let keys = &self.installation.keys;
-        let papers = match keys.sign_device(&keys.device_set, device, label, now.unix_ms) {
+        let base = self.newest_set();
+        let base_epoch = base.epoch();
+        let papers = match keys.sign_device(base, device, label, now.unix_ms) {
             Ok(papers) => papers,
             Err(error) => return what.fail(error.problem()),
         };
@@ -334,7 +518,7 @@ impl Node {
             proof,
             others: self.other_certificates(device),
         };
-        let step = Step::Handing { papers };
+        let step = Step::Handing { papers, base_epoch };
         self.devices.job = Some(Job { what, until_ms: now.mono_ms + JOB_MS, step });
         self.with_person(|phone, around| phone.invite(device, &homes, invitation, around));
     }
@@ -353,7 +537,7 @@ impl Node {
         }
         let unix_ms = self.clock.now().unix_ms;
         let keys = &self.installation.keys;
-        let signed = keys.sign_device(&keys.device_set, device, &label, unix_ms);
+        let signed = keys.sign_device(self.newest_set(), device, &label, unix_ms);
         let result = signed
             .map_err(|error: PapersError| error.problem())
             .and_then(|papers| self.apply(papers, &[], side))
@@ -371,11 +555,13 @@ impl Node {
         let view = self.view_of(device, None);
         let unix_ms = self.clock.now().unix_ms;
         let keys = &self.installation.keys;
-        let set = keys.sign_without(&keys.device_set, device, unix_ms).map_err(|error| error.problem())?;
+        let base = self.newest_set();
+        let set = keys.sign_without(base, device, unix_ms).map_err(|error| error.problem())?;
         let papers = Papers { certificate: keys.certificate.clone(), device_set: set };
         let homes = self.homes_of(device);
         self.apply(papers, &homes, side)?;
         memory::forget_device(&self.installation.store, device);
+        memory::remember_revoked(&self.installation.store, device);
         Ok(view)
     }
 
@@ -383,6 +569,7 @@ impl Node {
     fn apply(&mut self, papers: Papers, more: &[Home], side: &NodeSide) -> Result<(), Problem> {
         let data = self.installation.data.clone();
         self.installation.keys.take_papers(&data, papers.clone()).map_err(|error| error.problem())?;
+        self.settle_dispute();
         self.remember_certificate(&papers.certificate, None);
         let others =
             self.devices.record.iter().flat_map(|record| record.homes()).flat_map(|entry| entry.homes());
@@ -402,9 +589,16 @@ impl Node {
         if let Err(error) = self.installation.keys.take_papers(&data, papers) {
             tracing::warn!(%error, "newer papers could not be kept on the disk");
         }
+        self.settle_dispute();
     }
 
-    /// The directory has said which other devices the account has, or that it knows of none: this one joins them.
+    fn settle_dispute(&mut self) {
+        let epoch = self.installation.keys.device_set.epoch();
+        self.devices.dispute.take_if(|dispute| dispute.set.epoch() <= epoch);
+    }
+
+    /// The directory has said which other devices the account has, or that it knows of none: this one joins them. One
+    /// whose papers lapsed was among them, unless it was revoked meanwhile.
     fn finish_restoring(&mut self, outcome: &OwnRecord, side: &NodeSide) {
         let unix_ms = self.clock.now().unix_ms;
         let keys = &self.installation.keys;
@@ -413,18 +607,17 @@ impl Node {
             OwnRecord::NotFound => keys.device_set.clone(),
             OwnRecord::Unreachable => return,
         };
+        if keys.lapsed && !base.contains(keys.device.public()) {
+            return self.take_revocation(base, side);
+        }
         let label = keys.certificate.label().to_owned();
         let signed = keys.sign_device(&base, keys.device.public(), &label, unix_ms);
-        let papers = match signed {
-            Ok(papers) => papers,
-            Err(error) => return announce(side, NodeEvent::Notice { problem: error.problem() }),
-        };
-        self.with_person(|phone, around| phone.set_quiet(false, around));
-        if let Err(problem) = self.apply(papers, &[], side) {
-            return announce(side, NodeEvent::Notice { problem });
-        }
-        if let Err(error) = self.installation.keys.restored(&self.installation.data) {
-            tracing::warn!(%error, "the account is restored, and that could not be kept on the disk");
+        let applied = signed
+            .map_err(|error: PapersError| error.problem())
+            .and_then(|papers| self.apply(papers, &[], side));
+        match applied {
+            Ok(()) => self.with_person(|phone, around| phone.set_quiet(false, around)),
+            Err(problem) => announce(side, NodeEvent::Notice { problem }),
         }
     }
 
@@ -511,6 +704,11 @@ impl Node {
         let unix_ms = self.clock.now().unix_ms;
         memory::remember_device(&self.installation.store, certificate, by_link, unix_ms);
     }
+}
+
+/// The first behind the last one, by key; the lowest where there is none behind.
+fn next_in_turn(due: Vec<(DeviceKey, String)>, last: Option<DeviceKey>) -> Option<(DeviceKey, String)> {
+    due.into_iter().min_by_key(|(device, _)| (last.is_some_and(|last| *device <= last), *device))
 }
 
 /// A label that can stand in a certificate and on a terminal.

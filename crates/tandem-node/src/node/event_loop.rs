@@ -219,7 +219,8 @@ impl Node {
             supernode.handle_timeout(now);
         }
         self.drive_devices();
-        self.renew_others();
+        self.mend_set();
+        self.renew_papers();
         self.answer_due(now);
         let due = |call: &LiveCall| call.hang_up_at().is_some_and(|at| at <= now.mono_ms);
         let over: Vec<CallId> =
@@ -317,6 +318,7 @@ impl Node {
             }
             PhoneNews::OwnSet(set) => self.take_own_set(set, side),
             PhoneNews::Revoked(set) => self.take_revocation(set, side),
+            PhoneNews::OtherPapers(set) => self.take_other_papers(set, side),
             PhoneNews::Renewed(handed) => self.take_renewed(handed, side),
             PhoneNews::OwnRecord(outcome) => self.take_own_record(outcome, side),
             PhoneNews::Invited(result) => self.take_invited(result, side),

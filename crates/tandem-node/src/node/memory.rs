@@ -167,6 +167,36 @@ pub(crate) fn forget_device(store: &Store, device: DeviceKey) {
     write_devices(store, &devices);
 }
 
+/// The setting that holds the keys of devices that were revoked here.
+const REVOKED: &str = "revoked_devices";
+/// So many are remembered; the oldest makes room.
+const REVOKED_MAX: usize = 64;
+
+/// Devices that this one revoked: none of them may come back.
+pub(crate) fn revoked_devices(store: &Store) -> Vec<DeviceKey> {
+    stored_revoked(store).iter().filter_map(|key| key.parse().ok()).collect()
+}
+
+pub(crate) fn remember_revoked(store: &Store, device: DeviceKey) {
+    let mut keys = stored_revoked(store);
+    let key = device.to_string();
+    if keys.contains(&key) {
+        return;
+    }
+    keys.push(key);
+    keys.drain(..keys.len().saturating_sub(REVOKED_MAX));
+    let text = serde_json::to_string(&keys).expect("invariant: plain data is written as JSON");
+    note(store.set_setting(REVOKED, &text));
+}
+
+fn stored_revoked(store: &Store) -> Vec<String> {
+    let text = store.setting(REVOKED).unwrap_or_else(|error| {
+        tracing::warn!(%error, "which devices were revoked here cannot be read");
+        None
+    });
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
 fn stored_devices(store: &Store) -> Vec<StoredDevice> {
     let text = store.setting(DEVICES).unwrap_or_else(|error| {
         tracing::warn!(%error, "what is known of the account's devices cannot be read");

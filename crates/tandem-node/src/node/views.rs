@@ -90,7 +90,12 @@ fn problems(node: &Node) -> Vec<Problem> {
         knows_others: others > 0 || !node.config.bootstrap.is_empty(),
         up_ms: node.clock.now().mono_ms - node.started.mono_ms,
     };
-    restoring.into_iter().chain(skew).chain(standing.problem().map(Code::problem)).collect()
+    restoring
+        .into_iter()
+        .chain(node.devices.problem())
+        .chain(skew)
+        .chain(standing.problem().map(Code::problem))
+        .collect()
 }
 
 /// What decides whether a device without homes has a problem.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
@@ -13,6 +12,7 @@ use tandem_proto::ids::{DeviceKey, ServiceKey};
 use super::address::{circuit_relay, ip_of, key_of, transport_of};
 use super::counting::{Counters, Unclaimed};
 use super::{ConnectionInfo, PeerKey};
+use crate::installation::unix_ms;
 
 /// Open connections by their number.
 #[derive(Debug, Default)]
@@ -100,10 +100,4 @@ impl Connection {
             self.point.get_remote_address().to_string()
         }
     }
-}
-
-/// Unix time in milliseconds; 0 when the clock stands before 1970.
-pub(super) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

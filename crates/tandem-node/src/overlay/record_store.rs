@@ -172,7 +172,7 @@ impl RecordStore for NearStore {
 
     /// libp2p has one error that fits a record that was refused.
     fn put(&mut self, record: Record) -> StoreResult<()> {
-        self.offer(record, super::connections::unix_ms()).map_err(|refused| match refused {
+        self.offer(record, crate::installation::unix_ms()).map_err(|refused| match refused {
             Refused::Full => Error::MaxRecords,
             _ => Error::ValueTooLarge,
         })

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::address::{addresses_of, device_peer, dialable, ip_of, is_plain, key_of, service_peer};
 use super::circuit_door::CircuitDoor;
 use super::config::{PreferredTransport, STAGGER, ServiceConfig, ServiceLimits};
-use super::connections::{Connection, Connections, unix_ms};
+use super::connections::{Connection, Connections};
 use super::counting::Unclaimed;
 use super::directory::{self, Directory, Kad};
 use super::links::{Established, LinkAction, Links, Wanted};
@@ -27,6 +27,7 @@ use super::stream_task::{self, Probe, StreamReport, StreamWriter};
 use super::streams::{Inbound, Streams, StreamsEvent};
 use super::transport::{self, Protocols, StartError};
 use super::{ClientId, ServiceCommand, ServiceEvent, SupernodeAddress};
+use crate::installation::unix_ms;
 
 /// Connections without a stream are closed after this long.
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);

@@ -10,7 +10,8 @@ use tandem_api::{
 use tandem_node::config::Answer;
 use tandem_node::handle::Request;
 use tandem_node::installation::unix_ms;
-use tandem_node::keys;
+use tandem_node::keys::{self, Keys, Papers};
+use tandem_proto::signed::DeviceEntry;
 use tempfile::TempDir;
 
 use crate::node::{
@@ -262,10 +263,171 @@ async fn a_link_is_good_once_and_a_wrong_one_for_nothing() {
     let offer = tokio::time::timeout(WITHIN, link).await.expect("a link in time").unwrap();
     let link: tandem_proto::identity::DeviceLink = offer.link.parse().unwrap();
     let forged = tandem_proto::identity::DeviceLink { secret: [0; 16], ..link };
-    assert_eq!(add(&alice, &forged.to_string(), "X").await.unwrap_err().code, "T1704");
+    assert_eq!(add(&alice, &forged.to_string(), "X").await.unwrap_err().code, "T1705");
     assert_eq!(devices(&alice).await.devices.len(), 1, "nothing changed");
     add(&alice, &offer.link, "X").await.unwrap();
     tokio::time::timeout(WITHIN, joining).await.expect("joined in time").unwrap().unwrap();
     assert_eq!(add(&alice, &offer.link, "Y").await.unwrap_err().code, "T1704");
     stop(supernodes.into_iter().chain([alice])).await;
+}
+
+const DAY: u64 = 86_400_000;
+
+fn keys_of(folder: &TempDir) -> Keys {
+    keys::open(&folder.path().join("data"), None, unix_ms()).unwrap()
+}
+
+fn words_of(node: &TestNode) -> String {
+    keys_of(&node.folder).entropy.unwrap().words().to_string()
+}
+
+/// Ends a node; its folder stays.
+async fn pause(node: TestNode) -> TempDir {
+    node.running.shutdown(Duration::from_millis(300)).await;
+    node.folder
+}
+
+/// Signs a certificate for a device as if some days ago, and writes it there. What its set must name.
+fn age(folder: &TempDir, label: &str, days: u64) -> DeviceEntry {
+    let mut keys = keys_of(folder);
+    let own = keys.device.public();
+    let papers = keys.sign_device(&keys.device_set, own, label, unix_ms() - days * DAY).unwrap();
+    let serial = papers.certificate.serial();
+    keys.take_papers(&folder.path().join("data"), papers).unwrap();
+    DeviceEntry { device: own, serial }
+}
+
+/// Has a folder's set name these devices by these serials.
+fn rewrite(folder: &TempDir, entries: &[DeviceEntry]) {
+    let mut keys = keys_of(folder);
+    let named = |entry: &DeviceEntry| entries.iter().find(|new| new.device == entry.device).copied();
+    let devices: Vec<DeviceEntry> =
+        keys.device_set.devices().iter().map(|entry| named(entry).unwrap_or(*entry)).collect();
+    let device_set = keys.sign_set(&keys.device_set, &devices, unix_ms()).unwrap();
+    let certificate = keys.certificate.clone();
+    keys.take_papers(&folder.path().join("data"), Papers { certificate, device_set }).unwrap();
+}
+
+async fn keys_named(node: &TestNode) -> Vec<String> {
+    let mut named: Vec<String> = devices(node).await.devices.into_iter().map(|view| view.key).collect();
+    named.sort();
+    named
+}
+
+/// Two holders of the words were away, one with papers near their end and one with papers that ran out: what was revoked
+/// and added meanwhile stays so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_was_away_undoes_nothing() {
+    let supernodes = supernodes(113..=115).await;
+    let alice = leaf(116, &supernodes).await;
+    let words = words_of(&alice);
+    let near = restored(&words, 117, &supernodes).await;
+    let over = restored(&words, 118, &supernodes).await;
+    until("the first knows all", async || identity(&alice).await.devices == 3).await;
+    let phone = add_by_link(&alice, 119, "Phone", &supernodes).await;
+    let (alice, near, over) = (pause(alice).await, pause(near).await, pause(over).await);
+    let entries = [age(&near, "Near", 300), age(&over, "Over", 400)];
+    assert!(keys_of(&over).lapsed && !keys_of(&near).lapsed);
+    rewrite(&alice, &entries);
+
+    let alice = start_in(alice, plan(116, &supernodes, Answer::Ring)).await;
+    revoke(&alice, "Phone").await.unwrap();
+    until("the phone is out", async || identity(&phone).await.revoked).await;
+    let added = add_by_link(&alice, 120, "Tablet", &supernodes).await;
+    let expected = keys_named(&alice).await;
+    assert_eq!(expected.len(), 4);
+
+    for (folder, network) in [(near, 117), (over, 118)] {
+        let before = keys_of(&folder).certificate.serial();
+        let node = start_in(folder, plan(network, &supernodes, Answer::Ring)).await;
+        until("its papers are renewed", async || {
+            let now = identity(&node).await;
+            !now.restoring && now.certificate_not_after_unix_ms > unix_ms() + 300 * DAY
+        })
+        .await;
+        let now = identity(&node).await;
+        assert!(now.certificate_serial >= before && !now.revoked);
+        assert_eq!(keys_named(&node).await, expected);
+        until("the first has heard of it", async || identity(&alice).await.epoch == now.epoch).await;
+        assert_eq!(keys_named(&alice).await, expected);
+        stop([node]).await;
+    }
+    assert!(!identity(&added).await.revoked && !identity(&alice).await.revoked);
+    assert!(identity(&phone).await.revoked);
+    stop(supernodes.into_iter().chain([alice, phone, added])).await;
+}
+
+/// The other holder's set is newer and knows nothing of what was done here: a revocation and a new certificate are made
+/// again, and a device that was added is told to be gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_simultaneous_change_undid_is_made_again_or_told() {
+    let supernodes = supernodes(126..=128).await;
+    let alice = leaf(129, &supernodes).await;
+    let phone = add_by_link(&alice, 130, "Phone", &supernodes).await;
+    let other = restored(&words_of(&alice), 137, &supernodes).await;
+    until("the first knows all", async || identity(&alice).await.devices == 3).await;
+    let other_key = other.ready.device.clone();
+    let other = pause(other).await;
+    let knew = keys_of(&other).device_set;
+
+    let own = alice.ready.device.clone();
+    rename(&alice, &own, "Laptop").await.unwrap();
+    revoke(&alice, "Phone").await.unwrap();
+    let added = add_by_link(&alice, 138, "Tablet", &supernodes).await;
+    let serial = identity(&alice).await.certificate_serial;
+    // As if it had signed at the same moment, and a little later.
+    let mut keys = keys_of(&other);
+    let device_set = keys.sign_set(&knew, knew.devices(), identity(&alice).await.epoch + 1).unwrap();
+    let (certificate, epoch) = (keys.certificate.clone(), device_set.epoch());
+    keys.take_papers(&other.path().join("data"), Papers { certificate, device_set }).unwrap();
+    let mut events = alice.handle.events();
+    let other = start_in(other, plan(137, &supernodes, Answer::Ring)).await;
+
+    until("it is made again", async || identity(&alice).await.epoch > epoch).await;
+    let now = identity(&alice).await;
+    assert!(!now.revoked && now.certificate_serial == serial && now.label == "Laptop");
+    let mut expected = vec![own, other_key];
+    expected.sort();
+    assert_eq!(keys_named(&alice).await, expected);
+    until("the other follows", async || identity(&other).await.epoch == now.epoch).await;
+    assert_eq!(keys_named(&other).await, expected);
+    assert!(identity(&phone).await.revoked);
+    until("the device that was added knows", async || identity(&added).await.revoked).await;
+    let gone = async {
+        loop {
+            if let NodeEvent::Notice { problem } = events.recv().await.unwrap()
+                && problem.code == "T1712"
+            {
+                break problem.message;
+            }
+        }
+    };
+    let gone = tokio::time::timeout(WITHIN, gone).await.expect("its person is told");
+    assert_eq!(gone, "\"Tablet\" is no longer a device of your account.");
+    stop(supernodes.into_iter().chain([alice, phone, other, added])).await;
+}
+
+/// Both sign at once, over the network: whoever is first, both changes stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_holders_change_the_set_at_once() {
+    let supernodes = supernodes(163..=165).await;
+    let alice = leaf(166, &supernodes).await;
+    let phone = add_by_link(&alice, 167, "Phone", &supernodes).await;
+    let other = restored(&words_of(&alice), 168, &supernodes).await;
+    until("the first knows all", async || identity(&alice).await.devices == 3).await;
+    let (own, its) = (alice.ready.device.clone(), other.ready.device.clone());
+    let (renamed, revoked) = tokio::join!(rename(&other, &its, "Desk"), revoke(&alice, "Phone"));
+    (renamed.unwrap(), revoked.unwrap());
+    let (one, two) = tokio::join!(rename(&alice, &own, "Laptop"), rename(&other, &its, "Kitchen"));
+    (one.unwrap(), two.unwrap());
+    until("both agree", async || {
+        let (one, two) = (identity(&alice).await, identity(&other).await);
+        let whole = |node: &TestNode| !keys_of(&node.folder).lapsed;
+        one.epoch == two.epoch && one.devices == 2 && whole(&alice) && whole(&other)
+    })
+    .await;
+    assert_eq!(identity(&alice).await.label, "Laptop");
+    assert_eq!(identity(&other).await.label, "Kitchen");
+    assert!(identity(&phone).await.revoked);
+    stop(supernodes.into_iter().chain([alice, phone, other])).await;
 }

@@ -51,6 +51,13 @@ pub(crate) struct Handed {
     pub(crate) others: Vec<DeviceCertificate>,
 }
 
+/// Why another device did not take papers.
+#[derive(Debug, Clone)]
+pub(crate) enum NotInvited {
+    Unreached(String),
+    Refused(String),
+}
+
 /// What this device knows and does about the others.
 #[derive(Debug, Default)]
 pub(super) struct Own {
@@ -223,13 +230,15 @@ impl Phone {
         }
         let device = self.identity.device.public();
         let own = set.devices().iter().find(|entry| entry.device == device);
-        if own.is_some_and(|entry| entry.serial == self.identity.serial) {
-            self.identity.device_set = set.clone();
-            self.calls.set_identity(self.identity.certificate.clone(), set.signed().clone());
-            self.homes.handle_record_changed(around.now);
-            self.news.push_back(PhoneNews::OwnSet(set));
-        } else {
-            self.news.push_back(PhoneNews::Revoked(set));
+        match own.map(|entry| entry.serial == self.identity.serial) {
+            Some(true) => {
+                self.identity.device_set = set.clone();
+                self.calls.set_identity(self.identity.certificate.clone(), set.signed().clone());
+                self.homes.handle_record_changed(around.now);
+                self.news.push_back(PhoneNews::OwnSet(set));
+            }
+            Some(false) => self.news.push_back(PhoneNews::OtherPapers(set)),
+            None => self.news.push_back(PhoneNews::Revoked(set)),
         }
     }
 
@@ -256,7 +265,7 @@ impl Phone {
             self.begin_own_look_up(around);
         }
         if self.own.invite.as_ref().is_some_and(|invite| invite.until_ms <= now.mono_ms) {
-            self.end_invite(Err("it did not answer in time".to_owned()), now);
+            self.end_invite(Err(NotInvited::Unreached("it did not answer in time".to_owned())), now);
         }
         for index in 0..self.own.notices.len() {
             let errand = self.next_number;
@@ -309,16 +318,17 @@ impl Phone {
                 Some(Body::DeviceAccepted(answer)) => {
                     let why: String =
                         answer.why.chars().filter(|c| !c.is_control()).take(WHY_BYTES_MAX).collect();
-                    let result = if answer.accepted { Ok(()) } else { Err(why) };
+                    let result = if answer.accepted { Ok(()) } else { Err(NotInvited::Refused(why)) };
                     self.end_invite(result, now);
                 }
                 Some(Body::HangUp(_)) => {
-                    self.end_invite(Err("it does not know this account, or is too old".to_owned()), now);
+                    let why = "it does not know this account, or is too old".to_owned();
+                    self.end_invite(Err(NotInvited::Refused(why)), now);
                 }
                 _ => {}
             },
             DeviceEvent::SignalClosed { signal, reason } if self.invites_on(signal) => {
-                self.end_invite(Err(reason), now);
+                self.end_invite(Err(NotInvited::Unreached(reason)), now);
             }
             DeviceEvent::SignalFrame {
                 signal,
@@ -343,7 +353,7 @@ impl Phone {
     /// A stream of this file could not be opened. False: it was another's.
     pub(super) fn own_signal_failed(&mut self, request: u64, reason: &str, now: Now) -> bool {
         if self.invites(request) {
-            self.end_invite(Err(reason.to_owned()), now);
+            self.end_invite(Err(NotInvited::Unreached(reason.to_owned())), now);
             return true;
         }
         self.probed(request, false)
@@ -379,7 +389,7 @@ impl Phone {
         }
     }
 
-    fn end_invite(&mut self, result: Result<(), String>, now: Now) {
+    fn end_invite(&mut self, result: Result<(), NotInvited>, now: Now) {
         let Some(invite) = self.own.invite.take() else { return };
         if let Some(signal) = invite.signal {
             self.send_overlay(DeviceCommand::CloseSignal(signal), now);

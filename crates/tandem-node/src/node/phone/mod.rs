@@ -44,7 +44,7 @@ use crate::why::CallFact;
 pub(crate) use calls::{call_name, recording_path};
 use clocks::Clocks;
 use devices::Own;
-pub(crate) use devices::{Handed, OwnRecord};
+pub(crate) use devices::{Handed, NotInvited, OwnRecord};
 use links::Links;
 use lookups::LookUps;
 
@@ -88,6 +88,8 @@ pub(crate) enum PhoneNews {
     OwnSet(DeviceSet),
     /// One that no longer does.
     Revoked(DeviceSet),
+    /// A newer device set of the own account names this device by another certificate than it has.
+    OtherPapers(DeviceSet),
     /// Another device of the account renewed this one's papers.
     Renewed(Handed),
     /// This device, which waited, was added to an account.
@@ -95,7 +97,7 @@ pub(crate) enum PhoneNews {
     /// What the directory knows of the own account.
     OwnRecord(OwnRecord),
     /// Another device took the papers handed to it, or why not.
-    Invited(Result<(), String>),
+    Invited(Result<(), NotInvited>),
     /// Whether a device of the account can be reached.
     Probed {
         device: DeviceKey,
