@@ -58,6 +58,9 @@ pub async fn join(config: NodeConfig, offer: impl FnOnce(&JoinOffer)) -> Result<
     if keys::exists(&config.data) {
         return Err(Code::IdentityExists.with(&[("path", &config.data.display().to_string())]));
     }
+    if config.config.bootstrap.is_empty() {
+        return Err(Code::NoBootstrap.problem());
+    }
     let device = DeviceSecret::from_seed(&random::bytes());
     let mut waiting = Waiting::start(&config, &device).map_err(|error| error.problem())?;
     let link = waiting.offer_link(&device).await?;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something it needs is missing")]
 
 mod bundle;
+mod devices;
 mod forms;
 mod strangers;
 mod world;

@@ -33,7 +33,11 @@ pub(crate) struct Node {
 impl Node {
     /// Starts `tandem up --json` at 127.N.0.1 with these arguments more, and reads its ready line.
     pub(crate) fn up(network: u8, more: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::up_in(tempfile::tempdir().unwrap(), network, more)
+    }
+
+    /// The same in a folder that may have an identity already.
+    pub(crate) fn up_in(folder: TempDir, network: u8, more: &[&str]) -> Self {
         let data = folder.path().join("data");
         let ip = Ipv4Addr::new(127, network, 0, 1);
         let mut process = tandem()
@@ -68,6 +72,10 @@ impl Node {
 
     pub(crate) fn address(&self) -> &str {
         self.ready["address"].as_str().unwrap()
+    }
+
+    pub(crate) fn device(&self) -> &str {
+        self.ready["device"].as_str().unwrap()
     }
 
     /// Runs a command on this node's data folder.
