@@ -3,12 +3,17 @@
 //! Each change first looks the own account up, so that it builds on the newest device set, and then goes its steps as the
 //! phone tells of them. One at a time.
 
+mod dispute;
+mod renewal;
+
 use tandem_api::{DeviceView, Devices, NodeEvent, Problem};
 use tandem_proto::identity::{Address, DeviceLink, device_words};
 use tandem_proto::ids::DeviceKey;
 use tandem_proto::record::ReachRecord;
-use tandem_proto::signed::{DEVICES_MAX, DeviceCertificate, DeviceEntry, DeviceSet, Home, TEXT_BYTES_MAX};
+use tandem_proto::signed::{DEVICES_MAX, DeviceCertificate, DeviceSet, Home, TEXT_BYTES_MAX};
 use tandem_proto::wire::{DeviceInvitation, Signed};
+
+use dispute::Dispute;
 
 use super::event_loop::{Node, announce};
 use super::memory::{self, KnownDevice};
@@ -21,15 +26,6 @@ use crate::messages::Code;
 const JOB_MS: u64 = 25_000;
 /// Whether devices can be reached is found out within this, in milliseconds.
 const PROBE_MS: u64 = 3_000;
-/// Papers are renewed when less than this is left, in seconds.
-const RENEW_S: u64 = 90 * 86_400;
-/// So often one device's papers are renewed, or tried to, in milliseconds.
-const RENEW_EVERY_MS: u64 = 3_600_000;
-/// What another device's change undid is made again after this long if it did not succeed, in milliseconds.
-const MEND_AGAIN_MS: u64 = 10_000;
-/// A set that names this device by another certificate is put right by another device within this, or the person hears
-/// of it. In milliseconds.
-const DISPUTE_MS: u64 = 60_000;
 
 /// What the person's side keeps of devices.
 #[derive(Debug, Default)]
@@ -44,14 +40,6 @@ pub(super) struct DeviceDesk {
     /// When what a newer set lacks is made again, if there is something.
     mend_ms: Option<u64>,
     dispute: Option<Dispute>,
-}
-
-/// The account's newest set names this device by another certificate than it has.
-#[derive(Debug)]
-struct Dispute {
-    set: DeviceSet,
-    since_ms: u64,
-    told: bool,
 }
 
 #[derive(Debug)]
@@ -211,19 +199,6 @@ impl Node {
         }
     }
 
-    /// A change builds on what the directory says. That it knows nothing is enough for a person's wish; a renewal can wait
-    /// until it knows something, or until there is nothing left to lose.
-    fn too_little_known(&self, what: &What, outcome: &OwnRecord) -> bool {
-        let renewal = matches!(what, What::Rename { reply: None, .. });
-        let keys = &self.installation.keys;
-        let hold = keys.papers_end_s() > self.clock.now().unix_ms / 1000;
-        match outcome {
-            OwnRecord::Found(_) => false,
-            OwnRecord::NotFound => renewal && hold,
-            OwnRecord::Unreachable => true,
-        }
-    }
-
     fn begin_probing(&mut self, reply: Reply<Devices>, outcome: &OwnRecord, until_ms: u64) {
         let now_ms = self.clock.now().mono_ms;
         let own = self.person.device();
@@ -303,52 +278,13 @@ impl Node {
         announce(side, NodeEvent::Devices { epoch: self.installation.keys.device_set.epoch() });
     }
 
-    /// A newer set that names this device by another certificate: its maker did not know of a renewal, or this data folder
-    /// is an old copy. It is not revoked by that.
-    pub(super) fn take_other_papers(&mut self, set: DeviceSet, side: &NodeSide) {
-        let now_ms = self.clock.now().mono_ms;
-        let holder = self.installation.keys.entropy.is_some();
-        let before = self.devices.dispute.take();
-        let (since_ms, told) =
-            before.as_ref().map_or((now_ms, false), |before| (before.since_ms, before.told));
-        let tell = !told && !holder && now_ms >= since_ms + DISPUTE_MS;
-        if tell {
-            announce(side, NodeEvent::Notice { problem: Code::DevicePapers.problem() });
-        }
-        if before.is_none_or(|before| before.set.epoch() < set.epoch()) {
-            self.compare(&set, side);
-        }
-        self.devices.dispute = Some(Dispute { set, since_ms, told: told || tell });
-        if holder {
-            self.devices.mend_ms = Some(now_ms);
-        }
-    }
-
-    /// What does another device's set leave out that was here? Revocations and renewals are made again; whose device is gone
-    /// is told.
-    fn compare(&mut self, set: &DeviceSet, side: &NodeSide) {
-        let keys = &self.installation.keys;
-        for entry in keys.device_set.devices().iter().filter(|entry| !set.contains(entry.device)) {
-            let label = self.view_of(entry.device, None).label;
-            let device = if label.is_empty() { entry.device.to_string() } else { format!("\"{label}\"") };
-            let problem = Code::DeviceGone.with(&[("device", &device)]);
-            announce(side, NodeEvent::Notice { problem });
-        }
-        if keys.entropy.is_some() && self.entries_lost_in(set).is_some() {
-            self.devices.mend_ms = Some(self.clock.now().mono_ms);
-        }
-    }
-
     /// Another device renewed this one's papers; the phone shows them already.
     pub(super) fn take_renewed(&mut self, handed: Handed, side: &NodeSide) {
         for other in &handed.others {
             self.remember_certificate(other, None);
         }
-        self.take_own_papers(handed.papers, side);
-    }
-
-    fn take_own_papers(&mut self, papers: Papers, side: &NodeSide) {
-        self.keep_papers(papers);
+        self.compare(&handed.papers.device_set, side);
+        self.keep_papers(handed.papers);
         announce(side, NodeEvent::Devices { epoch: self.installation.keys.device_set.epoch() });
     }
 
@@ -363,6 +299,7 @@ impl Node {
         if let Some(job) = self.devices.job.take() {
             job.what.fail(Code::DeviceRevoked.problem());
         }
+        (self.devices.mend_ms, self.devices.dispute) = (None, None);
         announce(side, NodeEvent::Devices { epoch });
         announce(side, NodeEvent::Notice { problem: Code::DeviceRevoked.problem() });
     }
@@ -387,113 +324,7 @@ impl Node {
         }
     }
 
-    /// Renews papers before they run out, this device's or another's, one at a time and in turn: one that cannot be
-    /// reached does not keep the others waiting. What the account's other devices changed is known by then.
-    pub(super) fn renew_papers(&mut self) {
-        let now = self.clock.now();
-        let keys = &self.installation.keys;
-        let holder = keys.entropy.is_some() && !keys.restoring && !self.person.is_revoked();
-        let looked_up = self.devices.record.is_some();
-        if !holder || !looked_up || self.devices.job.is_some() || now.mono_ms < self.devices.renew_ms {
-            return;
-        }
-        self.devices.renew_ms = now.mono_ms + RENEW_EVERY_MS;
-        let soon_s = now.unix_ms / 1000 + RENEW_S;
-        let mut due: Vec<(DeviceKey, String)> = self
-            .known_devices()
-            .into_iter()
-            .map(|known| known.certificate)
-            .filter(|certificate| keys.device_set.admits(certificate) && certificate.not_after_s() < soon_s)
-            .map(|certificate| (certificate.device(), certificate.label().to_owned()))
-            .filter(|(device, _)| *device != keys.device.public())
-            .collect();
-        if keys.papers_end_s() < soon_s {
-            due.push((keys.device.public(), keys.certificate.label().to_owned()));
-        }
-        if let Some((device, label)) = next_in_turn(due, self.devices.renewed) {
-            self.devices.renewed = Some(device);
-            self.begin_job(What::Rename { device, label, reply: None });
-        }
-    }
-
-    /// Makes again what another device's change undid, and tells the person of papers that nobody puts right.
-    pub(super) fn mend_set(&mut self) {
-        let now_ms = self.clock.now().mono_ms;
-        if self.devices.mend_ms.is_some_and(|at_ms| at_ms <= now_ms) && self.devices.job.is_none() {
-            self.devices.mend_ms = Some(now_ms + MEND_AGAIN_MS);
-            self.begin_change(What::Mend);
-        }
-    }
-
     // ---- changes --------------------------------------------------------------------------------------------------
-
-    /// The newest set of the account that is known here, whether this device's certificate fits it or not.
-    fn newest_set(&self) -> &DeviceSet {
-        let own = &self.installation.keys.device_set;
-        let other = self.devices.dispute.as_ref().map(|dispute| &dispute.set);
-        other.filter(|set| set.epoch() > own.epoch()).unwrap_or(own)
-    }
-
-    /// What `set` ought to name, if it lacks something that was done here: a device that was revoked is out for good, and
-    /// of two certificates the later one counts.
-    fn entries_lost_in(&self, set: &DeviceSet) -> Option<Vec<DeviceEntry>> {
-        let revoked = memory::revoked_devices(&self.installation.store);
-        let known = self.known_devices();
-        let issued = |device: DeviceKey| {
-            let known =
-                known.iter().map(|known| &known.certificate).chain([&self.installation.keys.certificate]);
-            known.filter(|certificate| certificate.device() == device).map(DeviceCertificate::serial).max()
-        };
-        let wanted: Vec<DeviceEntry> = set
-            .devices()
-            .iter()
-            .filter(|entry| !revoked.contains(&entry.device))
-            .map(|entry| DeviceEntry {
-                serial: entry.serial.max(issued(entry.device).unwrap_or(0)),
-                ..*entry
-            })
-            .collect();
-        (wanted != set.devices()).then_some(wanted)
-    }
-
-    fn mend(&mut self, side: &NodeSide) {
-        self.devices.mend_ms = None;
-        let unix_ms = self.clock.now().unix_ms;
-        let keys = &self.installation.keys;
-        let newest = self.newest_set();
-        let wanted = self.entries_lost_in(newest);
-        if wanted.is_none() && newest.admits(&keys.certificate) {
-            return;
-        }
-        let wanted = wanted.unwrap_or_else(|| newest.devices().to_vec());
-        let signed = keys.sign_set(newest, &wanted, unix_ms).and_then(|device_set| {
-            if device_set.admits(&keys.certificate) {
-                return Ok(Papers { certificate: keys.certificate.clone(), device_set });
-            }
-            keys.sign_device(&device_set, keys.device.public(), keys.certificate.label(), unix_ms)
-        });
-        let result = signed
-            .map_err(|error: PapersError| error.problem())
-            .and_then(|papers| self.apply(papers, &[], side));
-        match result {
-            Ok(()) => tracing::info!("another device's set lacked a change made here; it was made again"),
-            Err(problem) => announce(side, NodeEvent::Notice { problem }),
-        }
-    }
-
-    /// The set of papers that were handed over, on top of what became known meanwhile.
-    fn with_newer(&self, papers: &Papers, base_epoch: u64) -> Result<DeviceSet, PapersError> {
-        let newest = self.newest_set();
-        if newest.epoch() == base_epoch {
-            return Ok(papers.device_set.clone());
-        }
-        let new = &papers.certificate;
-        let mut devices: Vec<DeviceEntry> =
-            newest.devices().iter().copied().filter(|entry| entry.device != new.device()).collect();
-        devices.push(DeviceEntry { device: new.device(), serial: new.serial() });
-        let at_least_ms = self.clock.now().unix_ms.max(papers.device_set.epoch().saturating_add(1));
-        self.installation.keys.sign_set(newest, &devices, at_least_ms)
-    }
 
     /// Signs papers for another device and hands them over. They count once it has taken them.
     fn hand_over(
@@ -590,11 +421,6 @@ impl Node {
             tracing::warn!(%error, "newer papers could not be kept on the disk");
         }
         self.settle_dispute();
-    }
-
-    fn settle_dispute(&mut self) {
-        let epoch = self.installation.keys.device_set.epoch();
-        self.devices.dispute.take_if(|dispute| dispute.set.epoch() <= epoch);
     }
 
     /// The directory has said which other devices the account has, or that it knows of none: this one joins them. One
@@ -704,11 +530,6 @@ impl Node {
         let unix_ms = self.clock.now().unix_ms;
         memory::remember_device(&self.installation.store, certificate, by_link, unix_ms);
     }
-}
-
-/// The first behind the last one, by key; the lowest where there is none behind.
-fn next_in_turn(due: Vec<(DeviceKey, String)>, last: Option<DeviceKey>) -> Option<(DeviceKey, String)> {
-    due.into_iter().min_by_key(|(device, _)| (last.is_some_and(|last| *device <= last), *device))
 }
 
 /// A label that can stand in a certificate and on a terminal.

@@ -11,7 +11,9 @@ use tandem_core::peer::PeerRef;
 use tandem_core::time::Now;
 use tandem_proto::identity::{DeviceLink, DeviceSecret, Entropy, device_words};
 use tandem_proto::record::Seen;
-use tandem_proto::signed::{DeviceCertificate, DeviceEntry, DeviceSet, Home, NewCertificate, SignedError};
+use tandem_proto::signed::{
+    DeviceCertificate, DeviceEntry, DeviceSet, Home, NewCertificate, SignedError, SupernodeDescriptor,
+};
 use tandem_proto::wire;
 use tokio::sync::mpsc;
 
@@ -38,6 +40,8 @@ const HOME_WITHIN_MS: u64 = 30_000;
 const MORE_HOMES_MS: u64 = 1_500;
 /// After the papers were taken: for the answer to reach the other device.
 const FAREWELL: Duration = Duration::from_millis(800);
+/// Supernodes remembered for the first start.
+const DESCRIPTORS_MAX: usize = 64;
 /// Papers of the throw-away account.
 const LIFE_S: u64 = 86_400;
 
@@ -77,11 +81,14 @@ pub async fn join(config: NodeConfig, offer: impl FnOnce(&JoinOffer)) -> Result<
     let store = Store::open(&config.data.join(paths::STORE), installation::unix_ms());
     match store {
         Ok(store) => {
+            memory::remember_supernodes(&store, &waiting.descriptors);
             for certificate in handed.others.iter().chain([&keys.certificate]) {
                 memory::remember_device(&store, certificate, None, installation::unix_ms());
             }
         }
-        Err(error) => tracing::warn!(%error, "the labels of the other devices are not kept"),
+        Err(error) => {
+            tracing::warn!(%error, "neither the labels of the other devices nor any supernodes are kept")
+        }
     }
     waiting.leave().await;
     drop(lock);
@@ -94,6 +101,7 @@ struct Waiting {
     peers: PeerTable,
     phone: Phone,
     events: mpsc::Receiver<DeviceEvent>,
+    descriptors: Vec<SupernodeDescriptor>,
 }
 
 impl Waiting {
@@ -116,7 +124,7 @@ impl Waiting {
         let identity = throw_away(device, now).map_err(|error| StartError::Overlay(error.to_string()))?;
         let (phone, events) =
             makings.phone(PhoneId::Person, identity, None, StrangerRules::default(), now)?;
-        let mut waiting = Self { clock, peers: PeerTable::default(), phone, events };
+        let mut waiting = Self { clock, peers: PeerTable::default(), phone, events, descriptors: Vec::new() };
         let known = bootstrap_supernodes(&config.config);
         let known: Vec<PeerRef> =
             known.values().filter_map(|address| waiting.peers.insert(address)).collect();
@@ -169,7 +177,9 @@ impl Waiting {
             if !self.step(now_ms + 200).await {
                 return Err(ended());
             }
-            while self.phone.poll_news().is_some() {}
+            while let Some(news) = self.phone.poll_news() {
+                self.note(news);
+            }
         }
         let mut homes: Vec<Home> = Vec::new();
         self.with(|phone, around| homes = phone.own_homes(around));
@@ -182,8 +192,9 @@ impl Waiting {
         let until_ms = self.clock.now().mono_ms + within_ms;
         loop {
             while let Some(news) = self.phone.poll_news() {
-                if let PhoneNews::Joined(handed) = news {
-                    return Ok(handed);
+                match news {
+                    PhoneNews::Joined(handed) => return Ok(handed),
+                    news => self.note(news),
                 }
             }
             if self.clock.now().mono_ms >= until_ms {
@@ -192,6 +203,14 @@ impl Waiting {
             if !self.step(until_ms).await {
                 return Err(ended());
             }
+        }
+    }
+
+    /// Supernodes to begin with once the device runs.
+    fn note(&mut self, news: PhoneNews) {
+        if let PhoneNews::Descriptors(descriptors) = news {
+            let room = DESCRIPTORS_MAX.saturating_sub(self.descriptors.len());
+            self.descriptors.extend(descriptors.into_iter().take(room));
         }
     }
 

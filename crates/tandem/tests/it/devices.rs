@@ -115,7 +115,7 @@ fn a_person_has_several_devices() {
     let laptop = Node::up(78, &person);
     object(&laptop.run(&["devices", "rename", laptop.device(), "Laptop", "--json"]));
 
-    let phone = joins_by_link(&laptop, &bootstrap, &person);
+    let phone = joins_by_link(&laptop, &bootstrap);
     let desk = joins_by_words(&laptop, &bootstrap, &person);
     wrong_wishes_are_refused(&laptop, &phone);
     let bob = Node::up(81, &bootstrap);
@@ -136,7 +136,7 @@ fn a_person_has_several_devices() {
     }
 }
 
-fn joins_by_link(laptop: &Node, bootstrap: &[&str], person: &[&str]) -> Node {
+fn joins_by_link(laptop: &Node, bootstrap: &[&str]) -> Node {
     let joining = Joining::start(bootstrap);
     let link = joining.link().to_owned();
     refused(&laptop.run(&["devices", "add", &link[..link.len() - 2]]), "T1703");
@@ -155,7 +155,8 @@ fn joins_by_link(laptop: &Node, bootstrap: &[&str], person: &[&str]) -> Node {
     let data = folder.path().join("data");
     let again = tandem().args(["devices", "join", "--data"]).arg(&data).args(bootstrap).output().unwrap();
     refused(&again, "T1107");
-    let phone = Node::up_in(folder, 79, person);
+    // It remembers supernodes from the time it waited.
+    let phone = Node::up_in(folder, 79, &["--strangers", "ring"]);
     assert_eq!(labels(laptop), ["Laptop", "Phone"]);
     phone
 }
@@ -172,7 +173,12 @@ fn joins_by_words(laptop: &Node, bootstrap: &[&str], person: &[&str]) -> Node {
     assert_eq!((&identity["address"], &identity["label"]), (&laptop.ready["address"], &"Desk".into()));
     assert_eq!((&identity["devices"], &identity["restoring"]), (&3.into(), &false.into()));
     refused(&restore(&data, &words, &more), "T1107");
-    Node::up_in(folder, 80, person)
+    let desk = Node::up_in(folder, 80, person);
+    assert_eq!(object(&desk.run(&["id", "--json"]))["label"], "Desk");
+    // A device that was added by its words is named here once it got its name from here.
+    let renamed = object(&laptop.run(&["devices", "rename", desk.device(), "Desk", "--json"]));
+    assert_eq!(renamed["label"], "Desk");
+    desk
 }
 
 fn wrong_wishes_are_refused(laptop: &Node, phone: &Node) {

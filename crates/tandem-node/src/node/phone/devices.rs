@@ -58,6 +58,14 @@ pub(crate) enum NotInvited {
     Refused(String),
 }
 
+impl NotInvited {
+    /// What libraries say of it is for the log.
+    fn unreached(reason: &str) -> Self {
+        tracing::debug!(reason, "a device of the account could not be reached");
+        Self::Unreached("it is at none of the supernodes where it was".to_owned())
+    }
+}
+
 /// What this device knows and does about the others.
 #[derive(Debug, Default)]
 pub(super) struct Own {
@@ -328,7 +336,7 @@ impl Phone {
                 _ => {}
             },
             DeviceEvent::SignalClosed { signal, reason } if self.invites_on(signal) => {
-                self.end_invite(Err(NotInvited::Unreached(reason)), now);
+                self.end_invite(Err(NotInvited::unreached(&reason)), now);
             }
             DeviceEvent::SignalFrame {
                 signal,
@@ -353,7 +361,7 @@ impl Phone {
     /// A stream of this file could not be opened. False: it was another's.
     pub(super) fn own_signal_failed(&mut self, request: u64, reason: &str, now: Now) -> bool {
         if self.invites(request) {
-            self.end_invite(Err(NotInvited::Unreached(reason.to_owned())), now);
+            self.end_invite(Err(NotInvited::unreached(reason)), now);
             return true;
         }
         self.probed(request, false)
