@@ -76,9 +76,9 @@ fn object(output: &Output) -> Value {
     json_lines(output).pop().unwrap()
 }
 
-/// A command failed, and said this code.
+/// A command failed, and said this code: on standard error, or with `--json` as an object.
 fn refused(output: &Output, code: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = [&output.stderr[..], &output.stdout].map(String::from_utf8_lossy).join("\n");
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(code), "{code} is not in: {said}");
 }
