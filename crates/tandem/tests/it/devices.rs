@@ -107,18 +107,18 @@ fn labels(node: &Node) -> Vec<String> {
 
 #[test]
 fn a_person_has_several_devices() {
-    let first = Node::supernode(75, &[]);
+    let first = Node::supernode(85, &[]);
     let listen = first.listen();
-    let others: Vec<Node> = (76..=77).map(|network| Node::supernode(network, &listen)).collect();
+    let others: Vec<Node> = (86..=87).map(|network| Node::supernode(network, &listen)).collect();
     let bootstrap: Vec<&str> = listen.iter().flat_map(|address| ["--bootstrap", address]).collect();
     let person = [&bootstrap[..], &["--strangers", "ring"]].concat();
-    let laptop = Node::up(78, &person);
+    let laptop = Node::up(88, &person);
     object(&laptop.run(&["devices", "rename", laptop.device(), "Laptop", "--json"]));
 
     let phone = joins_by_link(&laptop, &bootstrap);
     let desk = joins_by_words(&laptop, &bootstrap, &person);
     wrong_wishes_are_refused(&laptop, &phone);
-    let bob = Node::up(81, &bootstrap);
+    let bob = Node::up(91, &bootstrap);
     all_ring_and_one_answers(&bob, &laptop, &phone, &desk);
 
     let gone = object(&laptop.run(&["devices", "revoke", "Phone", "--json"]));
@@ -156,7 +156,7 @@ fn joins_by_link(laptop: &Node, bootstrap: &[&str]) -> Node {
     let again = tandem().args(["devices", "join", "--data"]).arg(&data).args(bootstrap).output().unwrap();
     refused(&again, "T1107");
     // It remembers supernodes from the time it waited.
-    let phone = Node::up_in(folder, 79, &["--strangers", "ring"]);
+    let phone = Node::up_in(folder, 89, &["--strangers", "ring"]);
     assert_eq!(labels(laptop), ["Laptop", "Phone"]);
     phone
 }
@@ -173,7 +173,7 @@ fn joins_by_words(laptop: &Node, bootstrap: &[&str], person: &[&str]) -> Node {
     assert_eq!((&identity["address"], &identity["label"]), (&laptop.ready["address"], &"Desk".into()));
     assert_eq!((&identity["devices"], &identity["restoring"]), (&3.into(), &false.into()));
     refused(&restore(&data, &words, &more), "T1107");
-    let desk = Node::up_in(folder, 80, person);
+    let desk = Node::up_in(folder, 90, person);
     assert_eq!(object(&desk.run(&["id", "--json"]))["label"], "Desk");
     // A device that was added by its words is named here once it got its name from here.
     let renamed = object(&laptop.run(&["devices", "rename", desk.device(), "Desk", "--json"]));
