@@ -52,8 +52,15 @@ fn status(code: &str) -> StatusCode {
         StatusCode::FORBIDDEN
     } else if is(&[Code::NotFound, Code::NoSuchCall, Code::NoSuchContact]) {
         StatusCode::NOT_FOUND
-    } else if is(&[Code::BadRequest, Code::AddressWrong, Code::ContactName, Code::SoundFile, Code::CallSelf])
-    {
+    } else if is(&[
+        Code::BadRequest,
+        Code::AddressWrong,
+        Code::LinkWrong,
+        Code::BlockOwn,
+        Code::ContactName,
+        Code::SoundFile,
+        Code::CallSelf,
+    ]) {
         StatusCode::BAD_REQUEST
     } else if is(&[Code::ContactExists, Code::CallState, Code::WhichCall]) {
         StatusCode::CONFLICT

@@ -260,8 +260,13 @@ mod tests {
                 assert!(port == 7777 && lifetime > 60, "{port} for {lifetime} s");
                 drop(mapped);
                 ports.given_back().await;
-                let given_back = asked.try_recv().expect("a node that ends waits for that");
-                assert_eq!(given_back, (7777, 0));
+                assert_eq!(
+                    *ports.queue.as_ref().unwrap().held.borrow(),
+                    0,
+                    "a node that ends waits for that"
+                );
+                let given_back = tokio::time::timeout(WITHIN, asked.recv()).await.unwrap();
+                assert_eq!(given_back, Some((7777, 0)));
             });
         });
         machine.join().expect("the machine's part ends well");

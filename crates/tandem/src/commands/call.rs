@@ -4,6 +4,7 @@ use std::time::Duration;
 use tandem_api::{CallEndpoint, CallRequest, CallResult, CallSummary, EchoRequest, Problem};
 use tandem_node::messages::Code;
 use tandem_node::platform::{files, paths};
+use tandem_node::store::ContactError;
 use tandem_proto::identity::Link;
 
 use super::{Place, log, runtime};
@@ -38,8 +39,8 @@ fn check_address(text: &str) -> Result<(), Problem> {
     let checked: Result<Link, _> = text.parse();
     // The secret of an invitation is not repeated.
     let address = text.split('?').next().unwrap_or_default();
-    let problem = |detail: String| Code::AddressWrong.with(&[("address", address), ("detail", &detail)]);
-    checked.map(drop).map_err(|error| problem(error.to_string()))
+    let problem = |error| ContactError::Address { address: address.to_owned(), error }.problem();
+    checked.map(drop).map_err(problem)
 }
 
 pub(super) fn echo(place: &Place, args: &EchoArgs) -> Result<Exit, Problem> {
