@@ -59,7 +59,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
     let mut text = format!("{:<19} {:<28} {:>6}", "change", "target", "held");
     let heads = ["back ms", "longest gap ms", "lost"];
     heads.iter().for_each(|head| text.push_str(&format!(" {head:>23}")));
-    text.push_str("\n");
+    text.push('\n');
     for row in summarise(outcomes) {
         let held = format!("{}/{}", row.held, row.rounds);
         // Writing to a String cannot fail.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tandem_api::{CallDirection, CallStep, NodeEvent, Ready, ServingState};
@@ -87,6 +89,8 @@ pub(crate) struct Node {
     /// Where workers put proofs that they found.
     pub(crate) proofs: mpsc::Sender<FoundProof>,
     pub(crate) ports: PortMapping,
+    /// Set when the proof that is looked for is no longer wanted.
+    pub(crate) solving: Arc<AtomicBool>,
 }
 
 /// The node is ending.
@@ -198,6 +202,8 @@ impl Node {
     fn compare_clocks(&mut self) {
         let now = self.clock.reading();
         self.clocks_ms = now.mono_ms;
+        let (person, echo) = (&self.person, self.echo.as_ref());
+        self.peers.trim(|peer| person.knows(peer) || echo.is_some_and(|echo| echo.knows(peer)));
         if let Some(slept_ms) = self.sleep.note(now) {
             tracing::info!(slept_ms, "the machine slept");
             let network = self.network.clone();
@@ -244,7 +250,7 @@ impl Node {
     fn wake(&self) -> u64 {
         let now_ms = self.clock.now().mono_ms;
         let introduce = self.supernode.as_ref().map(|_| self.introduced_ms + INTRODUCE_MS);
-        let ready = self.ready.is_none().then_some(now_ms + 50);
+        let ready = self.ready.is_none().then(|| self.ready_ms(now_ms)).flatten();
         let next = [
             self.person.poll_timeout(),
             self.echo.as_ref().and_then(Phone::poll_timeout),
@@ -259,6 +265,13 @@ impl Node {
             self.stopping.map(|stopping| stopping.until_ms.min(now_ms + 100)),
         ];
         next.into_iter().flatten().min().unwrap_or(now_ms + 60_000)
+    }
+
+    /// When the node may count as ready though nothing else happens.
+    fn ready_ms(&self, now_ms: u64) -> Option<u64> {
+        let reachable = self.reachable_since_ms.map(|since| since + MORE_HOMES_MS);
+        let alone = self.supernode.as_ref().map(|_| self.started.mono_ms + SUPERNODE_READY_MS);
+        reachable.into_iter().chain(alone).filter(|at| *at > now_ms).min()
     }
 
     /// Takes everybody's news until nobody has any.
@@ -491,7 +504,7 @@ impl Node {
         let Some(supernode) = &self.supernode else { return };
         let mut known: Vec<PeerRef> = Vec::new();
         for descriptor in supernode.supernodes() {
-            known.extend(self.peers.insert_descriptor(descriptor.clone()));
+            known.extend(self.peers.insert_descriptor(descriptor.clone(), None));
             self.peers.named_by_home(&descriptor.service());
         }
         if self.person.homes().count() < tandem_core::homes::HOMES {

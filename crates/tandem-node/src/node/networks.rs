@@ -49,8 +49,14 @@ mod tests {
 
     fn network(n: u8) -> Network {
         let ip = [10, 0, n, 2].into();
-        let address =
-            LocalAddress { ip, interface: 2, default_route: Some(1), temporary: false, bridge: false };
+        let address = LocalAddress {
+            ip,
+            interface: 2,
+            default_route: Some(1),
+            temporary: false,
+            deprecated: false,
+            bridge: false,
+        };
         Network::new(vec![address], Vec::new())
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tandem_core::call::{CallOptions, StrangerRules, Strangers};
 use tandem_core::peer::PeerRef;
@@ -59,18 +60,9 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
     let (media_news, media) = mpsc::channel(MEDIA_QUEUE);
     let (reports_tx, reports) = mpsc::channel(REPORT_QUEUE);
     let (proofs, proofs_found) = mpsc::channel(PROOF_QUEUE);
-    let bind = config.source_address();
     let mut network = network::watch().await;
     let network_now = network.borrow_and_update().clone();
-    let ports = ports(&config);
-    let makings = Makings {
-        config: &config,
-        bind,
-        media_news,
-        reports: reports_tx,
-        network: &network_now,
-        ports: ports.clone(),
-    };
+    let makings = Makings::new(&config, &network_now, media_news, reports_tx);
 
     let serving =
         if config.volunteer.any() { Some(start_serving(&makings, &installation, now)?) } else { None };
@@ -112,7 +104,8 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
         devices: DeviceDesk::default(),
         sent: SentRequests::default(),
         proofs,
-        ports,
+        ports: makings.ports.clone(),
+        solving: Arc::default(),
     };
     if let Some(serving) = serving {
         node.install(serving, &known, &mut inputs);
@@ -156,7 +149,16 @@ pub(super) struct Makings<'a> {
     pub(super) ports: PortMapping,
 }
 
-impl Makings<'_> {
+impl<'a> Makings<'a> {
+    fn new(
+        config: &'a Config,
+        network: &'a Network,
+        media_news: mpsc::Sender<MediaNews>,
+        reports: mpsc::Sender<FinalReport>,
+    ) -> Self {
+        Self { config, bind: config.source_address(), media_news, reports, network, ports: ports(config) }
+    }
+
     fn stranger_rules(&self) -> Result<StrangerRules, StartError> {
         Ok(StrangerRules {
             mode: self.config.strangers(),
@@ -164,6 +166,13 @@ impl Makings<'_> {
             network: self.network()?,
             ..StrangerRules::default()
         })
+    }
+
+    /// Where supernodes may be.
+    fn public(&self) -> Result<PublicAddresses, StartError> {
+        let ranges = self.config.effective_public_ranges(&[]);
+        let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        PublicAddresses::with_ranges(&ranges).map_err(|error| StartError::Overlay(error.to_string()))
     }
 
     fn network(&self) -> Result<NetworkId, StartError> {
@@ -179,7 +188,8 @@ impl Makings<'_> {
         now: Now,
     ) -> Result<(Phone, mpsc::Receiver<DeviceEvent>), StartError> {
         let secret = DeviceSecret::from_seed(&identity.device.seed());
-        let mut device = DeviceConfig::new(secret, self.network()?);
+        let public = self.public()?;
+        let mut device = DeviceConfig::new(secret, self.network()?, public.clone());
         device.bind = self.bind;
         let (overlay, events) = spawn_device(device).map_err(StartError::from)?;
         let plan = PhonePlan {
@@ -191,6 +201,7 @@ impl Makings<'_> {
                 reports: self.reports.clone(),
             },
             bind: self.bind,
+            public,
             network: self.network.clone(),
             ports: self.ports.clone(),
             excluded,
@@ -225,10 +236,7 @@ fn start_serving(
     let secret = || tandem_proto::identity::ServiceSecret::from_seed(&installation.keys.service.seed());
     let service = secret().public();
     let relay = config.volunteer.relay.then(|| start_relay(config, service)).transpose()?;
-    let ranges: Vec<String> = config.effective_public_ranges(&[]).iter().map(ToString::to_string).collect();
-    let public =
-        PublicAddresses::with_ranges(&ranges).map_err(|error| StartError::Overlay(error.to_string()))?;
-    let mut overlay = ServiceConfig::new(secret(), makings.network()?, listen, public);
+    let mut overlay = ServiceConfig::new(secret(), makings.network()?, listen, makings.public()?);
     overlay.listen.full.clone_from(&config.listen);
     overlay.listen.tcp.clone_from(&config.listen_tcp);
     overlay.external = (!config.external.is_empty()).then(|| config.reached_at());

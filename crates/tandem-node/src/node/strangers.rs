@@ -1,6 +1,8 @@
 //! What the person decides about people who are no contacts: invitations, silent requests, blocking.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_api::{
     AcceptRequest, Block, Cleared, Contact, InvitationMade, NewContact, NewInvitation, NewRequest, NodeEvent,
@@ -238,14 +240,15 @@ impl Node {
     }
 
     /// Looks for a proof on a thread of its own.
-    pub(super) fn solve(&self, leg: LegId, challenge: Challenge) {
+    pub(super) fn solve(&mut self, leg: LegId, challenge: Challenge) {
         let found = self.proofs.clone();
+        let given_up = self.begin_solving();
         let first: u64 = rand::random();
         tokio::task::spawn_blocking(move || {
             // Each step finds one with a chance of a few in a hundred; 32 times the average is more than enough.
             let steps = (32u64 << challenge.bits()).div_ceil(TRIES_A_STEP);
             let search = |step: u64| {
-                let open = !found.is_closed();
+                let open = !found.is_closed() && !given_up.load(Ordering::Relaxed);
                 open.then(|| challenge.search(first.wrapping_add(step * TRIES_A_STEP), TRIES_A_STEP))
             };
             let proof = (0..steps).map_while(search).flatten().next();
@@ -254,7 +257,18 @@ impl Node {
         });
     }
 
+    /// One proof is looked for at a time: whoever looks for an earlier one stops.
+    fn begin_solving(&mut self) -> Arc<AtomicBool> {
+        self.stop_solving();
+        Arc::clone(&self.solving)
+    }
+
+    fn stop_solving(&mut self) {
+        std::mem::take(&mut self.solving).store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn take_asked(&mut self, id: CallId, outcome: AskOutcome, side: &NodeSide) {
+        self.stop_solving();
         let name = call_name(id);
         let Some(sent) = self.sent.0.iter_mut().find(|sent| sent.id == name) else { return };
         (sent.state, sent.devices) = match outcome {

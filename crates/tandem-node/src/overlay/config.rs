@@ -27,6 +27,8 @@ pub struct DeviceConfig {
     pub network: NetworkId,
     /// Local address that connections are made from; `None`: the system chooses.
     pub bind: Option<IpAddr>,
+    /// Where supernodes may be: what others say of them must not lead this device into its owner's own network.
+    pub public: PublicAddresses,
     /// For homes. Circuits and errands take whatever is quickest: QUIC first.
     pub preferred: PreferredTransport,
     /// From the first try of one kind of transport to that of the next.
@@ -39,11 +41,12 @@ pub struct DeviceConfig {
 impl DeviceConfig {
     /// The usual settings.
     #[must_use]
-    pub fn new(secret: DeviceSecret, network: NetworkId) -> Self {
+    pub fn new(secret: DeviceSecret, network: NetworkId, public: PublicAddresses) -> Self {
         Self {
             secret,
             network,
             bind: None,
+            public,
             preferred: PreferredTransport::Tcp,
             stagger: STAGGER,
             signal_probe: Duration::from_secs(2),

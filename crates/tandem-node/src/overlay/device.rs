@@ -18,7 +18,7 @@ use tandem_proto::ids::{DeviceKey, ServiceKey};
 use tandem_proto::wire::{HomeFrame, SignalFrame};
 use tokio::sync::mpsc;
 
-use super::address::{both_transports, device_peer, dialable, service_peer};
+use super::address::{PublicAddresses, both_transports, device_peer, dialable, ip_of, service_peer};
 use super::config::{DeviceConfig, PreferredTransport};
 use super::connections::Connections;
 use super::counting::Unclaimed;
@@ -84,6 +84,7 @@ struct Device {
     links: Links,
     /// For homes.
     preferred: PreferredTransport,
+    public: PublicAddresses,
     /// Where QUIC dials leave from, when the owner chose an address.
     bound: Option<(IpAddr, ListenerId)>,
     races: Races,
@@ -156,6 +157,7 @@ impl Device {
             connections: Connections::new(unclaimed),
             links: Links::new(config.stagger),
             preferred: config.preferred,
+            public: config.public.clone(),
             bound: config.bind.zip(listener),
             races: Races::default(),
             homes: BTreeMap::new(),
@@ -331,11 +333,17 @@ impl Device {
             return; // its answer is coming, or came
         }
         home.stream = HomeState::Linking;
-        match self.links.want(peer, routable(dialable(&address.addresses)), preferred, now) {
+        match self.links.want(peer, self.dialable(&address.addresses), preferred, now) {
             Wanted::Connected(connection, _) => self.open_home_stream(service, connection),
             Wanted::Pending => {}
             Wanted::Refused(reason) => self.home_gone(service, reason),
         }
+    }
+
+    /// Where a supernode may be reached, of what was said.
+    fn dialable(&self, addresses: &[Vec<u8>]) -> Vec<Multiaddr> {
+        let public = |address: &Multiaddr| ip_of(address).is_some_and(|ip| self.public.is_public(ip));
+        routable(dialable(addresses).into_iter().filter(public).collect())
     }
 
     fn open_home_stream(&mut self, service: ServiceKey, connection: ConnectionId) {
@@ -412,7 +420,7 @@ impl Device {
             return Err("this is the device itself");
         }
         let route = |at: &SupernodeAddress| {
-            Some(Route { relay: service_peer(at.service)?, addresses: routable(dialable(&at.addresses)) })
+            Some(Route { relay: service_peer(at.service)?, addresses: self.dialable(&at.addresses) })
         };
         let mut routes: Vec<Route> = routes.iter().filter_map(route).collect();
         // Through a supernode that we are connected to already, two round trips are saved.

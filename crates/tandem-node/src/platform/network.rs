@@ -42,6 +42,8 @@ pub struct LocalAddress {
     pub default_route: Option<u32>,
     /// A temporary IPv6 address (RFC 8981): it says less about the machine than a lasting one.
     pub temporary: bool,
+    /// Still good for what stands, not to be used for anything new (RFC 4862 §5.5.4): temporary addresses end so each day.
+    pub deprecated: bool,
     /// A bridge that machines within this one hang on (containers, virtual machines).
     pub bridge: bool,
 }
@@ -123,14 +125,14 @@ impl Network {
             return if before.is_up() { Change::Down } else { Change::Aside };
         }
         let (now, was) = (self.used(), before.used());
-        let gone = was.iter().any(|ip| !now.contains(ip));
+        let gone = was.iter().any(|ip| !self.addresses.iter().any(|address| address.ip == *ip));
         let other_way = [true, false].into_iter().any(|v4| {
             let was = before.best_gateway(v4);
             was.is_some() && was != self.best_gateway(v4)
         });
         if !before.is_up() || gone || other_way {
             Change::Moved
-        } else if now.len() > was.len() {
+        } else if now.iter().any(|ip| !was.contains(ip)) {
             Change::More
         } else {
             Change::Aside
@@ -150,8 +152,8 @@ impl Network {
     }
 
     fn candidates(&self) -> Vec<&LocalAddress> {
-        let routed = |address: &&LocalAddress| address.default_route.is_some();
-        let plain = |address: &&LocalAddress| !address.bridge;
+        let routed = |address: &&LocalAddress| address.default_route.is_some() && !address.deprecated;
+        let plain = |address: &&LocalAddress| !address.bridge && !address.deprecated;
         let mut candidates: Vec<&LocalAddress> = self.addresses.iter().filter(routed).collect();
         if candidates.is_empty() {
             candidates = self.addresses.iter().filter(plain).collect();
@@ -179,10 +181,11 @@ impl Network {
 }
 
 impl LocalAddress {
-    /// Sorts the best first: with a default route, the cheapest, temporary before lasting, IPv4 before IPv6.
+    /// Sorts the best first: what may be used anew, with a default route, the cheapest, temporary before lasting, IPv4 before IPv6.
     #[must_use]
     pub fn rank(&self) -> impl Ord + use<> {
         (
+            self.deprecated,
             self.default_route.is_none(),
             self.bridge,
             self.default_route,
@@ -337,7 +340,14 @@ mod tests {
     use super::*;
 
     fn address(ip: &str, interface: u32, default_route: Option<u32>) -> LocalAddress {
-        LocalAddress { ip: ip.parse().unwrap(), interface, default_route, temporary: false, bridge: false }
+        LocalAddress {
+            ip: ip.parse().unwrap(),
+            interface,
+            default_route,
+            temporary: false,
+            deprecated: false,
+            bridge: false,
+        }
     }
 
     fn network(addresses: &[LocalAddress]) -> Network {
@@ -453,5 +463,24 @@ mod tests {
     fn a_machine_with_very_many_addresses_is_remembered_in_part() {
         let many = (0..=255).map(|n| address(&format!("10.0.0.{n}"), 2, Some(1))).collect();
         assert_eq!(Network::new(many, Vec::new()).addresses.len(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn a_temporary_address_that_ends_its_day_takes_nothing_away() {
+        let temporary = |ip| LocalAddress { temporary: true, ..address(ip, 2, Some(100)) };
+        let lasting = address("2001:db8::1", 2, Some(100));
+        let before = Network::new(vec![temporary("2001:db8::a"), lasting], Vec::new());
+        let ended = LocalAddress { deprecated: true, ..temporary("2001:db8::a") };
+        let today = Network::new(vec![ended, temporary("2001:db8::b"), lasting], Vec::new());
+        assert_eq!(today.change_since(&before), Change::More);
+        assert_eq!(
+            today.hosts(false),
+            ["2001:db8::b".parse::<IpAddr>().unwrap()],
+            "nothing new on the old one"
+        );
+        // Days later the old one goes altogether.
+        let later = Network::new(vec![temporary("2001:db8::b"), lasting], Vec::new());
+        assert_eq!(later.change_since(&today), Change::Aside);
+        assert_eq!(later.change_since(&before), Change::Moved, "it was in use a moment ago");
     }
 }

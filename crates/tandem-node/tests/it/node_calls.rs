@@ -7,7 +7,7 @@ use tandem_api::{
 };
 use tandem_node::config::Answer;
 use tandem_node::handle::Request;
-use tandem_node::overlay::{DeviceCommand, DeviceConfig, DeviceEvent, spawn_device};
+use tandem_node::overlay::{DeviceCommand, DeviceConfig, DeviceEvent, PublicAddresses, spawn_device};
 use tandem_proto::identity::{Address, DeviceSecret, Entropy};
 use tandem_proto::multiaddr::PeerAddress;
 use tandem_proto::names::NetworkId;
@@ -184,7 +184,8 @@ async fn revoke(node: &TestNode, home: &TestNode, network: u8) {
     let set = DeviceSet::issue(&account, keys.device_set.epoch() + 1, &[entry], not_after_s).unwrap();
     let record = ReachRecord::new(set).to_wire();
 
-    let mut config = DeviceConfig::new(device, NetworkId::default());
+    let public = PublicAddresses::with_ranges(&["127.0.0.0/8"]).unwrap();
+    let mut config = DeviceConfig::new(device, NetworkId::default(), public);
     config.bind = Some(std::net::Ipv4Addr::new(127, network, 0, 1).into());
     let (commands, mut events) = spawn_device(config).unwrap();
     let at: PeerAddress = home.ready.listen[0].parse().unwrap();

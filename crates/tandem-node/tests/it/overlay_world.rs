@@ -125,7 +125,7 @@ impl Device {
     pub(crate) fn start_with(n: u8, change: impl FnOnce(&mut DeviceConfig)) -> Self {
         let secret = DeviceSecret::from_seed(&[n; 32]);
         let key = secret.public();
-        let mut config = DeviceConfig::new(secret, network());
+        let mut config = DeviceConfig::new(secret, network(), lab());
         config.bind = Some(loopback(n));
         change(&mut config);
         let (commands, events) = spawn_device(config).unwrap();

@@ -161,8 +161,14 @@ mod tests {
 
     fn network() -> Network {
         let ip = ADDRESS.parse().unwrap();
-        let address =
-            LocalAddress { ip, interface: 1, default_route: Some(1), temporary: false, bridge: false };
+        let address = LocalAddress {
+            ip,
+            interface: 1,
+            default_route: Some(1),
+            temporary: false,
+            deprecated: false,
+            bridge: false,
+        };
         Network::new(vec![address], Vec::new())
     }
 

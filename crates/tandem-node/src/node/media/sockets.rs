@@ -16,6 +16,8 @@ const READ_BYTES: usize = 2048;
 /// Pieces that wait for a TCP relay; a relay that does not read loses sound, not memory.
 const TCP_QUEUE: usize = 64;
 const CONNECT_WITHIN: Duration = Duration::from_secs(4);
+/// A relay that takes nothing in for this long has failed: the sound of that time is worth nothing any more.
+const WRITE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a socket has to say.
 #[derive(Debug)]
@@ -67,21 +69,24 @@ impl Sockets {
         Self { open: BTreeMap::new(), input, bind }
     }
 
-    /// Opens one; how it went comes as input.
-    pub(super) async fn open(&mut self, id: SocketId, kind: SocketKind) {
+    /// Opens one. How it went is returned, or comes as input where it takes time.
+    pub(super) async fn open(&mut self, id: SocketId, kind: SocketKind) -> Option<SocketInput> {
         match kind {
-            SocketKind::Udp { bind, toward, .. } => match self.open_udp(id, bind, toward).await {
-                Ok(local) => self.tell(SocketInput::Opened { id, local }),
-                Err(error) => self.tell(SocketInput::Closed { id, reason: error.to_string() }),
-            },
-            SocketKind::Tcp { connect, .. } => self.open_tcp(id, connect),
+            SocketKind::Udp { bind, toward, .. } => Some(match self.open_udp(id, bind, toward).await {
+                Ok(local) => SocketInput::Opened { id, local },
+                Err(error) => SocketInput::Closed { id, reason: error.to_string() },
+            }),
+            SocketKind::Tcp { connect, .. } => {
+                self.open_tcp(id, connect);
+                None
+            }
         }
     }
 
     pub(super) fn close(&mut self, id: SocketId) {
         match self.open.remove(&id) {
             Some(Socket::Udp { reader, .. }) => reader.abort(),
-            // The task ends when it has written what was queued.
+            // The task ends when it has written what was queued, or cannot.
             Some(Socket::Tcp { .. }) | None => {}
         }
     }
@@ -134,12 +139,6 @@ impl Sockets {
         let bind = self.bind.filter(|ip| ip.is_ipv6() == connect.is_ipv6());
         let task = tokio::spawn(run_tcp(id, bind, connect, queued, self.input.clone()));
         self.open.insert(id, Socket::Tcp { queue, task });
-    }
-
-    fn tell(&self, input: SocketInput) {
-        if self.input.try_send(input).is_err() {
-            tracing::warn!("the call's input queue is full: a socket's news is lost");
-        }
     }
 }
 
@@ -241,6 +240,11 @@ async fn connect(bind: Option<IpAddr>, to: SocketAddr) -> io::Result<(TcpStream,
     Ok((stream, local))
 }
 
+async fn within<T>(limit: Duration, act: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "the relay takes nothing in");
+    tokio::time::timeout(limit, act).await.map_err(|_| late())?
+}
+
 async fn carry_tcp(
     id: SocketId,
     stream: TcpStream,
@@ -264,8 +268,8 @@ async fn carry_tcp(
                 }
             }
             piece = queued.recv() => match piece {
-                Some(piece) => writer.write_all(&piece).await?,
-                None => return writer.shutdown().await,
+                Some(piece) => within(WRITE_WITHIN, writer.write_all(&piece)).await?,
+                None => return within(WRITE_WITHIN, writer.shutdown()).await,
             },
         }
     }

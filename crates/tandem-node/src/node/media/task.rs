@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use tandem_media::audio::Incoming;
@@ -30,14 +31,18 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Runs a leg until it is stopped or its handle is dropped.
 pub(super) fn run(plan: MediaPlan, commands: mpsc::Receiver<MediaCommand>, news: mpsc::Sender<MediaNews>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(Leg::begin(plan, news).run(commands)),
-        Err(error) => {
-            let what =
-                MediaNewsKind::Failed(format!("this machine could not start the call's thread: {error}"));
-            // The loop hears of a full queue by its time-outs.
-            drop(news.try_send(MediaNews { phone: plan.phone, leg: plan.leg, what }));
+    let (phone, leg, failed) = (plan.phone, plan.leg, news.clone());
+    let result = match runtime {
+        Ok(runtime) => {
+            let run = || runtime.block_on(Leg::begin(plan, news).run(commands));
+            catch_unwind(AssertUnwindSafe(run))
+                .map_err(|_| "the call's thread failed: this is a fault of ours".to_owned())
         }
+        Err(error) => Err(format!("this machine could not start the call's thread: {error}")),
+    };
+    if let Err(why) = result {
+        // Else the call would go on for ever without sound. Nobody listens any more when the node is ending.
+        drop(failed.blocking_send(MediaNews { phone, leg, what: MediaNewsKind::Failed(why) }));
     }
 }
 
@@ -274,7 +279,10 @@ impl Leg {
         }
         while let Some(command) = self.session.poll_command() {
             match command {
-                SocketCommand::Open { id, kind } => self.sockets.open(id, kind).await,
+                SocketCommand::Open { id, kind } => {
+                    let opened = self.sockets.open(id, kind).await;
+                    self.take_input(opened);
+                }
                 SocketCommand::Close { id } => self.sockets.close(id),
             }
         }

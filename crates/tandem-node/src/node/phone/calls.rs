@@ -1,5 +1,6 @@
 //! Executes the call machine: signalling through the device swarm, grants through the links, media in threads.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use rand::seq::IteratorRandom as _;
@@ -251,7 +252,7 @@ impl Phone {
                 self.tell_media(leg, MediaCommand::RemoteDescription(media))
             }
             Command::AddRelay { leg, service, access, .. } => {
-                self.tell_media(leg, MediaCommand::AddRelay(relay_access(service, access)));
+                self.add_relay(leg, service, access);
             }
             Command::AddRemoteCandidate { leg, candidate, .. } => {
                 if let Some(candidate) = Candidate::from_wire(&candidate) {
@@ -313,6 +314,19 @@ impl Phone {
         self.confirming.retain(|_, asked| !asked.is_empty());
     }
 
+    /// A relay says in its grant where it listens. That must be where its descriptor says, and a public address: no relay
+    /// sends this device's datagrams to whom it likes.
+    fn add_relay(&mut self, leg: LegId, service: ServiceKey, access: RelayAccess) {
+        let Some(media) = self.media.get(&leg) else { return };
+        let wanted = media.relays.iter().find(|known| known.service == service);
+        let described = wanted.into_iter().flat_map(|known| known.relay.iter().chain(&known.addresses));
+        let described = described.filter_map(|bytes| TransportAddress::from_bytes(bytes).ok());
+        let described: Vec<IpAddr> = described.map(|address| address.ip).collect();
+        let may_use = |ip: IpAddr| described.contains(&ip) && self.public.is_public(ip);
+        let access = relay_access(service, access, may_use);
+        self.tell_media(leg, MediaCommand::AddRelay(access));
+    }
+
     fn remember_relay(&mut self, leg: LegId, relay: &RelayWanted) {
         let Some(media) = self.media.get_mut(&leg) else { return };
         media.relays.retain(|known| known.service != relay.service);
@@ -367,9 +381,7 @@ impl Phone {
             addresses: grant.relay,
         });
         match access {
-            Ok(access) if renewal => {
-                self.tell_media(leg, MediaCommand::AddRelay(relay_access(service, access)));
-            }
+            Ok(access) if renewal => self.add_relay(leg, service, access),
             // Media asks again as long as it needs one.
             Err(reason) if renewal => tracing::debug!(%service, reason, "no other grant"),
             access => self.calls.handle_grant(leg, service, access, now),
@@ -574,10 +586,16 @@ pub(crate) fn call_name(call: CallId) -> String {
     data_encoding::HEXLOWER.encode(&call.0)
 }
 
-fn relay_access(service: ServiceKey, access: RelayAccess) -> session::RelayAccess {
+/// A grant for media, with the addresses that may be used.
+fn relay_access(
+    service: ServiceKey,
+    access: RelayAccess,
+    may_use: impl Fn(IpAddr) -> bool,
+) -> session::RelayAccess {
     let mut udp = Vec::new();
     let mut tcp = Vec::new();
-    for address in access.addresses.iter().filter_map(|bytes| TransportAddress::from_bytes(bytes).ok()) {
+    let addresses = access.addresses.iter().filter_map(|bytes| TransportAddress::from_bytes(bytes).ok());
+    for address in addresses.filter(|address| may_use(address.ip)) {
         match address.transport {
             Transport::Udp => udp.push(address.socket()),
             Transport::Tcp => tcp.push(address.socket()),

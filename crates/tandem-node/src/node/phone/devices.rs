@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use tandem_core::call::SignalId as CallSignal;
 use tandem_core::time::Now;
 use tandem_proto::identity::DeviceLink;
 use tandem_proto::ids::{DeviceKey, ServiceKey};
@@ -425,7 +426,11 @@ impl Phone {
         };
         let frame = SignalFrame { body: Some(Body::DeviceAccepted(answer)) };
         self.send_overlay(DeviceCommand::SendSignal { signal, frame }, now);
-        let Ok(handed) = result else { return };
+        let Ok(handed) = result else {
+            // Each costs signatures to verify: one a stream.
+            self.send_overlay(DeviceCommand::CloseSignal(signal), now);
+            return self.calls.handle_signal_closed(CallSignal(signal.0), "papers of no use", now);
+        };
         if self.own.waiting.take().is_some() {
             self.news.push_back(PhoneNews::Joined(handed));
         } else {
@@ -450,25 +455,25 @@ impl Phone {
         if !waiting.link.proves(&given.proof, inviter, certificate, set) {
             return Err("the link was another one, or was used before");
         }
-        handed(given, self.identity.device.public(), now)
+        Ok(handed(given, papers(given, self.identity.device.public(), now)?, now))
     }
 
     /// From the own account: its signature says enough. Nothing older is taken.
     fn check_renewal(&self, given: &DeviceInvitation, now: Now) -> Result<Handed, &'static str> {
-        let handed = handed(given, self.identity.device.public(), now)?;
-        let (certificate, set) = (&handed.papers.certificate, &handed.papers.device_set);
-        if certificate.account() != self.identity.account {
+        let papers = papers(given, self.identity.device.public(), now)?;
+        if papers.certificate.account() != self.identity.account {
             return Err("it is a device of another account");
         }
-        if set.epoch() <= self.identity.device_set.epoch() || self.own.quiet || self.own.revoked {
+        if papers.device_set.epoch() <= self.identity.device_set.epoch() || self.own.quiet || self.own.revoked
+        {
             return Err("it has newer papers");
         }
-        Ok(handed)
+        Ok(handed(given, papers, now))
     }
 }
 
 /// Verifies papers for this device.
-fn handed(given: &DeviceInvitation, device: DeviceKey, now: Now) -> Result<Handed, &'static str> {
+fn papers(given: &DeviceInvitation, device: DeviceKey, now: Now) -> Result<Papers, &'static str> {
     let (Some(certificate), Some(set)) = (&given.certificate, &given.device_set) else {
         return Err("a certificate or a device set is missing");
     };
@@ -479,9 +484,15 @@ fn handed(given: &DeviceInvitation, device: DeviceKey, now: Now) -> Result<Hande
     if !device_set.admits(&certificate) {
         return Err("the device set does not name this device");
     }
+    Ok(Papers { certificate, device_set })
+}
+
+/// Those papers, and the other devices' certificates as far as they verify.
+fn handed(given: &DeviceInvitation, papers: Papers, now: Now) -> Handed {
     let others = given.others.iter().take(DEVICES_MAX);
-    let others = others.filter_map(|signed| certificate_of(signed, &device_set, now.unix_ms)).collect();
-    Ok(Handed { papers: Papers { certificate, device_set }, others })
+    let others =
+        others.filter_map(|signed| certificate_of(signed, &papers.device_set, now.unix_ms)).collect();
+    Handed { papers, others }
 }
 
 /// The certificate of some device of the set.

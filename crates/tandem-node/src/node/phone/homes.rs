@@ -153,7 +153,7 @@ impl Phone {
             if Some(service) == self.excluded {
                 continue;
             }
-            let peer = around.peers.insert_descriptor(descriptor.clone());
+            let peer = around.peers.insert_descriptor(descriptor.clone(), referrer);
             if by_home {
                 around.peers.named_by_home(&service);
             }

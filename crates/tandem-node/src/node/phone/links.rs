@@ -22,6 +22,10 @@ const LINKS_MAX: usize = 32;
 const PENDING_MAX: usize = 64;
 /// An answer that has not come by then will not come.
 const ANSWER_MS: u64 = 5_000;
+/// Descriptors of other supernodes taken from one frame.
+const REFERRALS_MAX: usize = 16;
+/// USERNAME holds fewer than 509 bytes (RFC 8489 §14.3); no password of ours is longer.
+const CREDENTIAL_BYTES_MAX: usize = 508;
 /// A link opened for errands only is kept this long after the last.
 const ERRAND_LINGER_MS: u64 = 20_000;
 
@@ -133,6 +137,14 @@ struct Link {
     home_reserved: Option<u32>,
     circuit_reserved: bool,
     resume_ticket: Vec<u8>,
+    /// It said that it leaves.
+    draining: bool,
+}
+
+/// What a grant says goes into TURN messages: nothing that does not fit there is taken.
+fn fits(grant: &Grant) -> bool {
+    let credential = |text: &str| (1..=CREDENTIAL_BYTES_MAX).contains(&text.len());
+    credential(&grant.username) && credential(&grant.password)
 }
 
 /// All links of one device.
@@ -246,14 +258,14 @@ impl Links {
         self.fail(service, false, reason);
     }
 
-    /// The machine's network changed: every link is dropped. Look-ups fail; the policy of homes and whoever asked
-    /// for grants begin anew by themselves and hear nothing.
+    /// The machine's network changed: every link is dropped. Look-ups and notices fail; the policy of homes and whoever
+    /// asked for grants begin anew by themselves and hear nothing.
     pub(crate) fn handle_network_changed(&mut self) {
         for (service, mut link) in std::mem::take(&mut self.links) {
             self.commands.push_back(DeviceCommand::CloseHome(service));
             let waiting = std::mem::take(&mut link.pending).into_values().map(|pending| pending.waiting);
             for waiting in waiting.chain(link.queued.into_iter().map(|(waiting, _)| waiting)) {
-                if let Waiting::LookUp { .. } = waiting {
+                if let Waiting::LookUp { .. } | Waiting::Notice { .. } = waiting {
                     self.fail_request(service, waiting, "the network of this machine changed", 0);
                 }
             }
@@ -277,9 +289,11 @@ impl Links {
         let Some(body) = frame.body else { return };
         match body {
             Body::Hello(hello) => self.handle_hello(service, &hello, now),
-            Body::Drain(drain) => {
+            // It is said once; a supernode that says it again and again is not listened to.
+            Body::Drain(drain) if link.open && !link.draining => {
+                link.draining = true;
                 self.news.push_back(LinkNews::Drain { service, within_ms: drain.within_ms });
-                self.news.push_back(LinkNews::Descriptors { from: service, signed: drain.referrals });
+                self.take_referrals(service, drain.referrals);
             }
             Body::DeviceSetNotice(notice) if frame.id == 0 => {
                 if let Some(signed) = notice.device_set {
@@ -371,6 +385,7 @@ impl Links {
             home_reserved: None,
             circuit_reserved: false,
             resume_ticket: Vec::new(),
+            draining: false,
         };
         self.links.insert(at.service, link);
         let open = if by_homes { DeviceCommand::OpenHome } else { DeviceCommand::OpenErrand };
@@ -417,7 +432,7 @@ impl Links {
             self.news.push_back(LinkNews::Opened { service, rtt_ms });
         }
         if let Some(descriptor) = &hello.descriptor {
-            self.news.push_back(LinkNews::Descriptors { from: service, signed: vec![descriptor.clone()] });
+            self.take_referrals(service, vec![descriptor.clone()]);
         }
         for (waiting, body) in queued {
             self.request(service, waiting, body, now);
@@ -432,14 +447,14 @@ impl Links {
                     link.resume_ticket = reserved.resume_ticket;
                 }
                 self.announce_reserved(service);
-                self.news.push_back(LinkNews::Descriptors { from: service, signed: reserved.referrals });
+                self.take_referrals(service, reserved.referrals);
             }
             (Waiting::Heartbeat, Body::Heartbeat(_)) => {
                 self.news.push_back(LinkNews::HeartbeatAnswered { service });
             }
             (Waiting::Publish, Body::Published(_)) => self.news.push_back(LinkNews::Published { service }),
             (Waiting::Supernodes, Body::Supernodes(supernodes)) => {
-                self.news.push_back(LinkNews::Descriptors { from: service, signed: supernodes.descriptors });
+                self.take_referrals(service, supernodes.descriptors);
             }
             (Waiting::LookUp { errand }, Body::LookedUp(looked)) => {
                 self.news.push_back(LinkNews::LookedUp {
@@ -449,7 +464,7 @@ impl Links {
                     done: true,
                 });
             }
-            (Waiting::Grant { errand }, Body::Grant(grant)) => {
+            (Waiting::Grant { errand }, Body::Grant(grant)) if fits(&grant) => {
                 self.news.push_back(LinkNews::Granted { errand, service, grant });
             }
             (Waiting::Notice { errand }, Body::DeviceSetNoted(_)) => {
@@ -457,7 +472,7 @@ impl Links {
             }
             (waiting, Body::Busy(busy)) => {
                 self.fail_request(service, waiting, "the supernode is busy", busy.retry_after_ms.max(1));
-                self.news.push_back(LinkNews::Descriptors { from: service, signed: busy.referrals });
+                self.take_referrals(service, busy.referrals);
             }
             (waiting, Body::Failure(failure)) => {
                 let reason = format!("the supernode refused (code {}): {}", failure.code, failure.detail);
@@ -466,6 +481,15 @@ impl Links {
             (waiting, _) => {
                 self.fail_request(service, waiting, "the supernode gave the wrong kind of answer", 0)
             }
+        }
+    }
+
+    /// What the policy of homes asked about is listened to. A relay that some other party chose for a call must not fill
+    /// what this device knows of supernodes.
+    fn take_referrals(&mut self, service: ServiceKey, mut signed: Vec<Signed>) {
+        if self.links.get(&service).is_some_and(|link| link.by_homes) {
+            signed.truncate(REFERRALS_MAX);
+            self.news.push_back(LinkNews::Descriptors { from: service, signed });
         }
     }
 
@@ -574,5 +598,96 @@ mod tests {
         let heard = news(&mut links);
         let asked = |news: &LinkNews| matches!(news, LinkNews::AskRefused { retry_after_ms: 7_000 });
         assert_eq!(heard.iter().filter(|news| asked(news)).count(), 1, "{heard:?}");
+    }
+
+    /// A link opened for a grant, with hellos exchanged, and the number of the request.
+    fn errand() -> (Links, u64) {
+        let mut links = Links::default();
+        links.request_grant(7, &SupernodeAddress { service: SERVICE, addresses: Vec::new() }, b"tag", now(0));
+        links.handle_opened(SERVICE, now(10));
+        let hello = HomeHello {
+            version_min: VERSIONS.min,
+            version_max: VERSIONS.max,
+            time_s: now(20).unix_ms / 1000,
+            descriptor: Some(Signed::default()),
+            ..HomeHello::default()
+        };
+        links.handle_frame(SERVICE, HomeFrame { id: 0, body: Some(Body::Hello(hello)) }, now(20));
+        let sent = std::iter::from_fn(|| links.poll_command());
+        let request = sent.filter_map(|command| match command {
+            DeviceCommand::SendHome {
+                frame: HomeFrame { id, body: Some(Body::GrantRequest(_)) }, ..
+            } => Some(id),
+            _ => None,
+        });
+        let request = request.last().expect("a grant is asked for");
+        (links, request)
+    }
+
+    fn descriptors(heard: &[LinkNews]) -> usize {
+        let signed = |news: &LinkNews| match news {
+            LinkNews::Descriptors { signed, .. } => signed.len(),
+            _ => 0,
+        };
+        heard.iter().map(signed).sum()
+    }
+
+    #[test]
+    fn a_relay_that_others_chose_names_nobody() {
+        let (mut links, request) = errand();
+        let referrals = vec![Signed::default(); 8];
+        let drain = tandem_proto::wire::Drain { within_ms: 1, referrals: referrals.clone() };
+        links.handle_frame(SERVICE, HomeFrame { id: 0, body: Some(Body::Drain(drain)) }, now(30));
+        let busy = Busy { retry_after_ms: 7_000, referrals };
+        links.handle_frame(SERVICE, HomeFrame { id: request, body: Some(Body::Busy(busy)) }, now(40));
+        let heard = news(&mut links);
+        assert_eq!(descriptors(&heard), 0, "{heard:?}");
+        assert!(
+            heard.iter().any(|news| matches!(news, LinkNews::ErrandFailed { errand: 7, .. })),
+            "{heard:?}"
+        );
+    }
+
+    #[test]
+    fn a_home_says_once_that_it_leaves_and_names_a_few() {
+        let mut links = open(0);
+        news(&mut links);
+        for at in 0..50 {
+            let referrals = vec![Signed::default(); 40];
+            let drain = tandem_proto::wire::Drain { within_ms: 1, referrals };
+            links.handle_frame(SERVICE, HomeFrame { id: 0, body: Some(Body::Drain(drain)) }, now(30 + at));
+        }
+        assert_eq!(descriptors(&news(&mut links)), REFERRALS_MAX);
+    }
+
+    #[test]
+    fn a_grant_that_fits_into_no_message_is_refused() {
+        for (username, password, good) in [("u", "p", true), ("", "p", false), ("u", "", false)] {
+            let (mut links, request) = errand();
+            let grant = Grant { username: username.into(), password: password.into(), ..Grant::default() };
+            links.handle_frame(SERVICE, HomeFrame { id: request, body: Some(Body::Grant(grant)) }, now(30));
+            let granted = news(&mut links).iter().any(|news| matches!(news, LinkNews::Granted { .. }));
+            assert_eq!(granted, good, "{username:?} {password:?}");
+        }
+        for long in [CREDENTIAL_BYTES_MAX, CREDENTIAL_BYTES_MAX + 1] {
+            let (mut links, request) = errand();
+            let grant = Grant { username: "u".repeat(long), password: "p".into(), ..Grant::default() };
+            links.handle_frame(SERVICE, HomeFrame { id: request, body: Some(Body::Grant(grant)) }, now(30));
+            let granted = news(&mut links).iter().any(|news| matches!(news, LinkNews::Granted { .. }));
+            assert_eq!(granted, long == CREDENTIAL_BYTES_MAX);
+        }
+    }
+
+    #[test]
+    fn a_notice_on_its_way_fails_when_the_network_changes() {
+        let mut links = open(0);
+        let at = SupernodeAddress { service: SERVICE, addresses: Vec::new() };
+        links.notify(9, &at, Signed::default(), now(30));
+        links.handle_network_changed();
+        let heard = news(&mut links);
+        assert!(
+            heard.iter().any(|news| matches!(news, LinkNews::ErrandFailed { errand: 9, .. })),
+            "{heard:?}"
+        );
     }
 }

@@ -37,7 +37,7 @@ use super::networks::Networks;
 use super::outbox::Outbox;
 use super::peers::PeerTable;
 use super::port_mapping::PortMapping;
-use crate::overlay::{DeviceCommand, DeviceEvent};
+use crate::overlay::{DeviceCommand, DeviceEvent, PublicAddresses};
 use crate::platform::network::{Change, Network};
 use crate::software;
 use crate::why::CallFact;
@@ -209,6 +209,8 @@ pub(crate) struct Phone {
     reports: mpsc::Sender<FinalReport>,
     /// The address of this machine that sound leaves from.
     bind: Option<IpAddr>,
+    /// Where relays may be.
+    public: PublicAddresses,
     networks: Networks,
     ports: PortMapping,
     /// This node's own supernode is never a home or relay of the person's device: that would link the two.
@@ -243,6 +245,7 @@ pub(crate) struct PhonePlan {
     pub(crate) identity: PhoneIdentity,
     pub(crate) channels: PhoneChannels,
     pub(crate) bind: Option<IpAddr>,
+    pub(crate) public: PublicAddresses,
     pub(crate) network: Network,
     pub(crate) ports: PortMapping,
     pub(crate) excluded: Option<ServiceKey>,
@@ -277,6 +280,7 @@ impl Phone {
             media_news: plan.channels.media_news,
             reports: plan.channels.reports,
             bind: plan.bind,
+            public: plan.public,
             networks,
             ports: plan.ports,
             excluded: plan.excluded,
@@ -432,6 +436,11 @@ impl Phone {
     }
 
     /// Since when a home has been reserved, in unix milliseconds.
+    /// Whether this supernode is among those that homes are chosen from.
+    pub(crate) fn knows(&self, peer: PeerRef) -> bool {
+        self.homes.network_of(peer).is_some()
+    }
+
     pub(crate) fn home_since(&self, home: PeerRef) -> Option<u64> {
         self.home_since.get(&home).copied()
     }

@@ -94,12 +94,12 @@ async fn ask(handle: &Handle) -> Result<Network, ReadError> {
     let usable: BTreeMap<u32, bool> = links.into_iter().collect();
     routes.retain(|route| usable.contains_key(&route.interface));
     let found = collect(handle.address().get().execute(), usable_address).await?;
-    let addresses = found.into_iter().filter_map(|(interface, ip, temporary)| {
+    let addresses = found.into_iter().filter_map(|Found { interface, ip, temporary, deprecated }| {
         let metrics =
             routes.iter().filter(|route| route.interface == interface && route.is_ipv4 == ip.is_ipv4());
         let default_route = metrics.map(|route| route.metric).min();
         let bridge = *usable.get(&interface)?;
-        Some(LocalAddress { ip, interface, default_route, temporary, bridge })
+        Some(LocalAddress { ip, interface, default_route, temporary, deprecated, bridge })
     });
     let addresses = addresses.collect();
     Ok(Network::new(addresses, routes))
@@ -129,15 +129,23 @@ fn usable_link(link: &LinkMessage) -> Option<(u32, bool)> {
     (up && !flags.contains(LinkFlags::Loopback)).then_some((link.header.index, bridge))
 }
 
-/// Interface, address, and whether it is temporary; not while it is checked for duplicates, nor when it is going.
-fn usable_address(message: &AddressMessage) -> Option<(u32, IpAddr, bool)> {
+/// An address as the kernel describes it.
+struct Found {
+    interface: u32,
+    ip: IpAddr,
+    temporary: bool,
+    deprecated: bool,
+}
+
+/// Not while it is checked for duplicates.
+fn usable_address(message: &AddressMessage) -> Option<Found> {
     let flags = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Flags(flags) => Some(*flags),
         _ => None,
     });
     // The header has the first eight of them.
     let flags = flags.unwrap_or(AddressFlags::from_bits_retain(message.header.flags.bits().into()));
-    if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated) {
+    if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed) {
         return None;
     }
     let (mut local, mut address) = (None, None);
@@ -152,7 +160,12 @@ fn usable_address(message: &AddressMessage) -> Option<(u32, IpAddr, bool)> {
     let ip = local.or(address)?;
     // On IPv6 the bit of a secondary address means a temporary one.
     let secondary = AddressFlags::from_bits_retain(AddressHeaderFlags::Secondary.bits().into());
-    Some((message.header.index, ip, ip.is_ipv6() && flags.contains(secondary)))
+    Some(Found {
+        interface: message.header.index,
+        ip,
+        temporary: ip.is_ipv6() && flags.contains(secondary),
+        deprecated: flags.contains(AddressFlags::Deprecated),
+    })
 }
 
 fn default_route(message: &RouteMessage) -> Option<Gateway> {

@@ -32,6 +32,7 @@ pub(super) fn read() -> Option<Network> {
             interface: if_nametoindex(entry.interface_name.as_str()).unwrap_or(0),
             default_route: leads_out.contains(&Some(ip)).then_some(0),
             temporary: false,
+            deprecated: false,
             bridge: false,
         });
     }
