@@ -17,9 +17,10 @@ use tokio::sync::mpsc;
 use super::clock::{Clock, SleepWatch};
 use super::devices::DeviceDesk;
 use super::event_loop::{Inputs, Node};
+use super::media::MediaNews;
 use super::memory;
 use super::peers::PeerTable;
-use super::phone::{Phone, PhoneChannels, PhoneId, PhoneIdentity, PhonePlan};
+use super::phone::{FinalReport, Phone, PhoneChannels, PhoneId, PhoneIdentity, PhonePlan};
 use super::port_mapping::PortMapping;
 use super::requests::core_redundancy;
 use super::strangers::SentRequests;
@@ -143,8 +144,8 @@ impl Node {
 pub(super) struct Makings<'a> {
     pub(super) config: &'a Config,
     pub(super) bind: Option<IpAddr>,
-    pub(super) media_news: mpsc::Sender<super::media::MediaNews>,
-    pub(super) reports: mpsc::Sender<super::phone::FinalReport>,
+    pub(super) media_news: mpsc::Sender<MediaNews>,
+    pub(super) reports: mpsc::Sender<FinalReport>,
     pub(super) network: &'a Network,
     pub(super) ports: PortMapping,
 }

@@ -15,7 +15,7 @@ use tandem_proto::ids::{DeviceKey, ServiceKey};
 use tandem_proto::wire::HomeFrame;
 use tokio::sync::mpsc;
 
-use super::address::{addresses_of, device_peer, dialable, ip_of, key_of, service_peer};
+use super::address::{addresses_of, device_peer, dialable, ip_of, is_plain, key_of, service_peer};
 use super::circuit_door::CircuitDoor;
 use super::config::{PreferredTransport, STAGGER, ServiceConfig, ServiceLimits};
 use super::connections::{Connection, Connections};
@@ -442,13 +442,21 @@ impl Service {
         }
     }
 
-    /// A peer that serves the directory is told from a device. Into the routing table it comes only when policy says
-    /// so ([`ServiceCommand::AddToRouting`]), which wants its descriptor first.
+    /// A peer that serves the directory is offered to the routing table, with addresses it was seen at: what it
+    /// claims counts only where the claim is the very IP address that it speaks from or was dialled at.
     fn handle_identify(&mut self, event: identify::Event) {
-        if let identify::Event::Received { peer_id, info, .. } = event
-            && info.protocols.contains(&self.protocols.kad)
-        {
-            self.supernodes.insert(peer_id);
+        let identify::Event::Received { connection_id, peer_id, info } = event else { return };
+        if !info.protocols.contains(&self.protocols.kad) {
+            return;
+        }
+        self.supernodes.insert(peer_id);
+        let Some(connection) = self.connections.get(connection_id) else { return };
+        let seen_at = connection.remote_ip();
+        let mut addresses: Vec<Multiaddr> = info.listen_addrs.into_iter().take(16).collect();
+        addresses.retain(|address| is_plain(address) && ip_of(address) == seen_at);
+        addresses.sort_by_key(|address| super::address::transport_of(address) != "quic");
+        for address in addresses.iter().take(2) {
+            self.directory.offer_peer(&mut self.swarm.behaviour_mut().kad, peer_id, address);
         }
     }
 

@@ -419,9 +419,11 @@ async fn two_holders_change_the_set_at_once() {
     until("the first knows all", async || identity(&alice).await.devices == 3).await;
     let (own, its) = (alice.ready.device.clone(), other.ready.device.clone());
     let (renamed, revoked) = tokio::join!(rename(&other, &its, "Desk"), revoke(&alice, "Phone"));
-    (renamed.unwrap(), revoked.unwrap());
+    renamed.unwrap();
+    revoked.unwrap();
     let (one, two) = tokio::join!(rename(&alice, &own, "Laptop"), rename(&other, &its, "Kitchen"));
-    (one.unwrap(), two.unwrap());
+    one.unwrap();
+    two.unwrap();
     until("both agree", async || {
         let (one, two) = (identity(&alice).await, identity(&other).await);
         let whole = |node: &TestNode| !keys_of(&node.folder).lapsed;

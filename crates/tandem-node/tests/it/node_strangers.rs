@@ -124,7 +124,7 @@ async fn an_invitation_rings_for_whom_it_is_until_it_is_revoked() {
     let (reason, result) = placed.ended().await;
     assert_eq!((reason, result.path), (EndReason::HungUp, Some(CallPath::Relayed)), "{result:?}");
     rung.ended().await;
-    assert_eq!(invitations(&bob).await[0].used_by, [alice.ready.address.clone()]);
+    assert_eq!(invitations(&bob).await[0].used_by, std::slice::from_ref(&alice.ready.address));
 
     is_refused(&carol, &one.link, &bob).await;
     rings_there(&alice, &one.link, &bob).await;
