@@ -110,22 +110,22 @@ fn bundle(node: &Node, folder: &Path) -> BTreeMap<String, String> {
 fn try_bundle(node: &Node, folder: &Path) -> Option<BTreeMap<String, String>> {
     fs::create_dir_all(folder).unwrap();
     let file = folder.join("b.tar");
-    let output = node.run(&["bundle", "--out", file.to_str().unwrap(), "--json"]);
-    if !output.status.success() {
-        return None;
-    }
-    let said = json(&output);
+    let output = node.run(&["bundle", "--out", &file.to_string_lossy(), "--json"]);
+    output.status.success().then(|| unpack(&json(&output), &file, folder))
+}
+
+fn unpack(said: &serde_json::Value, file: &Path, folder: &Path) -> BTreeMap<String, String> {
     let unpacked = folder.join("unpacked");
     fs::create_dir_all(&unpacked).unwrap();
-    let status = Command::new("tar").arg("-xf").arg(&file).arg("-C").arg(&unpacked).status().unwrap();
+    let status = Command::new("tar").arg("-xf").arg(file).arg("-C").arg(&unpacked).status().unwrap();
     assert!(status.success());
     let names = said["parts"].as_array().unwrap().iter().map(|part| part["name"].as_str().unwrap());
     let mut parts: BTreeMap<String, String> =
         names.map(|name| (name.to_owned(), fs::read_to_string(unpacked.join(name)).unwrap())).collect();
     // Names of files and whatever else the archive holds.
-    let archive = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
+    let archive = String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
     parts.insert("the archive".to_owned(), archive);
-    Some(parts)
+    parts
 }
 
 fn holds_none(parts: &BTreeMap<String, String>, secrets: &BTreeMap<String, String>) {
