@@ -49,13 +49,15 @@ impl Calls {
         match self.judge(call, &peer, &offer, now)? {
             Verdict::New => self.accept(signal, peer, call, offer, None, now),
             Verdict::Repeated(leg) => return self.resume(leg, &offer),
-            Verdict::Ended => self.dismiss(signal, Body::HangUp(hang_up(EndReason::HungUp))),
-            Verdict::Busy => {
-                self.dismiss(signal, Body::Decline(Decline { reason: EndReason::Busy.number() }))
+            // Said on this stream already, and not heard yet.
+            Verdict::Ended if self.is_farewell(signal) => {}
+            Verdict::Ended => {
+                let said = self.last_word(call, peer.device);
+                let plain = || Body::HangUp(hang_up(EndReason::HungUp, offer.call_id.clone()));
+                self.dismiss(signal, said.unwrap_or_else(plain));
             }
-            Verdict::Refused => {
-                self.dismiss(signal, Body::Decline(Decline { reason: EndReason::Refused.number() }))
-            }
+            Verdict::Busy => self.dismiss(signal, decline(EndReason::Busy, call)),
+            Verdict::Refused => self.dismiss(signal, decline(EndReason::Refused, call)),
             Verdict::OursWins => self.insist(signal, &peer, now),
             Verdict::TheirsWins => self.give_way(signal, peer, call, offer, now),
             Verdict::Replaces => {
@@ -237,7 +239,9 @@ impl Calls {
         }
         for leg in &mut old.legs {
             leg.streams.retain(|other| !kept.contains(other));
-            self.close_leg(leg, EndReason::Cancelled, true);
+            // The winner's device took no notice of our offer.
+            let word = (leg.device != peer.device).then(|| old.head.last_word(EndReason::Cancelled));
+            self.close_leg(&old.head, leg, EndReason::Cancelled, word);
         }
         self.remember_ended(old.head.id);
         self.out.report(old.head.id, CallEvent::Merged { into: call });
@@ -318,12 +322,8 @@ impl Calls {
 
     /// Declines the call that rings here.
     pub(super) fn decline_active(&mut self, reason: EndReason) {
-        let legs = self.active.as_ref().map(|call| call.legs.clone()).unwrap_or_default();
-        for leg in legs {
-            leg.send_all(&mut self.out, &Body::Decline(Decline { reason: reason.number() }));
-            self.note_said(&leg);
-        }
-        self.end(reason, None, false);
+        let word = self.active.as_ref().map(|call| decline(reason, call.head.id));
+        self.end_with(reason, None, word);
     }
 
     /// One last frame on a stream that is not ours to keep.
@@ -357,6 +357,10 @@ fn check_offer(offer: &Offer) -> Result<CallId, Fault> {
         return Err(Fault::protocol("its display name is longer than 64 bytes"));
     }
     Ok(CallId(call))
+}
+
+fn decline(reason: EndReason, call: CallId) -> Body {
+    Body::Decline(Decline { reason: reason.number(), call_id: call.0.to_vec() })
 }
 
 /// A claimed name without characters that could disturb a terminal or a page.

@@ -76,6 +76,8 @@ pub(super) struct Watch {
     pub(super) tell_at: Option<u64>,
     pub(super) next_round: Option<u64>,
     pub(super) top_up_at: Option<u64>,
+    /// The other end's media has ended: when the leg ends if nothing more is said.
+    pub(super) peer_ended_at: Option<u64>,
     /// Sequence of the last path report of the other end.
     pub(super) report_seen: u64,
     /// Sequence of our last path report.

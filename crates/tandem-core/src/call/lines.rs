@@ -1,13 +1,13 @@
 //! Lines: streams with contacts that stay open after a call and carry the next one at once.
 //!
-//! Frames name no call. So a stream is free for another only when both ends have said their last word of the one before
+//! Frames but the last name no call. So a stream is free for another only when both ends have said their last word of the one before
 //! (HangUp or Decline): what comes after cannot belong to the old call.
 
 use tandem_proto::ids::{AccountKey, DeviceKey};
 use tandem_proto::wire::signal_frame::Body;
 
 use super::leg::Leg;
-use super::types::{Command, EndReason, Role, SignalId, Stage};
+use super::types::{CallId, Command, EndReason, Role, SignalId, Stage};
 use super::{Calls, LEGS_MAX, hang_up};
 use crate::time::Now;
 
@@ -28,15 +28,8 @@ pub(super) struct Line {
 }
 
 impl Calls {
-    /// Our last word on a leg's call has been sent on its streams.
-    pub(super) fn note_said(&mut self, leg: &Leg) {
-        for stream in self.streams.values_mut().filter(|stream| stream.leg == Some(leg.id)) {
-            stream.said = true;
-        }
-    }
-
-    /// Keeps the newest stream of a leg that ended in good order. `told`: our last word has just been sent.
-    pub(super) fn keep_line(&mut self, leg: &Leg, reason: EndReason, told: bool) {
+    /// Keeps the newest stream of a leg that ended in good order.
+    pub(super) fn keep_line(&mut self, call: CallId, leg: &Leg, reason: EndReason) {
         let in_order = matches!(
             reason,
             EndReason::HungUp
@@ -53,13 +46,14 @@ impl Calls {
         if stream.leg != Some(leg.id) {
             return;
         }
-        let said = std::mem::take(&mut stream.said) || told;
+        let said = std::mem::take(&mut stream.said);
+        let heard = std::mem::take(&mut stream.heard);
         stream.leg = None;
         stream.offered = false;
-        // If we have not said anything, the call ended by the other end's word, which ours answers.
-        stream.line = Some(Line { until_ms: self.clock_ms + LINE_MS, heard: !said });
+        stream.line = Some(Line { until_ms: self.clock_ms + LINE_MS, heard });
         if !said {
-            self.out.send(signal, Body::HangUp(hang_up(reason)));
+            // The call ended by the other end's word, which ours answers.
+            self.out.send(signal, Body::HangUp(hang_up(reason, call.0.to_vec())));
         }
         self.out.push(Command::SetSignalIdle { signal, idle: true });
     }

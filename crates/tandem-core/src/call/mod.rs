@@ -11,6 +11,7 @@
 mod asking;
 mod candidates;
 mod confirm;
+mod farewell;
 mod incoming;
 mod leg;
 mod lines;
@@ -36,6 +37,7 @@ use tandem_proto::wire::signal_frame::Body;
 use tandem_proto::wire::{HangUp, SignalFrame, Signed};
 
 use asking::Asking;
+use farewell::Farewell;
 use leg::{Leg, Media, Phase};
 use notes::Notes;
 use signal::Stream;
@@ -80,6 +82,8 @@ pub struct Calls {
     door: Door,
     /// A silent request of ours on its way.
     asking: Option<Asking>,
+    /// Last words without an answer yet, the oldest first.
+    farewells: Vec<Farewell>,
     /// Relays we know and would vouch for, best first.
     own_relays: Vec<SupernodeDescriptor>,
     known: KnownSets,
@@ -160,6 +164,7 @@ impl Calls {
             network: config.strangers.network.clone(),
             door: Door::new(config.strangers.clone(), secret),
             asking: None,
+            farewells: Vec::new(),
             config,
             rng,
             own_relays: Vec::new(),
@@ -391,9 +396,15 @@ impl Calls {
 
     /// Ends the call. `tell`: the other end hears of it on every stream.
     fn end(&mut self, reason: EndReason, why: Option<String>, tell: bool) {
+        let word = self.active.as_ref().filter(|_| tell).map(|call| call.head.last_word(reason));
+        self.end_with(reason, why, word);
+    }
+
+    /// The same; `word` is what the other end hears.
+    fn end_with(&mut self, reason: EndReason, why: Option<String>, word: Option<Body>) {
         let Some(Call { mut head, legs }) = self.active.take() else { return };
         for leg in legs {
-            self.close_leg(&leg, reason, tell);
+            self.close_leg(&head, &leg, reason, word.clone());
         }
         let why = why.unwrap_or_else(|| notes::words(reason, head.role).into());
         head.note(&mut self.out, &why);
@@ -410,16 +421,22 @@ impl Calls {
         self.ended.push_back(call);
     }
 
-    /// Says why (if the other end is to hear), closes the streams but one that may carry the next call, drops the media
-    /// session.
-    fn close_leg(&mut self, leg: &Leg, reason: EndReason, tell: bool) {
-        if tell {
-            leg.send_all(&mut self.out, &Body::HangUp(hang_up(reason)));
+    /// Says the last word (if the other end is to hear one) or answers the other end's, closes the streams but one that
+    /// may carry the next call and those on which the answer is awaited, drops the media session.
+    fn close_leg(&mut self, head: &Head, leg: &Leg, reason: EndReason, word: Option<Body>) {
+        if let Some(word) = word {
+            self.say_last_word(head, leg, reason, word);
         }
-        self.keep_line(leg, reason, tell);
+        self.keep_line(head.id, leg, reason);
         let closing: Vec<SignalId> =
             self.streams.iter().filter(|(_, stream)| stream.leg == Some(leg.id)).map(|(id, _)| *id).collect();
         for signal in closing {
+            if self.is_farewell(signal) {
+                continue;
+            }
+            if self.streams.get(&signal).is_some_and(|stream| stream.heard && !stream.said) {
+                self.out.send(signal, head.last_word(reason));
+            }
             self.drop_stream(signal);
         }
         if leg.media != Media::None {
@@ -436,24 +453,33 @@ impl Calls {
             return;
         }
         let ended = call.legs.remove(index);
+        let word = tell.then(|| call.head.last_word(reason));
         if call.head.finished.len() < FINISHED_MAX {
             call.head.finished.push((ended.device, reason));
         }
         if let Some(why) = &why {
             call.head.note(&mut self.out, why);
         }
-        self.close_leg(&ended, reason, tell);
+        if let Some(call) = self.active.take() {
+            self.close_leg(&call.head, &ended, reason, word);
+            self.active = Some(call);
+        }
         self.connect_early();
         self.end_without_legs(why);
     }
 }
 
-/// A plain hang-up.
-fn hang_up(reason: EndReason) -> HangUp {
-    HangUp { reason: reason.number(), by: String::new() }
+/// A plain hang-up; `call`: the call that is over, empty if that is not known.
+fn hang_up(reason: EndReason, call: Vec<u8>) -> HangUp {
+    HangUp { reason: reason.number(), by: String::new(), call_id: call }
 }
 
 impl Head {
+    /// What ends this call at the other end.
+    fn last_word(&self, reason: EndReason) -> Body {
+        Body::HangUp(hang_up(reason, self.id.0.to_vec()))
+    }
+
     fn note(&mut self, out: &mut Out, text: &str) {
         let kept = self.notes.add(text);
         out.report(self.id, CallEvent::Note(kept));

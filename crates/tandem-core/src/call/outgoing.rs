@@ -22,6 +22,7 @@ impl Calls {
         if self.asking_found(call, record, now) {
             return;
         }
+        self.farewell_found(call, record);
         let fits = |head: &Head| head.id == call && head.peer == record.account();
         if !self.active.as_ref().is_some_and(|active| fits(&active.head)) {
             return;
@@ -108,7 +109,8 @@ impl Calls {
     }
 
     /// The driver could not make a media session.
-    pub fn handle_media_failed(&mut self, leg: LegId, reason: &str) {
+    pub fn handle_media_failed(&mut self, leg: LegId, reason: &str, now: Now) {
+        self.clock_ms = now.mono_ms;
         let why = format!("The call's sound could not be set up on this machine: {reason}");
         self.end_leg(leg, EndReason::Failed, Some(why), true);
     }
@@ -266,15 +268,15 @@ impl Calls {
     /// Tells all devices but one that the call was taken (or declined) there, and what their account calls that one.
     fn dismiss_others(&mut self, kept: LegId, reason: EndReason) {
         let by = self.label_of(kept);
-        let Some(call) = self.active.as_mut() else { return };
+        let Some(mut call) = self.active.take() else { return };
         let (stay, others) = std::mem::take(&mut call.legs).into_iter().partition(|leg| leg.id == kept);
         call.legs = stay;
         let others: Vec<Leg> = others;
+        let word = HangUp { reason: reason.number(), by, call_id: call.head.id.0.to_vec() };
         for leg in others {
-            leg.send_all(&mut self.out, &Body::HangUp(HangUp { reason: reason.number(), by: by.clone() }));
-            self.note_said(&leg);
-            self.close_leg(&leg, reason, false);
+            self.close_leg(&call.head, &leg, reason, Some(Body::HangUp(word.clone())));
         }
+        self.active = Some(call);
     }
 
     /// A call whose last leg has ended ends with what its devices said, the most telling first.

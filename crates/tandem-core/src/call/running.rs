@@ -25,6 +25,10 @@ const CALLEE_OPENS_MS: u64 = 700;
 const CALLEE_MOVED_MS: u64 = 200;
 /// After this long without anything on any path the person is told, in milliseconds.
 const TELL_MS: u64 = 2_000;
+/// The other end's media has ended a call: its HangUp may come this much later, in milliseconds.
+const LAST_WORD_MS: u64 = 1_000;
+/// The same before the call was agreed: without the HangUp it is not known whether somebody answered elsewhere.
+const LAST_WORD_RINGING_MS: u64 = 3_000;
 /// Paths in one report.
 const PATHS_MAX: usize = 16;
 
@@ -138,7 +142,9 @@ impl Calls {
     /// begins a new generation of candidates (the media session finds them) and opens its signalling anew at once,
     /// since the streams it has may run through connections that are gone. Several changes within a second are one.
     pub fn handle_network_changed(&mut self, now: Now) {
+        self.clock_ms = now.mono_ms;
         self.drop_lines();
+        self.farewells_moved(now);
         let Some(Call { head, legs }) = self.active.as_mut() else { return };
         let out = &mut self.out;
         let mut fresh = false;
@@ -242,6 +248,30 @@ impl Calls {
             out.push(Command::RemotePathReport { leg: id, sequence, paths });
         }
         Ok(())
+    }
+
+    /// The other end's media said, provably, that it has ended this leg. Its last word by signalling, which says why, is
+    /// waited for a moment; the leg ends without it if it does not come.
+    pub fn handle_peer_ended(&mut self, leg: LegId, now: Now) {
+        let Some(Parts { leg, .. }) = self.parts(leg) else { return };
+        let wait_ms = if leg.phase == Phase::Confirmed { LAST_WORD_MS } else { LAST_WORD_RINGING_MS };
+        leg.watch.peer_ended_at.get_or_insert(now.mono_ms + wait_ms);
+    }
+
+    /// The other end has ended the leg, and why has not come.
+    pub(super) fn end_without_word(&mut self, id: LegId) {
+        let Some(Parts { head, leg, .. }) = self.parts(id) else { return };
+        // Its streams are probably dead.
+        leg.keeps_line = false;
+        let (reason, why) = match (leg.phase, head.role) {
+            (Phase::Confirmed, _) => (EndReason::HungUp, "They hung up."),
+            (_, Role::Callee) => (
+                EndReason::Cancelled,
+                "The caller ended the call, or it was answered on another of your devices; which of the two did not come through.",
+            ),
+            (_, Role::Caller) => (EndReason::HungUp, "A device of theirs ended the call without saying why."),
+        };
+        self.end_leg(id, reason, Some(why.to_owned()), false);
     }
 
     pub(super) fn on_hang_up(&mut self, leg: LegId, reason: EndReason, by: &str) {

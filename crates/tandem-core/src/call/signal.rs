@@ -42,6 +42,10 @@ pub(super) struct Stream {
     pub(super) offered: bool,
     /// Our last word on a call (HangUp or Decline) went out on it, and the call has not ended yet.
     pub(super) said: bool,
+    /// The other end's last word on a call came on it, and the call has not ended yet.
+    pub(super) heard: bool,
+    /// A last word on another call than its own was answered on it.
+    answered_other: bool,
     /// It has no call, and waits for the next.
     pub(super) line: Option<Line>,
     opened_ms: u64,
@@ -59,6 +63,8 @@ impl Stream {
             label: String::new(),
             offered: false,
             said: false,
+            heard: false,
+            answered_other: false,
             line: None,
             opened_ms: now.mono_ms,
             second: 0,
@@ -95,7 +101,9 @@ impl Calls {
         via: Option<ServiceKey>,
         now: Now,
     ) {
-        if self.asking_opened(leg, signal, device, via, now) {
+        if self.asking_opened(leg, signal, device, via, now)
+            || self.farewell_opened(leg, signal, device, via, now)
+        {
             return;
         }
         let expected = self.parts(leg).map(|parts| {
@@ -114,6 +122,7 @@ impl Calls {
     /// `OpenSignal` did not succeed on any route.
     pub fn handle_signal_failed(&mut self, leg: LegId, reason: &str, now: Now) {
         self.asking_failed(leg, now);
+        self.farewell_failed(leg, now);
         self.attempt_failed(leg, reason, now);
     }
 
@@ -141,6 +150,7 @@ impl Calls {
     pub fn handle_signal_closed(&mut self, signal: SignalId, reason: &str, now: Now) {
         self.clock_ms = now.mono_ms;
         let Some(stream) = self.streams.remove(&signal) else { return };
+        self.farewell_lost(signal, stream.via);
         let Some(leg) = stream.leg else { return };
         self.asking_closed(leg, now);
         let Some(parts) = self.parts(leg) else { return };
@@ -185,15 +195,26 @@ impl Calls {
         if let Body::ContactRequest(request) = body {
             return self.on_contact_request(signal, peer, &request, now);
         }
+        let ends = matches!(body, Body::HangUp(_) | Body::Decline(_));
+        if ends {
+            self.farewell_answered(signal);
+        }
         let Some(leg) = leg else {
             if self.on_line_frame(signal, &body) {
                 return Ok(());
             }
             // It speaks of a call that has ended here.
-            self.out.send(signal, Body::HangUp(hang_up(EndReason::HungUp)));
+            self.out.send(signal, Body::HangUp(hang_up(EndReason::HungUp, meant(&body))));
             self.drop_stream(signal);
             return Ok(());
         };
+        if ends && !self.is_about(&body) {
+            self.answer_other(signal, &body);
+            return Ok(());
+        }
+        if ends && let Some(stream) = self.streams.get_mut(&signal) {
+            stream.heard = true;
+        }
         match body {
             Body::Hello(_) | Body::Offer(_) | Body::ContactRequest(_) => Ok(()),
             Body::RequestAnswer(answer) => self.on_request_answer(leg, &answer, now),
@@ -257,11 +278,26 @@ impl Calls {
         if self.asking_introduced(leg, signal) {
             return Ok(());
         }
-        let leg = leg.or_else(|| self.leg_with(peer.account, peer.device));
-        if let Some(leg) = leg {
-            self.attach(signal, leg, now);
+        match leg.or_else(|| self.leg_with(peer.account, peer.device)) {
+            Some(leg) => self.attach(signal, leg, now),
+            None => self.say_again(signal, peer.account, peer.device),
         }
         Ok(())
+    }
+
+    /// Whether a last word is about the call going on: it names it, or none.
+    fn is_about(&self, body: &Body) -> bool {
+        let call = meant(body);
+        call.is_empty() || self.active.as_ref().is_some_and(|active| call == active.head.id.0)
+    }
+
+    /// A last word on a call that is over here. Whoever says it waits for an answer; once a stream, since the other end
+    /// may take that for such a word itself.
+    fn answer_other(&mut self, signal: SignalId, body: &Body) {
+        let Some(stream) = self.streams.get_mut(&signal) else { return };
+        if !std::mem::replace(&mut stream.answered_other, true) {
+            self.out.send(signal, Body::HangUp(hang_up(EndReason::HungUp, meant(body))));
+        }
     }
 
     /// What the account calls the device of this leg; proved, as the certificate is.
@@ -287,8 +323,11 @@ impl Calls {
     pub(super) fn attach(&mut self, signal: SignalId, leg: LegId, now: Now) {
         let Some(stream) = self.streams.get_mut(&signal) else { return };
         if stream.leg.replace(leg) != Some(leg) {
-            (stream.offered, stream.said) = (false, false);
+            (stream.offered, stream.said, stream.heard) = (false, false, false);
+            // Another call on it: the end of the one before is known there.
+            self.farewell_answered(signal);
         }
+        let Some(stream) = self.streams.get_mut(&signal) else { return };
         if stream.line.take().is_some() {
             self.out.push(Command::SetSignalIdle { signal, idle: false });
         }
@@ -382,6 +421,7 @@ impl Calls {
     /// Closes a stream and forgets it.
     pub(super) fn drop_stream(&mut self, signal: SignalId) {
         let Some(stream) = self.streams.remove(&signal) else { return };
+        self.farewell_lost(signal, stream.via);
         if let Some(parts) = stream.leg.and_then(|leg| self.parts(leg)) {
             parts.leg.streams.retain(|other| *other != signal);
         }
@@ -391,7 +431,9 @@ impl Calls {
     /// The other end broke a rule: it hears why; its leg ends, nothing else.
     fn fault(&mut self, signal: SignalId, fault: Fault) {
         let leg = self.streams.get(&signal).and_then(|stream| stream.leg);
-        self.out.send(signal, Body::HangUp(hang_up(fault.reason)));
+        let call = self.active.as_ref().filter(|call| call.legs.iter().any(|other| Some(other.id) == leg));
+        let call = call.map(|call| call.head.id.0.to_vec()).unwrap_or_default();
+        self.out.send(signal, Body::HangUp(hang_up(fault.reason, call)));
         self.drop_stream(signal);
         if let Some(leg) = leg {
             let role = self.active.as_ref().map_or(Role::Caller, |call| call.head.role);
@@ -463,6 +505,15 @@ impl Calls {
     pub(super) fn jitter(&mut self) -> u64 {
         let bytes = self.random();
         u64::from(u16::from_le_bytes([bytes[0], bytes[1]]))
+    }
+}
+
+/// The call that a last word names; empty: none.
+fn meant(body: &Body) -> Vec<u8> {
+    match body {
+        Body::HangUp(hang_up) => hang_up.call_id.clone(),
+        Body::Decline(decline) => decline.call_id.clone(),
+        _ => Vec::new(),
     }
 }
 

@@ -40,7 +40,8 @@ impl Calls {
         let legs =
             call.and_then(|call| call.legs.iter().filter_map(|leg| leg_deadline(leg, &call.head)).min());
         let check = call.map(|call| call.head.check_ms);
-        [introduction, stage, legs, check, self.asking_deadline()].into_iter().flatten().min()
+        let others = [self.asking_deadline(), self.farewell_deadline()];
+        [introduction, stage, legs, check].into_iter().chain(others).flatten().min()
     }
 
     /// Does what is due. Calling it early does nothing.
@@ -58,6 +59,8 @@ impl Calls {
         if due {
             self.stage_timeout(now);
         }
+        // After what may have ended just now.
+        self.farewell_timeout(now);
     }
 
     /// Looks the other account up again when what is known of its devices has grown old. The call goes on meanwhile, and
@@ -97,6 +100,9 @@ impl Calls {
         if is_due(lost_deadline(leg, head), now) {
             let why = "The caller's connection was lost while it rang.".to_owned();
             return self.end_leg(id, EndReason::Cancelled, Some(why), false);
+        }
+        if is_due(leg.watch.peer_ended_at, now) {
+            return self.end_without_word(id);
         }
         let silent = silent_end(leg);
         if is_due(silent, now) {
@@ -155,6 +161,7 @@ fn leg_deadline(leg: &Leg, head: &Head) -> Option<u64> {
         leg.watch.top_up_at,
         leg.watch.next_round,
         leg.watch.tell_at,
+        leg.watch.peer_ended_at,
         leg.redraws.next_timeout(),
         first_sound_deadline(leg),
     ];

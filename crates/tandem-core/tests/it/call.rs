@@ -579,7 +579,7 @@ fn a_media_session_that_cannot_be_made_ends_the_call_on_both_ends() {
     world.place(ALICE, BOB);
     world.run(500);
     let leg = *world.nodes[ALICE].media.keys().next().unwrap();
-    world.act(ALICE, |calls, _| calls.handle_media_failed(leg, "no UDP socket"));
+    world.act(ALICE, |calls, now| calls.handle_media_failed(leg, "no UDP socket", now));
     world.run(200);
     assert_eq!(world.end_reason(ALICE), Some(EndReason::Failed));
     assert_eq!(world.open_links(), 0);

@@ -108,8 +108,12 @@ fn body() -> impl Strategy<Value = Body> {
             salt,
             bits
         })),
-        number().prop_map(|reason| Body::HangUp(HangUp { reason, by: "x".repeat(reason as usize % 80) })),
-        number().prop_map(|reason| Body::Decline(Decline { reason })),
+        (number(), bytes()).prop_map(|(reason, call_id)| Body::HangUp(HangUp {
+            reason,
+            by: "x".repeat(reason as usize % 80),
+            call_id
+        })),
+        (number(), bytes()).prop_map(|(reason, call_id)| Body::Decline(Decline { reason, call_id })),
         (long_number(), proptest::collection::vec((bytes(), any::<bool>(), number()), 0..20)).prop_map(
             |(sequence, paths)| {
                 let path = |(relay, hears, lost_permille)| PathState { relay, hears, lost_permille };

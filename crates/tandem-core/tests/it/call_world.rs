@@ -90,6 +90,8 @@ struct Link {
     ends: [(usize, SignalId); 2],
     via: usize,
     open: bool,
+    /// Swallows everything, and neither end knows.
+    deaf: bool,
 }
 
 /// Something that a media session tells the machine.
@@ -296,6 +298,19 @@ impl World {
             if self.links[index].via == supernode && self.links[index].open {
                 for (node, signal) in self.links[index].ends {
                     self.schedule(closing, node, Event::Closed { signal });
+                }
+            }
+        }
+    }
+
+    /// The router of a node forgets its mappings: its streams swallow everything and look open for another 6 s. New ones
+    /// work.
+    pub(crate) fn deafen(&mut self, node: usize) {
+        for index in 0..self.links.len() {
+            if self.links[index].open && self.links[index].ends.iter().any(|(end, _)| *end == node) {
+                self.links[index].deaf = true;
+                for (end, signal) in self.links[index].ends {
+                    self.schedule(6_000, end, Event::Closed { signal });
                 }
             }
         }
@@ -530,7 +545,7 @@ impl World {
         let via_key = routes[route].service;
         let via = self.supernodes.iter().position(|s| s.key == via_key).unwrap();
         let (ours, theirs) = (SignalId(self.bump()), SignalId(self.bump()));
-        self.links.push(Link { ends: [(node, ours), (target, theirs)], via, open: true });
+        self.links.push(Link { ends: [(node, ours), (target, theirs)], via, open: true, deaf: false });
         let after = ROUTE_FAILS_MS * route as u64 + DELAY_MS;
         let from = self.nodes[node].device;
         self.schedule(after, target, Event::Incoming { signal: theirs, device: from, via: via_key });
@@ -540,7 +555,8 @@ impl World {
     fn send(&mut self, node: usize, signal: SignalId, frame: SignalFrame) {
         self.nodes[node].sent.push(frame.clone());
         let link = self.links.iter().find(|link| link.ends.contains(&(node, signal)));
-        let Some(link) = link.filter(|link| link.open && !self.supernodes[link.via].dead) else { return };
+        let passes = |link: &&Link| link.open && !link.deaf && !self.supernodes[link.via].dead;
+        let Some(link) = link.filter(passes) else { return };
         let (to, their) = *link.ends.iter().find(|end| **end != (node, signal)).unwrap();
         let frame = match &mut self.tamper {
             Some(tamper) => tamper(node, frame),
@@ -557,6 +573,9 @@ impl World {
             return;
         };
         link.open = false;
+        if link.deaf {
+            return;
+        }
         let (to, their) = *link.ends.iter().find(|end| **end != (node, signal)).unwrap();
         self.schedule(DELAY_MS + 1, to, Event::Closed { signal: their });
     }

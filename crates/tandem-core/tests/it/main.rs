@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod call;
+mod call_end;
 mod call_guard;
 mod call_hostile;
 mod call_lines;

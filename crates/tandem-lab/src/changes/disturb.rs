@@ -75,6 +75,17 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     scenario("nat-direct", "the same; direct call", Target::BackWithin(1_000.0), forget),
     Scenario {
+        networks: RELAYED,
+        // Alice would hang up 3 s after Bob.
+        length: s(20),
+        ..scenario(
+            "nat-hangup",
+            "Alice's router forgets all translations, and Bob hangs up 3 s later, before anybody knows of a stream that it is dead",
+            Target::BackWithin(1_000.0),
+            forget_and_bob_hangs_up,
+        )
+    },
+    Scenario {
         length: s(56),
         silence: OFFLINE,
         ..scenario("offline", "Alice's interface is down for 30 s", Target::BackWithin(2_000.0), unplug)
@@ -139,6 +150,13 @@ fn forget(stage: &mut Stage) -> Result<Disturbed> {
     let began = SystemTime::now();
     stage.alice_router()?.flush()?;
     Ok(Disturbed { began, over: SystemTime::now() })
+}
+
+fn forget_and_bob_hangs_up(stage: &mut Stage) -> Result<Disturbed> {
+    let disturbed = forget(stage)?;
+    stage.let_pass(s(3))?;
+    stage.bob_hangs_up()?;
+    Ok(disturbed)
 }
 
 fn unplug(stage: &mut Stage) -> Result<Disturbed> {

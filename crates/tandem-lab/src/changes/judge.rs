@@ -14,6 +14,8 @@ const SOUND_STOPPED_MS: f64 = 60.0;
 const LATE_MS: f64 = 1_000.0;
 /// Sound that is back is heard to the end: so long before it, at least half of the packets must have come.
 const END: Duration = Duration::from_secs(3);
+/// When one side has hung up, the other must know it within this.
+const END_HEARD_MS: u64 = 2_000;
 /// What a packet of sound lasts.
 const PACKET_MS: u64 = 20;
 /// A disturbance that takes the sound away may do so a little late.
@@ -38,6 +40,9 @@ pub struct Outcome {
     /// Whether the target was met, and nothing else was wrong.
     pub held: bool,
     pub target: String,
+    /// How long after one side the other knew that the call was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_heard_ms: Option<u64>,
     /// What does not hold, in sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub wrong: Vec<String>,
@@ -68,6 +73,7 @@ pub(super) fn failed(scenario: &Scenario, round: u32, why: String) -> Outcome {
         round,
         held: false,
         target: scenario.target.words(),
+        end_heard_ms: None,
         wrong: vec![why],
         caller: None,
         callee: None,
@@ -89,6 +95,11 @@ pub(super) fn judge(scenario: &Scenario, round: u32, disturbed: Disturbed, call:
             None => wrong.push(format!("no report of the {name}; the call ended: {}", call.result.why)),
         }
     }
+    let ended = |report: &Option<CallReport>| report.as_ref()?.call.ended_unix_ms;
+    let end_heard_ms = ended(&call.caller).zip(ended(&call.callee)).map(|(one, other)| one.abs_diff(other));
+    if let Some(ms) = end_heard_ms.filter(|ms| *ms > END_HEARD_MS) {
+        wrong.push(format!("one side knew of the end {ms} ms after the other"));
+    }
     let path = call.result.path;
     if let Some(wanted) = scenario.ends
         && path != Some(wanted)
@@ -100,6 +111,7 @@ pub(super) fn judge(scenario: &Scenario, round: u32, disturbed: Disturbed, call:
         round,
         held: wrong.is_empty(),
         target: scenario.target.words(),
+        end_heard_ms,
         wrong,
         caller,
         callee,
@@ -209,9 +221,11 @@ impl Outcome {
         };
         let verdict = if self.held { "held" } else { "NOT HELD" };
         let wrong: String = self.wrong.iter().map(|what| format!("    {what}\n")).collect();
+        let end = self.end_heard_ms.map(|ms| format!("; both knew of the end within {ms} ms"));
         format!(
-            "  {verdict} [{}]\n{wrong}    {}\n    {}",
+            "  {verdict} [{}]{}\n{wrong}    {}\n    {}",
             self.target,
+            end.unwrap_or_default(),
             side("caller", &self.caller),
             side("callee", &self.callee)
         )

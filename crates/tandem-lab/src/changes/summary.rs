@@ -104,7 +104,16 @@ mod tests {
         };
         let [caller, callee] = backs_ms.map(|back_ms| Some(side(back_ms)));
         let held = backs_ms[0] <= 1_000.0;
-        Outcome { scenario, round, held, target: String::new(), wrong: Vec::new(), caller, callee }
+        Outcome {
+            scenario,
+            round,
+            held,
+            target: String::new(),
+            end_heard_ms: None,
+            wrong: Vec::new(),
+            caller,
+            callee,
+        }
     }
 
     #[test]

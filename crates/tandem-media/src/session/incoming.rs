@@ -80,6 +80,7 @@ impl Session {
         if probe.sound_sequence != 0 {
             self.arrivals.announced(probe.sound_sequence);
         }
+        let asks = newer && !probe.ended;
         self.take_word(&probe, now);
         if newer {
             self.inflow.datagram(data.len(), now);
@@ -90,7 +91,11 @@ impl Session {
             counts.first_heard.get_or_insert(now);
             counts.probes_received += 1;
         }
-        if answer {
+        if probe.ended {
+            self.peer_has_ended(now);
+        }
+        // Whoever does not know yet that this end has ended is told at once.
+        if answer || (asks && self.ending.is_some()) {
             self.send_probe(path, now);
         }
     }
@@ -173,6 +178,9 @@ impl Session {
 
     /// Hands one authentic packet of sound on.
     pub(super) fn deliver(&mut self, sequence: u64, rtp_time: u32, payload: Vec<u8>, now: Instant) {
+        if self.ending.is_some() {
+            return;
+        }
         if self.arrivals.received() == 0 {
             self.push_event(Event::FirstMedia);
         }

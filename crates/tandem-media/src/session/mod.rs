@@ -14,6 +14,7 @@ mod counts;
 mod credit;
 mod description;
 mod direct;
+mod ending;
 mod figures;
 mod flow;
 mod history;
@@ -53,6 +54,7 @@ use counts::{Arrivals, PathCounts};
 use credit::SeenPackets;
 use description::{PathName, PathNames};
 use direct::Direct;
+use ending::Ending;
 use history::History;
 use outgoing::Recent;
 use paths::PathSet;
@@ -112,6 +114,8 @@ pub struct Session {
     next_report: u64,
     last_signalled_report: u64,
     connected_at: Option<Instant>,
+    ending: Option<Ending>,
+    peer_ended: bool,
     closed: bool,
     commands: VecDeque<SocketCommand>,
     transmits: VecDeque<Transmit>,
@@ -167,6 +171,8 @@ impl Session {
             next_report: 1,
             last_signalled_report: 0,
             connected_at: None,
+            ending: None,
+            peer_ended: false,
             closed: false,
             commands: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -340,7 +346,7 @@ impl Session {
     /// # Errors
     /// If the session is not connected, has ended, or the packet is longer than Opus packets are.
     pub fn send_opus(&mut self, payload: &[u8], rtp_time: u32, now: Instant) -> Result<(), SendError> {
-        if self.closed {
+        if self.is_ending() {
             return Err(SendError::Closed);
         }
         if !self.engine.is_connected() {
@@ -380,11 +386,13 @@ impl Session {
         self.drain(now);
     }
 
-    /// Ends the session: gives allocations back and closes sockets. Fetch the last transmits and commands after it.
+    /// Ends the session at once: says so on every path, gives allocations back and closes sockets. Fetch the last
+    /// transmits and commands after it. [`Self::end`] makes surer that the other end hears of it.
     pub fn close(&mut self, reason: &str, now: Instant) {
         if self.closed {
             return;
         }
+        self.say_end_once(now);
         self.closed = true;
         for leg in &mut self.legs {
             leg.relay.close(now, &mut |transmit| self.transmits.push_back(transmit));
@@ -405,6 +413,10 @@ impl Session {
         if self.closed {
             return;
         }
+        self.ending_timeout(now);
+        if self.closed {
+            return;
+        }
         self.engine.handle_timeout(now);
         if self.engine.remote_password().is_some() {
             self.paths.handle_timeout(now);
@@ -420,7 +432,8 @@ impl Session {
         let described = self.engine.remote_password().is_some();
         let paths = self.paths.poll_timeout(now).filter(|_| described);
         let legs = self.legs.iter_mut().filter_map(|leg| leg.relay.poll_timeout(now)).min();
-        [self.engine.poll_timeout(), paths, legs, self.direct_timeout()].into_iter().flatten().min()
+        let others = [self.direct_timeout(), self.ending_deadline()];
+        [self.engine.poll_timeout(), paths, legs].into_iter().chain(others).flatten().min()
     }
 
     /// The next thing to do with a socket.
@@ -443,7 +456,7 @@ impl Session {
     /// Whether sound can be sent.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        !self.closed && self.engine.is_connected()
+        !self.is_ending() && self.engine.is_connected()
     }
 
     // ---- inside ----------------------------------------------------------------------------------------------

@@ -201,6 +201,7 @@ impl Session {
         probe.standing_ms = self.standing_ms(now);
         probe.received_kbit_s = self.inflow.kbit_s(now).unwrap_or(NEVER);
         probe.clock = self.clock(now);
+        probe.ended = self.ending.is_some();
         let data = probe.encode(&password);
         let sent = self.send_on(path, &data, now);
         if let Some(counts) = self.counts.get_mut(&path).filter(|_| sent) {

@@ -327,6 +327,16 @@ impl PathSet {
         std::mem::take(&mut self.decisions)
     }
 
+    /// Whether anything ever came back on any path.
+    pub(super) fn has_been_valid(&self) -> bool {
+        self.paths.values().any(|path| path.validated_at.is_some())
+    }
+
+    /// Paths on which probes go, whether they are known to arrive or not.
+    pub(super) fn open(&self) -> Vec<PathId> {
+        self.paths.iter().filter(|(_, path)| !path.closed).map(|(id, _)| *id).collect()
+    }
+
     /// Paths on which a probe is due.
     pub(super) fn due_probes(&self, now: Instant) -> Vec<PathId> {
         self.paths
@@ -356,6 +366,7 @@ impl PathSet {
             primary,
             answer,
             sound,
+            ended: false,
             echo,
             echo_delay_ms,
             sound_age_ms,

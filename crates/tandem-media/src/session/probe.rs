@@ -29,6 +29,7 @@ const ENTRY: usize = 12;
 const FLAG_PRIMARY: u8 = 1;
 const FLAG_ANSWER: u8 = 2;
 const FLAG_SOUND: u8 = 4;
+const FLAG_ENDED: u8 = 8;
 
 /// What one probe says. Times are milliseconds, at most 65534; [`NEVER`] where it never happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub(super) struct Probe {
     pub(super) answer: bool,
     /// The sender has sent sound within the last 100 ms.
     pub(super) sound: bool,
+    /// The sender has ended its side of the leg, for good.
+    pub(super) ended: bool,
     /// The newest probe heard on this path, 0 for none, and how long ago that was.
     pub(super) echo: u32,
     pub(super) echo_delay_ms: u16,
@@ -99,9 +102,8 @@ impl Probe {
     fn encode_value(&self, out: &mut Vec<u8>, entries: &[Entry]) {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
         out.push(VERSION);
-        out.push(
-            flag(self.primary, FLAG_PRIMARY) | flag(self.answer, FLAG_ANSWER) | flag(self.sound, FLAG_SOUND),
-        );
+        let path = flag(self.primary, FLAG_PRIMARY) | flag(self.answer, FLAG_ANSWER);
+        out.push(path | flag(self.sound, FLAG_SOUND) | flag(self.ended, FLAG_ENDED));
         put16(out, as_u16(entries.len()));
         put32(out, self.sequence);
         out.extend(self.name.0);
@@ -156,6 +158,7 @@ impl Probe {
             primary: value[1] & FLAG_PRIMARY != 0,
             answer: value[1] & FLAG_ANSWER != 0,
             sound: value[1] & FLAG_SOUND != 0,
+            ended: value[1] & FLAG_ENDED != 0,
             echo: get32(value, 16),
             echo_delay_ms: get16(value, 20),
             sound_age_ms: get16(value, 22),
@@ -213,6 +216,7 @@ mod tests {
             primary: true,
             answer: false,
             sound: true,
+            ended: false,
             echo: 5,
             echo_delay_ms: 40,
             sound_age_ms: NEVER,
@@ -226,14 +230,22 @@ mod tests {
 
     #[test]
     fn survives_the_wire() {
-        assert_eq!(Probe::decode(&sample().encode("secret"), "secret"), Some(sample()));
+        for ended in [false, true] {
+            let probe = Probe { ended, ..sample() };
+            assert_eq!(Probe::decode(&probe.encode("secret"), "secret"), Some(probe));
+        }
     }
 
     #[test]
     fn the_bytes_are_those_of_the_specification() {
-        let bytes = sample().encode("mnopqrstuvwxyz012345+/");
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert!(VECTORS.contains(&format!("\"hex\": \"{hex}\"")), "not in spec/vectors/probe.json: {hex}");
+        for probe in [sample(), Probe { ended: true, ..sample() }] {
+            let bytes = probe.encode("mnopqrstuvwxyz012345+/");
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert!(
+                VECTORS.contains(&format!("\"hex\": \"{hex}\"")),
+                "not in spec/vectors/probe.json: {hex}"
+            );
+        }
     }
 
     #[test]

@@ -197,6 +197,8 @@ pub enum Event {
     AllPathsSilent,
     /// Sound can pass again after `AllPathsSilent`.
     PathsRecovered,
+    /// The other end has ended the leg, which its keys prove; why it did comes by signalling. Told once.
+    PeerEnded,
     /// The session has ended and cannot be used again. `reason` is a sentence for people.
     Closed { reason: String },
 }

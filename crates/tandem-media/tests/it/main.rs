@@ -2,6 +2,7 @@
 
 mod audio;
 mod session;
+mod session_end;
 mod session_line;
 mod session_narrow;
 mod session_nat;

@@ -397,9 +397,6 @@ impl World {
     }
 
     pub(crate) fn drain(&mut self, side: usize) {
-        while let Some(command) = self.sides[side].session.poll_command() {
-            self.command(side, command);
-        }
         while let Some(transmit) = self.sides[side].session.poll_transmit() {
             let Some(socket) = self.sides[side].sockets.get(&transmit.socket).copied() else { continue };
             let sender = &mut self.sides[side];
@@ -426,6 +423,10 @@ impl World {
                 }
                 None => self.directly(side, from, transmit.to, transmit.data),
             }
+        }
+        // A farewell goes out before its socket is closed.
+        while let Some(command) = self.sides[side].session.poll_command() {
+            self.command(side, command);
         }
         while let Some(event) = self.sides[side].session.poll_event() {
             self.event(side, event);
@@ -614,6 +615,12 @@ impl World {
             self.sides[side].session.handle_packet(socket, from, &data, self.now);
             self.drain(side);
         }
+    }
+
+    /// Ends the call as a person does.
+    pub(crate) fn end(&mut self, side: usize) {
+        self.sides[side].session.end(self.now);
+        self.drain(side);
     }
 
     pub(crate) fn close(&mut self, side: usize) {

@@ -45,6 +45,9 @@ const CLOCKS_MS: u64 = 1_000;
 const ECHO_CALL_MS: u64 = 5 * 60_000;
 /// A task that ends gets this long to take its last commands.
 const FAREWELL: Duration = Duration::from_millis(100);
+/// A node that stops waits so long for others to hear that a call is over: by signalling, in milliseconds; by its paths.
+const ANSWERS_MS: u64 = 2_500;
+const LAST_PROBES: Duration = Duration::from_millis(400);
 /// Calls whose reports and recordings stay in the data folder.
 const REPORTS_KEPT: usize = 50;
 
@@ -97,6 +100,8 @@ pub(crate) struct Node {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stopping {
     pub(crate) until_ms: u64,
+    /// So long others are waited for who may not have heard that a call is over.
+    pub(crate) answers_until_ms: u64,
     pub(crate) drained: bool,
 }
 
@@ -571,8 +576,11 @@ impl Node {
         if let Some(supernode) = &mut self.supernode {
             supernode.drain(u32::try_from(drain_ms).unwrap_or(u32::MAX), now);
         }
-        self.stopping =
-            Some(Stopping { until_ms: now.mono_ms + drain_ms, drained: self.supernode.is_none() });
+        self.stopping = Some(Stopping {
+            until_ms: now.mono_ms + drain_ms,
+            answers_until_ms: now.mono_ms + ANSWERS_MS,
+            drained: self.supernode.is_none(),
+        });
     }
 
     fn may_end(&self) -> bool {
@@ -583,10 +591,16 @@ impl Node {
             .as_ref()
             .and_then(Supernode::relay)
             .is_some_and(|relay| relay.stats().server.allocations > 0);
-        now_ms >= stopping.until_ms || (stopping.drained && !relaying && self.calls.is_empty())
+        let asked = self.person.awaits_answer() && now_ms < stopping.answers_until_ms;
+        let idle = stopping.drained && !relaying && !asked && self.calls.is_empty();
+        now_ms >= stopping.until_ms || idle
     }
 
     async fn end(mut self) {
+        self.person.media_ended(LAST_PROBES).await;
+        if let Some(echo) = &mut self.echo {
+            echo.media_ended(LAST_PROBES).await;
+        }
         for phone in [Some(&self.person), self.echo.as_ref()].into_iter().flatten() {
             let tell = phone.overlay().send(DeviceCommand::Shutdown);
             // A swarm that has ended already needs no telling; one that is stuck ends with its channel.

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use super::address::{PublicAddresses, both_transports, device_peer, dialable, ip_of, service_peer};
 use super::config::{DeviceConfig, PreferredTransport};
-use super::connections::Connections;
+use super::connections::{Connection, Connections};
 use super::counting::Unclaimed;
 use super::links::{LinkAction, Links, Wanted};
 use super::race::{RaceAction, Races, Route};
@@ -484,13 +484,15 @@ impl Device {
     // ---- reports of streams ----------------------------------------------------------------------------------------
 
     fn handle_home_report(&mut self, report: StreamReport<HomeStream, HomeFrame>) {
-        let (StreamReport::Frame(stream, _) | StreamReport::Closed(stream, _)) = &report;
+        let (StreamReport::Frame(stream, _) | StreamReport::Silent(stream) | StreamReport::Closed(stream, _)) =
+            &report;
         let (service, number) = *stream;
         let current = matches!(self.homes.get(&service),
             Some(Home { stream: HomeState::Open { number: open, .. }, .. }) if *open == number);
         match report {
             _ if !current => {}
             StreamReport::Frame(_, frame) => self.outbox.push_back(DeviceEvent::HomeFrame { service, frame }),
+            StreamReport::Silent(_) => {} // homes are watched by heartbeats
             StreamReport::Closed(_, reason) => self.home_gone(service, &reason),
         }
     }
@@ -502,6 +504,7 @@ impl Device {
                     self.outbox.push_back(DeviceEvent::SignalFrame { signal, frame });
                 }
             }
+            StreamReport::Silent(signal) => self.doubt_link_of(signal),
             StreamReport::Closed(signal, reason) => {
                 // After our own close the last bytes may still be under way: the idle time-out ends the circuit.
                 let ours = self.signals.get(&signal).is_some_and(|open| open.writer.is_none());
@@ -531,6 +534,18 @@ impl Device {
     fn forget_unused_home(&mut self, service: ServiceKey) {
         if matches!(self.homes.get(&service), Some(Home { stream: HomeState::None, reservation: None, .. })) {
             self.homes.remove(&service);
+        }
+    }
+
+    /// Nothing comes through this circuit any more. Perhaps the connection to its supernode is dead, and the next circuit
+    /// must not wait on it. A home's is watched by heartbeats, and one on which another circuit lives is left alone.
+    fn doubt_link_of(&mut self, signal: SignalId) {
+        let via = |signal: &Signal| self.connections.get(signal.connection).and_then(Connection::via);
+        let Some(relay) = self.signals.get(&signal).and_then(via) else { return };
+        let others = self.signals.iter().filter(|(id, other)| **id != signal && via(other) == Some(relay));
+        if others.count() == 0 && self.home_of(&relay).is_none() {
+            self.links.forget(&relay);
+            self.close_direct(relay);
         }
     }
 

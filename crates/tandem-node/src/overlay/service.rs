@@ -307,6 +307,7 @@ impl Service {
                     self.outbox.push_back(ServiceEvent::ClientFrame { client, frame });
                 }
             }
+            StreamReport::Silent(_) => {}
             StreamReport::Closed(client, reason) => self.client_gone(client, reason, false),
         }
     }

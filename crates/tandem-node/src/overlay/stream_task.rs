@@ -21,6 +21,8 @@ const PROBES_MISSED_MAX: u32 = 3;
 #[derive(Debug)]
 pub(super) enum StreamReport<K, F> {
     Frame(K, F),
+    /// The other end has not even shown for too long that it is there; `Closed` follows.
+    Silent(K),
     /// The last report.
     Closed(K, String),
 }
@@ -123,6 +125,8 @@ where
         let read = tokio::select! {
             read = reader.read(&mut bytes) => read,
             () = after(silence) => {
+                // Nobody listens any more when the swarm has ended.
+                drop(reports.send(StreamReport::Silent(key)).await);
                 return format!("nothing was heard for {} s", silence.unwrap_or_default().as_secs());
             }
             // Another interval: it counts from now. A writing end that is gone changes nothing any more.

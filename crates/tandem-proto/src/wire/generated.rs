@@ -565,11 +565,19 @@ pub struct HangUp {
     /// with answered_elsewhere and declined, to another device of the account: the label of the device
     #[prost(string, tag = "2")]
     pub by: ::prost::alloc::string::String,
+    /// that answered or declined, as in its certificate; at most 64 bytes
+    ///
+    /// the call that is over; absent: the one that the stream is about
+    #[prost(bytes = "vec", tag = "3")]
+    pub call_id: ::prost::alloc::vec::Vec<u8>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Decline {
     #[prost(uint32, tag = "1")]
     pub reason: u32,
+    /// as in HangUp
+    #[prost(bytes = "vec", tag = "2")]
+    pub call_id: ::prost::alloc::vec::Vec<u8>,
 }
 /// "I don't hear you on these paths" and what I do hear.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -124,6 +124,11 @@ impl MediaHandle {
     pub(crate) fn tell(&self, command: MediaCommand) -> bool {
         self.commands.try_send(command).is_ok()
     }
+
+    /// Waits until the thread has nothing more to do.
+    pub(crate) async fn ended(&self) {
+        self.commands.closed().await;
+    }
 }
 
 #[cfg(test)]

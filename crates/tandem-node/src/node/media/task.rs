@@ -114,18 +114,13 @@ impl Leg {
                 command = commands.recv() => match command {
                     Some(MediaCommand::Stop(reply)) => {
                         self.stop(reply).await;
+                        self.linger().await;
                         return;
                     }
                     Some(command) => self.take_command(command),
                     None => return,
                 },
-                input = self.input.recv() => {
-                    self.take_input(input);
-                    for _ in 1..INPUTS_A_TURN {
-                        let Ok(input) = self.input.try_recv() else { break };
-                        self.take_input(Some(input));
-                    }
-                }
+                input = self.input.recv() => self.take_inputs(input),
                 (local, external) = mapped(&mut self.mapping) => {
                     self.session.add_mapped(local, external, Instant::now());
                 }
@@ -140,6 +135,14 @@ impl Leg {
         let now = Instant::now();
         let idle = now + IDLE;
         [self.session.poll_timeout(now), endpoint].into_iter().flatten().min().unwrap_or(idle).min(idle)
+    }
+
+    fn take_inputs(&mut self, first: Option<SocketInput>) {
+        self.take_input(first);
+        for _ in 1..INPUTS_A_TURN {
+            let Ok(input) = self.input.try_recv() else { break };
+            self.take_input(Some(input));
+        }
     }
 
     fn take_input(&mut self, input: Option<SocketInput>) {
@@ -273,6 +276,10 @@ impl Leg {
             self.take_event(event);
         }
         self.send_sound(now);
+        self.drain_network().await;
+    }
+
+    async fn drain_network(&mut self) {
         // A farewell goes out before its socket is closed.
         while let Some(transmit) = self.session.poll_transmit() {
             self.sockets.send(transmit);
@@ -351,11 +358,10 @@ impl Leg {
     }
 
     async fn stop(&mut self, reply: oneshot::Sender<MediaReport>) {
-        self.session.close("the call ended", Instant::now());
-        self.drain().await;
         if let Some(endpoint) = &mut self.endpoint {
             endpoint.finish();
         }
+        // How paths and relays were, before closing makes all of them closed.
         let report = MediaReport::gather(
             &self.session,
             Instant::now(),
@@ -363,8 +369,27 @@ impl Leg {
             self.session_unix_ms,
             self.begin_unix_ms,
         );
+        self.endpoint = None;
+        self.mapping = None;
+        self.session.end(Instant::now());
+        self.drain_network().await;
         // Nobody waits any more when the node is ending.
         drop(reply.send(report));
+    }
+
+    /// The call is over for this end; the other one may still have to hear of it.
+    async fn linger(&mut self) {
+        while !self.session.is_closed() {
+            let wake = tokio::time::Instant::from_std(self.wake());
+            tokio::select! {
+                input = self.input.recv() => self.take_inputs(input),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            self.run_timers(Instant::now());
+            // What happens to it now is nobody's concern any more.
+            while self.session.poll_event().is_some() {}
+            self.drain_network().await;
+        }
     }
 
     fn tell(&self, what: MediaNewsKind) {

@@ -430,7 +430,7 @@ impl Phone {
                     .insert(leg, LegMedia { call, direct, relays: Vec::new(), heard: Vec::new(), handle });
                 self.homes.set_in_call(true, now);
             }
-            Err(error) => self.calls.handle_media_failed(leg, &error.to_string()),
+            Err(error) => self.calls.handle_media_failed(leg, &error.to_string(), now),
         }
     }
 
@@ -452,11 +452,14 @@ impl Phone {
         let (reply, report) = oneshot::channel();
         let told = media.handle.tell(MediaCommand::Stop(reply));
         let (phone, reports) = (self.id, self.reports.clone());
-        tokio::spawn(async move {
+        while self.lingering.try_join_next().is_some() {}
+        self.lingering.spawn(async move {
             // The handle must live until the thread has answered: its end would stop the thread at once.
             let report: Option<MediaReport> = if told { report.await.ok() } else { None };
-            drop(media);
             drop(reports.send(FinalReport { phone, call, report }).await);
+            if told {
+                media.handle.ended().await;
+            }
         });
     }
 
@@ -520,7 +523,7 @@ impl Phone {
             MediaNewsKind::Prepared(description) => {
                 return self.calls.handle_media_prepared(leg, description, now);
             }
-            MediaNewsKind::Failed(why) => return self.calls.handle_media_failed(leg, &why),
+            MediaNewsKind::Failed(why) => return self.calls.handle_media_failed(leg, &why, now),
             MediaNewsKind::EndpointTrouble(why) => {
                 self.calls.note(leg, &why);
                 return self.news.push_back(PhoneNews::Trouble { call, why });
@@ -543,7 +546,8 @@ impl Phone {
             Event::RelayBack { relay } => self.calls.handle_relay_alive(leg, *relay, now),
             Event::AllPathsSilent => self.calls.handle_all_paths_silent(leg, now),
             Event::PathsRecovered => self.calls.handle_sound_again(leg, now),
-            Event::Closed { reason } => self.calls.handle_media_failed(leg, reason),
+            Event::PeerEnded => self.calls.handle_peer_ended(leg, now),
+            Event::Closed { reason } => self.calls.handle_media_failed(leg, reason, now),
             Event::Rate { bits_per_second, .. } => {
                 let kbit = bits_per_second / 1_000;
                 self.calls

@@ -14,6 +14,7 @@ mod lookups;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tandem_core::call::{
     AskOutcome, CallEvent, CallId, CallOptions, Calls, CallsConfig, InvitationId, LegId, NewRequest,
@@ -31,6 +32,7 @@ use tandem_proto::request::Challenge;
 use tandem_proto::signed::{DeviceSet, Roles, SupernodeDescriptor};
 use tandem_proto::wire::Signed;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::media::{EndpointPlan, MediaHandle, MediaNews, MediaReport};
 use super::networks::Networks;
@@ -223,6 +225,8 @@ pub(crate) struct Phone {
     look_ups: LookUps,
     calls: Calls,
     media: BTreeMap<LegId, LegMedia>,
+    /// Legs that have ended, of which the other end may not have heard yet.
+    lingering: JoinSet<()>,
     endpoints: BTreeMap<CallId, EndpointPlan>,
     /// Signalling streams being opened, by the number given to the overlay.
     opening: BTreeMap<u64, LegId>,
@@ -291,6 +295,7 @@ impl Phone {
             look_ups: LookUps::default(),
             calls: Calls::new(config, plan.seed),
             media: BTreeMap::new(),
+            lingering: JoinSet::new(),
             endpoints: BTreeMap::new(),
             opening: BTreeMap::new(),
             grants: BTreeMap::new(),
@@ -419,6 +424,18 @@ impl Phone {
 
     pub(crate) fn device(&self) -> DeviceKey {
         self.identity.device.public()
+    }
+
+    /// Whether somebody may not have heard yet that a call is over.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        self.calls.awaits_answer()
+    }
+
+    /// Waits until the media of all legs has said that it has ended, for at most so long.
+    pub(crate) async fn media_ended(&mut self, at_most: Duration) {
+        let all = async { while self.lingering.join_next().await.is_some() {} };
+        // What has not been heard by then is told by signalling, or by silence.
+        drop(tokio::time::timeout(at_most, all).await);
     }
 
     pub(crate) fn is_reachable(&self) -> bool {

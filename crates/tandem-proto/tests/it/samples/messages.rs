@@ -342,7 +342,11 @@ fn candidates() -> wire::Candidates {
 }
 
 fn hang_up() -> wire::HangUp {
-    wire::HangUp { reason: Reason::AnsweredElsewhere.number(), by: "kitchen laptop".into() }
+    wire::HangUp {
+        reason: Reason::AnsweredElsewhere.number(),
+        by: "kitchen laptop".into(),
+        call_id: counting(0x10)[..16].to_vec(),
+    }
 }
 
 fn device_invitation() -> wire::DeviceInvitation {
@@ -359,7 +363,7 @@ fn device_accepted() -> wire::DeviceAccepted {
 }
 
 fn decline() -> wire::Decline {
-    wire::Decline { reason: Reason::Busy.number() }
+    wire::Decline { reason: Reason::Busy.number(), call_id: counting(0x10)[..16].to_vec() }
 }
 
 fn path_report() -> wire::PathReport {

@@ -12,11 +12,25 @@ const CALLEE: &str = "mnopqrstuvwxyz012345+/";
 const RELAY: [u8; 32] = [5; 32];
 
 pub(crate) fn probe() -> Value {
+    json!({
+        "path_name": {
+            "ice_passwords": [CALLER, CALLEE],
+            "relay": hex(&RELAY),
+            "name": hex(&path_name()),
+        },
+        "direct_path_name": { "number": 0x0102_0305, "name": hex(&[0, 0, 0, 0, 1, 2, 3, 5]) },
+        "probe": sample(false),
+        "probe_after_the_end": sample(true),
+    })
+}
+
+fn sample(ended: bool) -> Value {
     let fields = json!({
         "version": 1,
         "primary": true,
         "answer": false,
         "sound": true,
+        "ended": ended,
         "sequence": 7,
         "path_name": hex(&[3; 8]),
         "echo": 5,
@@ -28,15 +42,7 @@ pub(crate) fn probe() -> Value {
         "received_kbit_s": 64,
         "entries": [{ "path_name": hex(&[4; 8]), "age_ms": 450, "lost_permille": 1000 }],
     });
-    json!({
-        "path_name": {
-            "ice_passwords": [CALLER, CALLEE],
-            "relay": hex(&RELAY),
-            "name": hex(&path_name()),
-        },
-        "direct_path_name": { "number": 0x0102_0305, "name": hex(&[0, 0, 0, 0, 1, 2, 3, 5]) },
-        "probe": { "receivers_ice_password": CALLEE, "fields": fields, "hex": hex(&datagram()) },
-    })
+    json!({ "receivers_ice_password": CALLEE, "fields": fields, "hex": hex(&datagram(ended)) })
 }
 
 fn path_name() -> [u8; 8] {
@@ -45,9 +51,10 @@ fn path_name() -> [u8; 8] {
     std::array::from_fn(|i| digest[i])
 }
 
-fn datagram() -> Vec<u8> {
+fn datagram(ended: bool) -> Vec<u8> {
+    let flags = if ended { 1 | 4 | 8 } else { 1 | 4 };
     let value = [
-        &[1, 1 | 4][..],
+        &[1, flags][..],
         &1u16.to_be_bytes(),
         &7u32.to_be_bytes(),
         &[3; 8],
