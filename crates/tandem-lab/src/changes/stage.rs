@@ -95,10 +95,10 @@ impl Stage {
     }
 
     pub(crate) fn bob_hangs_up(&self) -> Result<()> {
-        let calls: Vec<tandem_api::CallSummary> = self.bob.get("/api/calls")?;
+        let calls: Vec<tandem_api::CallSummary> = self.cast.bob.get("/api/calls")?;
         let call = calls.iter().find(|call| call.ended_unix_ms.is_none()).context("Bob is in no call")?;
         let path = format!("/api/calls/{}/hangup", call.call);
-        self.bob.post::<serde_json::Value>(&path, &serde_json::json!({})).map(drop)
+        self.cast.bob.post::<serde_json::Value>(&path, &serde_json::json!({})).map(drop)
     }
 
     pub(crate) fn alice(&self) -> &Process {
