@@ -70,7 +70,7 @@ impl Calls {
                 // Being called, or having been a contact when that call began, lets nobody ring.
                 if self.admit(&peer, &offer, now).is_none() {
                     let said = if self.strangers_ring() { EndReason::Busy } else { EndReason::Refused };
-                    self.dismiss(signal, Body::Decline(Decline { reason: said.number() }));
+                    self.dismiss(signal, decline(said, call));
                 } else {
                     self.accept(signal, peer, call, offer, None, now);
                 }
