@@ -1,7 +1,8 @@
 //! The caller's side: look up, reach every device, offer, draw relays, confirm the first answer.
 
 use tandem_proto::draw;
-use tandem_proto::ids::DeviceKey;
+use tandem_proto::identity::InvitedCall;
+use tandem_proto::ids::{AccountKey, DeviceKey};
 use tandem_proto::record::ReachRecord;
 use tandem_proto::signed::SupernodeDescriptor;
 use tandem_proto::wire::signal_frame::Body;
@@ -116,15 +117,13 @@ impl Calls {
     }
 
     /// Sends the offer on a stream, once: as soon as there is a media description and the device there is proved, by its
-    /// hello or (without an invitation) by a device set that we verified. The same offer again on a stream that was re-opened tells the callee
+    /// hello or by a device set that we verified. The same offer again on a stream that was re-opened tells the callee
     /// what the stream is about.
     pub(super) fn send_offer(&mut self, leg: LegId, signal: SignalId, now: Now) {
         let Some(peer) = self.active.as_ref().map(|call| call.head.peer) else { return };
         let Some(stream) = self.streams.get(&signal).filter(|stream| !stream.offered) else { return };
         let named = self.known.get(peer).is_some_and(|set| set.contains(stream.device));
-        let invited = self.active.as_ref().is_some_and(|call| call.head.options.invitation.is_some());
-        // The secret of an invitation is for a device that has shown its papers.
-        if stream.peer.is_none() && (invited || !named) {
+        if stream.peer.is_none() && !named {
             return;
         }
         let Some(Parts { head, leg, out, config, own_relays }) = self.parts(leg) else { return };
@@ -142,7 +141,7 @@ impl Calls {
             draw_commit: draw::commit(&leg.nonce, &plan::keys(&leg.vouched)).to_vec(),
             relay_only: !head.direct_allowed(),
             display_name: clipped(&config.display_name),
-            invitation: head.options.invitation.map(|secret| secret.0.to_vec()).unwrap_or_default(),
+            invitation: invitation_proof(config.account, head, leg.device),
         });
         out.send(signal, Body::Offer(offer.clone()));
         leg.phase = leg.phase.max(Phase::Offered);
@@ -407,4 +406,10 @@ fn nonce_and_relays(ringing: &Ringing, now: Now) -> Result<TheirDraw, Fault> {
 fn draw_relays(leg: &mut Leg, (callee_nonce, vouched): TheirDraw) {
     leg.plan = Plan::draw((&leg.nonce, &callee_nonce), &leg.vouched, &vouched);
     leg.draw = Some(Draw { nonce: leg.nonce.to_vec(), relays: plan::signed(&leg.vouched) });
+}
+
+/// Shows that we have the link, to that device and for that call; empty without one.
+fn invitation_proof(caller: AccountKey, head: &Head, device: DeviceKey) -> Vec<u8> {
+    let call = InvitedCall { caller, callee: head.peer, device, call: head.id.0 };
+    head.options.invitation.map(|secret| secret.hash().proof(&call).to_vec()).unwrap_or_default()
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use tandem_proto::identity::{InvitationHash, InvitationSecret};
+use tandem_proto::identity::InvitedCall;
 use tandem_proto::ids::AccountKey;
 use tandem_proto::request::{BITS_MAX, Challenge, MESSAGE_BYTES_MAX, PROOF_LEN, SALT_LEN, salt};
 use tandem_proto::wire::signal_frame::Body;
@@ -75,7 +75,7 @@ pub(super) struct Door {
     secret: [u8; 32],
     /// Sorted.
     blocked: Vec<AccountKey>,
-    invitations: BTreeMap<InvitationHash, Invitation>,
+    invitations: Vec<Invitation>,
     requests: BTreeMap<AccountKey, KeptRequest>,
     /// Account and epoch of proofs seen, oldest first.
     spent: VecDeque<(AccountKey, u64)>,
@@ -108,7 +108,7 @@ impl Door {
             rules,
             secret,
             blocked: Vec::new(),
-            invitations: BTreeMap::new(),
+            invitations: Vec::new(),
             requests: BTreeMap::new(),
             spent: VecDeque::new(),
             recent: VecDeque::new(),
@@ -118,27 +118,30 @@ impl Door {
     }
 
     /// Whether a caller who is no contact may ring; `None`: it is refused.
-    fn admit(&self, account: AccountKey, invitation: &[u8], now: Now) -> Option<Admission> {
-        if self.blocked.binary_search(&account).is_ok() {
+    fn admit(&self, call: &InvitedCall, proof: &[u8], now: Now) -> Option<Admission> {
+        if self.blocked.binary_search(&call.caller).is_ok() {
             return None;
         }
-        if let Some(invitation) = self.invitation(account, invitation, now) {
+        if let Some(invitation) = self.invitation(call, proof, now) {
             return Some(Admission::Invited(invitation));
         }
         (self.rules.mode == Strangers::Ring).then_some(Admission::Stranger)
     }
 
-    fn invitation(&self, account: AccountKey, secret: &[u8], now: Now) -> Option<InvitationId> {
-        let secret = InvitationSecret(secret.try_into().ok()?);
-        let known = self.invitations.get(&secret.hash())?;
+    /// The invitation that a proof is of: all are tried, at most [`INVITATIONS_MAX`].
+    fn invitation(&self, call: &InvitedCall, proof: &[u8], now: Now) -> Option<InvitationId> {
+        if proof.is_empty() {
+            return None;
+        }
+        let known = self.invitations.iter().find(|known| known.hash.proves(proof, call))?;
         let lives = now.unix_ms < known.not_after_unix_ms;
-        let has_room = known.accounts.contains(&account) || known.accounts.len() < known.uses as usize;
+        let has_room = known.accounts.contains(&call.caller) || known.accounts.len() < known.uses as usize;
         (lives && has_room).then_some(known.id)
     }
 
     /// Counts an account as let in by this invitation; false when it was before.
     fn note_use(&mut self, id: InvitationId, account: AccountKey) -> bool {
-        let known = self.invitations.values_mut().find(|known| known.id == id);
+        let known = self.invitations.iter_mut().find(|known| known.id == id);
         let fresh = known.filter(|known| !known.accounts.contains(&account));
         fresh.map(|known| known.accounts.push(account)).is_some()
     }
@@ -276,9 +279,9 @@ impl Calls {
     }
 
     /// The invitations that are out. At most [`INVITATIONS_MAX`] count.
-    pub fn set_invitations(&mut self, invitations: Vec<Invitation>) {
-        self.door.invitations =
-            invitations.into_iter().take(INVITATIONS_MAX).map(|known| (known.hash, known)).collect();
+    pub fn set_invitations(&mut self, mut invitations: Vec<Invitation>) {
+        invitations.truncate(INVITATIONS_MAX);
+        self.door.invitations = invitations;
     }
 
     /// The requests that are kept, open and declined ones: from the store, and after each decision of the person.
@@ -295,7 +298,13 @@ impl Calls {
         if self.is_contact(peer.account) {
             return Some(Admission::Contact);
         }
-        self.door.admit(peer.account, &offer.invitation, now)
+        let call = InvitedCall {
+            caller: peer.account,
+            callee: self.config.account,
+            device: self.config.device,
+            call: offer.call_id.as_slice().try_into().ok()?,
+        };
+        self.door.admit(&call, &offer.invitation, now)
     }
 
     pub(super) fn strangers_ring(&self) -> bool {

@@ -1,7 +1,7 @@
 //! What somebody who calls, or is called, cannot get out of this end: its address, its papers, a ring.
 
 use tandem_core::call::*;
-use tandem_proto::identity::InvitationSecret;
+use tandem_proto::identity::{InvitationSecret, InvitedCall};
 use tandem_proto::ids::ServiceKey;
 use tandem_proto::signed::DeviceEntry;
 use tandem_proto::wire::signal_frame::Body;
@@ -128,16 +128,33 @@ fn a_renewed_certificate_ends_no_call() {
 }
 
 #[test]
-fn the_secret_of_an_invitation_waits_for_the_callees_papers() {
+fn an_invitation_is_proved_and_not_told() {
     let mut world = World::people(2, 5);
-    world.tamper = Some(Box::new(|from, frame| {
+    let secret = InvitationSecret([9; 20]);
+    let invited = CallOptions { invitation: Some(secret), ..CallOptions::default() };
+    let shown = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let offers = shown.clone();
+    // The callee's papers never come: the offer may go all the same, since what it shows is of use for nothing else.
+    world.tamper = Some(Box::new(move |from, frame| {
+        if let Some(Body::Offer(offer)) = &frame.body {
+            offers.borrow_mut().push(offer.clone());
+        }
         let hides = from == BOB && matches!(frame.body, Some(Body::Hello(_)));
         (!hides).then_some(frame)
     }));
-    let invited = CallOptions { invitation: Some(InvitationSecret([9; 20])), ..CallOptions::default() };
     world.place_with(ALICE, BOB, invited);
     world.run(5_000);
-    assert_eq!(world.count_sent(ALICE, |body| matches!(body, Body::Offer(_))), 0);
+    let shown = shown.borrow();
+    let offer = shown.first().expect("an offer went out");
+    let call = InvitedCall {
+        caller: world.nodes[ALICE].account,
+        callee: world.nodes[BOB].account,
+        device: world.nodes[BOB].device,
+        call: offer.call_id.as_slice().try_into().unwrap(),
+    };
+    assert_eq!(offer.invitation, secret.hash().proof(&call));
+    let another_device = InvitedCall { device: world.nodes[ALICE].device, ..call };
+    assert!(!secret.hash().proves(&offer.invitation, &another_device));
 }
 
 #[test]

@@ -4,12 +4,17 @@ use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::BASE32_NOPAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use thiserror::Error;
 
 use super::address::{Address, AddressError};
 use crate::domain;
+use crate::ids::{AccountKey, DeviceKey};
 
 const INVITATION_DOMAIN: &str = "tandem invitation 1";
+/// Of the proof in an `Offer`.
+pub const INVITATION_PROOF_DOMAIN: &str = "tandem invitation proof 1";
 const PARAMETER: &str = "?i=";
 /// 20 bytes in base32, without rest.
 const TEXT_LEN: usize = 32;
@@ -18,7 +23,8 @@ const TEXT_LEN: usize = 32;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct InvitationSecret(pub [u8; Self::LEN]);
 
-/// What the inviting side keeps of a secret; from it nobody makes the secret.
+/// What both sides make of a secret: the inviting side keeps it, the other shows by it that it has the link. From it
+/// nobody makes the secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct InvitationHash(pub [u8; 32]);
 
@@ -49,6 +55,39 @@ impl InvitationSecret {
     #[must_use]
     pub fn hash(&self) -> InvitationHash {
         InvitationHash(domain::hash(INVITATION_DOMAIN, &[&self.0]))
+    }
+}
+
+/// What an offer is about, for the proof of an invitation: nobody can use it for another call, or at another device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InvitedCall {
+    pub caller: AccountKey,
+    pub callee: AccountKey,
+    /// The device that is to ring; its key authenticated the connection.
+    pub device: DeviceKey,
+    /// The call's id.
+    pub call: [u8; 16],
+}
+
+impl InvitationHash {
+    /// The proof that the caller has the link: HMAC-SHA256 (RFC 2104) under this hash, over a domain and the call.
+    #[must_use]
+    pub fn proof(&self, call: &InvitedCall) -> [u8; 32] {
+        self.mac(call).finalize().into_bytes().into()
+    }
+
+    /// Whether a proof is that of [`Self::proof`], in constant time.
+    #[must_use]
+    pub fn proves(&self, proof: &[u8], call: &InvitedCall) -> bool {
+        self.mac(call).verify_slice(proof).is_ok()
+    }
+
+    fn mac(&self, call: &InvitedCall) -> Hmac<Sha256> {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("invariant: HMAC takes keys of any length");
+        let parts = [&call.caller.0[..], &call.callee.0, &call.device.0, &call.call];
+        mac.update(&domain::hash(INVITATION_PROOF_DOMAIN, &parts));
+        mac
     }
 }
 
@@ -115,6 +154,28 @@ mod tests {
         let odd = text.replace("?i=a", "?i=1");
         assert_eq!(odd.parse::<Link>(), Err(LinkError::Invitation));
         assert!(matches!(text[10..].parse::<Link>(), Err(LinkError::Address(_))));
+    }
+
+    #[test]
+    fn a_proof_is_for_one_call_at_one_device() {
+        let hash = InvitationSecret([7; 20]).hash();
+        let call = InvitedCall {
+            caller: AccountKey([1; 32]),
+            callee: AccountKey([2; 32]),
+            device: DeviceKey([3; 32]),
+            call: [4; 16],
+        };
+        let proof = hash.proof(&call);
+        assert!(hash.proves(&proof, &call));
+        let others = [
+            InvitedCall { caller: AccountKey([9; 32]), ..call },
+            InvitedCall { callee: AccountKey([9; 32]), ..call },
+            InvitedCall { device: DeviceKey([9; 32]), ..call },
+            InvitedCall { call: [9; 16], ..call },
+        ];
+        assert!(others.iter().all(|other| !hash.proves(&proof, other)));
+        assert!(!InvitationSecret([8; 20]).hash().proves(&proof, &call));
+        assert!(!hash.proves(&proof[..31], &call) && !hash.proves(&[], &call));
     }
 
     #[test]

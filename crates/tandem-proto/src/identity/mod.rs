@@ -9,7 +9,7 @@ mod words;
 
 pub use address::{Address, AddressError};
 pub use device_link::{DeviceLink, DeviceLinkError, INVITATION_DOMAIN, WORDS_DOMAIN, device_words};
-pub use link::{InvitationHash, InvitationSecret, Link, LinkError};
+pub use link::{INVITATION_PROOF_DOMAIN, InvitationHash, InvitationSecret, InvitedCall, Link, LinkError};
 pub use peer_id::PeerIdError;
 pub use secret::{AccountSecret, DeviceSecret, ServiceSecret};
 pub use words::{Entropy, WordsError, word_list};

@@ -447,7 +447,7 @@ pub struct Offer {
     /// claimed, unverified, at most 64 bytes
     #[prost(string, tag = "6")]
     pub display_name: ::prost::alloc::string::String,
-    /// the secret of an invitation of the callee, 20 bytes; absent: none
+    /// proof of an invitation of the callee, 32 bytes; absent: none
     #[prost(bytes = "vec", tag = "7")]
     pub invitation: ::prost::alloc::vec::Vec<u8>,
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tandem_proto::identity::{INVITATION_DOMAIN, WORDS_DOMAIN};
+use tandem_proto::identity::{INVITATION_DOMAIN, INVITATION_PROOF_DOMAIN, WORDS_DOMAIN};
 use tandem_proto::names::{FailureCode, Reason, feature};
 use tandem_proto::signed::SignedMessage;
 use tandem_proto::wire;
@@ -54,6 +54,7 @@ fn every_domain_is_in_the_spec() {
         "tandem invitation 1",
         "tandem contact request 1",
         INVITATION_DOMAIN,
+        INVITATION_PROOF_DOMAIN,
         WORDS_DOMAIN,
     ];
     for domain in signed.into_iter().chain(hashes) {

@@ -7,7 +7,7 @@ use tandem_proto::names::{FailureCode, Reason, feature};
 use tandem_proto::record::ReachRecord;
 use tandem_proto::wire::{self, home_frame, signal_frame};
 
-use super::values::{REQUEST_SALT, invitation, request_challenge, request_proof};
+use super::values::{REQUEST_SALT, invitation, invited_call, request_challenge, request_proof};
 use super::{NOW_S, account, binary, certificate, counting, descriptor, device, device_set, homes, service};
 
 /// One message and its bytes.
@@ -232,7 +232,11 @@ fn signal_parts() -> Vec<Sample> {
     vec![
         sample("SignalHello", "of a device", signal_hello()),
         sample("Offer", "relayed only", offer()),
-        sample("Offer", "with an invitation", wire::Offer { invitation: invitation().0.to_vec(), ..offer() }),
+        sample(
+            "Offer",
+            "with an invitation",
+            wire::Offer { invitation: invitation().hash().proof(&invited_call()).to_vec(), ..offer() },
+        ),
         sample("ContactRequest", "the question", wire::ContactRequest::default()),
         sample("ContactRequest", "with its proof", contact_request()),
         sample("RequestAnswer", "prove this", request_answer()),

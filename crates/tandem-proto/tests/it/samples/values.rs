@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tandem_proto::draw::{self, SupernodeRef};
 use tandem_proto::frame;
 use tandem_proto::grant::{GrantTerms, RelaySecret, RestSecret, RestTerms, call_tag};
-use tandem_proto::identity::{Address, DeviceLink, InvitationSecret, Link, device_words};
+use tandem_proto::identity::{Address, DeviceLink, InvitationSecret, InvitedCall, Link, device_words};
 use tandem_proto::ids::AccountKey;
 use tandem_proto::multiaddr::{PeerAddress, TransportAddress};
 use tandem_proto::names::{FailureCode, NetworkId, Reason};
@@ -280,6 +280,16 @@ pub(crate) fn invitation() -> InvitationSecret {
     InvitationSecret(std::array::from_fn(|index| 0x90 + index as u8))
 }
 
+/// A call of another account to the one of all vectors.
+pub(crate) fn invited_call() -> InvitedCall {
+    InvitedCall {
+        caller: AccountKey(counting(0xc0)),
+        callee: account().public(),
+        device: device(1).public(),
+        call: counting(0x30)[..16].try_into().expect("16 bytes"),
+    }
+}
+
 /// Of another account to the one of all vectors.
 pub(crate) fn request_challenge() -> Challenge {
     Challenge::new(&NetworkId::default(), account().public(), AccountKey(counting(0xc0)), &REQUEST_SALT, 22)
@@ -301,6 +311,11 @@ pub(crate) fn strangers() -> Value {
             "secret": hex(&invitation().0),
             "hash": hex(&invitation().hash().0),
             "link": text,
+            "caller": hex(&invited_call().caller.0),
+            "callee": hex(&invited_call().callee.0),
+            "device": hex(&invited_call().device.0),
+            "call_id": hex(&invited_call().call),
+            "proof": hex(&invitation().hash().proof(&invited_call())),
             "refused_links": [text[..text.len() - 1], text.replace("?i=", "?j=")],
         },
         "request": {
