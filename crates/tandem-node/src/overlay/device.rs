@@ -240,7 +240,7 @@ impl Device {
         let id = opts.connection_id();
         self.links.dialing(&peer, id);
         if let Err(error) = self.swarm.dial(opts) {
-            self.links.dial_failed(id, error.to_string());
+            self.links.dial_failed(id, transport::dial_words(&error));
         }
     }
 

@@ -206,7 +206,7 @@ impl Service {
         let id = opts.connection_id();
         self.links.dialing(&peer, id);
         if let Err(error) = self.swarm.dial(opts) {
-            self.links.dial_failed(id, error.to_string());
+            self.links.dial_failed(id, transport::dial_words(&error));
         }
     }
 
@@ -381,7 +381,7 @@ impl Service {
                 self.handle_closed(peer_id, connection_id, &reason);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
-                self.links.dial_failed(connection_id, error.to_string());
+                self.links.dial_failed(connection_id, transport::dial_words(&error));
             }
             SwarmEvent::NewListenAddr { address, .. } => self.listening(address),
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.handle_stream(event),

@@ -85,6 +85,37 @@ pub(super) fn failure_of(error: &DialError) -> DeviceFailure {
     if any { DeviceFailure::NotThere } else { DeviceFailure::Other }
 }
 
+/// Why a supernode could not be dialled, for people.
+pub(super) fn dial_words(error: &DialError) -> String {
+    let words = match error {
+        DialError::WrongPeerId { .. } => "another supernode answers at its address",
+        DialError::NoAddresses => "no address of it can be used",
+        DialError::LocalPeerId { .. } => "it is this node itself",
+        DialError::Denied { .. } | DialError::Aborted | DialError::DialPeerConditionFalse(_) => {
+            "this node did not begin another connection"
+        }
+        DialError::Transport(errors) => {
+            return errors
+                .last()
+                .map_or_else(|| "it cannot be reached".to_owned(), |(_, error)| transport_words(error));
+        }
+    };
+    words.to_owned()
+}
+
+fn transport_words(error: &TransportError<io::Error>) -> String {
+    let TransportError::Other(error) = error else { return "no address of it can be used".to_owned() };
+    match io_kind(error) {
+        _ if is_silence(error) => "it does not answer".to_owned(),
+        io::ErrorKind::TimedOut => "it does not answer".to_owned(),
+        io::ErrorKind::ConnectionRefused => "nothing listens at its address".to_owned(),
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkDown => {
+            "no way leads to its network".to_owned()
+        }
+        _ => deepest(error).to_string(),
+    }
+}
+
 /// [`timed_out`], inside the error that a boxed transport makes of each.
 fn is_silence(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>());

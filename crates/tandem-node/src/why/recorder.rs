@@ -105,6 +105,11 @@ impl Recorder {
             CallFact::RelayAsked(relay) => {
                 let asked_ms = self.since(now);
                 let relay = relay.to_string();
+                // A grant that ran out is asked for again: that is no news.
+                let granted = |known: &RelayFact| known.relay == relay && known.state == RelayState::Granted;
+                if self.facts.relays.iter().any(granted) {
+                    return;
+                }
                 // Asked again after a loss: a new attempt.
                 self.facts.relays.retain(|known| known.relay != relay || known.state == RelayState::Lost);
                 if self.facts.relays.len() < RELAYS_MAX {
@@ -132,8 +137,13 @@ impl Recorder {
         let name = relay.to_string();
         let asked = self.facts.relays.iter_mut().rev().find(|known| known.relay == name);
         let Some(known) = asked else { return };
-        known.answered_ms = Some(answered_ms);
-        known.state = if refused.is_some() { RelayState::Refused } else { RelayState::Granted };
+        known.state = match (&refused, known.state) {
+            // It carried the call, and does not take it any more.
+            (Some(_), RelayState::Granted) => RelayState::Lost,
+            (Some(_), _) => RelayState::Refused,
+            (None, _) => RelayState::Granted,
+        };
+        known.answered_ms = known.answered_ms.or(Some(answered_ms));
         known.why = refused.map(|why| clipped(&why));
     }
 
@@ -473,5 +483,19 @@ mod tests {
         };
         let facts = recorder.facts(Some((&stats, 1_000_000)));
         assert!(!format!("{facts:?}").contains("192.0.2.7"), "{facts:?}");
+    }
+
+    #[test]
+    fn a_relay_that_carried_and_takes_no_other_grant_was_lost_and_did_not_refuse() {
+        let mut recorder = Recorder::new(CallDirection::Outgoing, true, false, now(100));
+        for (at, refused) in [(100, None), (9_000, Some("nothing listens at its address".to_owned()))] {
+            recorder.take_fact(CallFact::RelayAsked(relay(2)), now(at));
+            recorder.take_fact(CallFact::RelayAnswered { relay: relay(2), refused }, now(at + 20));
+        }
+        let facts = recorder.facts(None);
+        assert_eq!(facts.relays.len(), 1);
+        assert_eq!(facts.relays[0].state, RelayState::Lost);
+        assert_eq!((facts.relays[0].asked_ms, facts.relays[0].answered_ms), (0, Some(20)));
+        assert_eq!(facts.relays[0].why.as_deref(), Some("nothing listens at its address"));
     }
 }

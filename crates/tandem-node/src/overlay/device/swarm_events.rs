@@ -16,7 +16,7 @@ use crate::overlay::connections::Connection;
 use crate::overlay::links::Established;
 use crate::overlay::stream_task::{self, Probe};
 use crate::overlay::streams::StreamsEvent;
-use crate::overlay::transport::failure_of;
+use crate::overlay::transport::{dial_words, failure_of};
 
 impl Device {
     pub(super) fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -32,7 +32,7 @@ impl Device {
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 self.races.failed(connection_id, failure_of(&error), &error.to_string());
-                self.links.dial_failed(connection_id, error.to_string());
+                self.links.dial_failed(connection_id, dial_words(&error));
             }
             SwarmEvent::NewListenAddr { listener_id, .. } => {
                 if let Some(service) = self.reservation_of(listener_id) {
