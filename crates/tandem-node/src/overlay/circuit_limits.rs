@@ -28,6 +28,8 @@ const GROUP_OPEN_MAX: usize = 12;
 const KNOWN_AFTER: Duration = Duration::from_secs(30);
 /// Known sources of one device; the one that was longest away goes first.
 const KNOWN_MAX: usize = 64;
+/// Of one network group: keeping a circuit for a while is cheap, so nobody fills the memory from one network.
+const KNOWN_PER_GROUP: usize = 16;
 const KNOWN_OPEN_MAX: usize = 32;
 const KNOWN_PER_MINUTE: usize = 12;
 /// A circuit that was let through and did not come about is forgotten after this long.
@@ -46,8 +48,8 @@ struct Target {
     circuits: Vec<Circuit>,
     /// Let through within the last minute, the oldest first.
     recent: VecDeque<(Instant, Source)>,
-    /// The one seen last at the end.
-    known: VecDeque<PeerId>,
+    /// With the network group of each at the time; the one seen last at the end.
+    known: VecDeque<(PeerId, u32)>,
 }
 
 #[derive(Debug)]
@@ -111,8 +113,8 @@ impl CircuitLimits {
         let of_source = |open: bool| move |c: &Circuit| c.source.peer == *source && c.open == open;
         // One whose opening was not seen is counted as asked for.
         let circuit = target.take_out(of_source(true)).or_else(|| target.take_out(of_source(false)));
-        if circuit.is_some_and(|circuit| circuit.is_kept(now)) {
-            target.remember(*source);
+        if let Some(circuit) = circuit.filter(|circuit| circuit.is_kept(now)) {
+            target.remember(*source, circuit.source.group);
         }
     }
 }
@@ -127,8 +129,10 @@ impl Target {
     fn admit(&mut self, mut source: Source, now: Instant) -> bool {
         self.forget(now);
         let kept = self.circuits.iter().any(|c| c.source.peer == source.peer && c.is_kept(now));
-        source.known = kept || self.known.contains(&source.peer);
-        let admitted = if source.known { self.has_room_for_known(source) } else { self.has_room_for(source) };
+        let known = kept || self.known.iter().any(|(known, _)| *known == source.peer);
+        // Whose own share is full stands with the strangers.
+        source.known = known && self.has_room_for_known(source);
+        let admitted = source.known || self.has_room_for(source);
         if admitted {
             self.recent.push_back((now, source));
             self.circuits.push(Circuit { source, since: now, open: false });
@@ -153,6 +157,8 @@ impl Target {
     fn has_room_for_known(&self, source: Source) -> bool {
         self.recent(|other| other.peer == source.peer) < KNOWN_PER_MINUTE
             && self.open(|other| other.peer == source.peer) < SOURCE_OPEN_MAX
+            && self.open(|other| other.known && other.subnet == source.subnet) < SUBNET_OPEN_MAX
+            && self.open(|other| other.known && other.group == source.group) < GROUP_OPEN_MAX
             && self.open(|other| other.known) < KNOWN_OPEN_MAX
     }
 
@@ -180,12 +186,16 @@ impl Target {
         self.circuits.iter().filter(|circuit| which(&circuit.source)).count()
     }
 
-    fn remember(&mut self, source: PeerId) {
-        self.known.retain(|known| *known != source);
-        if self.known.len() >= KNOWN_MAX {
+    fn remember(&mut self, source: PeerId, group: u32) {
+        self.known.retain(|(known, _)| *known != source);
+        let of_group = |known: &(PeerId, u32)| known.1 == group;
+        if self.known.iter().filter(|known| of_group(known)).count() >= KNOWN_PER_GROUP {
+            let oldest = self.known.iter().position(of_group);
+            oldest.and_then(|at| self.known.remove(at));
+        } else if self.known.len() >= KNOWN_MAX {
             self.known.pop_front();
         }
-        self.known.push_back(source);
+        self.known.push_back((source, group));
     }
 }
 
@@ -248,6 +258,26 @@ mod tests {
     }
 
     #[test]
+    fn nobody_becomes_all_that_is_known_from_one_network() {
+        let mut w = world();
+        let contact = PeerId::random();
+        w.keep(contact, [203, 1, 1, 1], KNOWN_AFTER);
+        let liars: Vec<PeerId> = (0..200).map(|_| PeerId::random()).collect();
+        for (n, liar) in (0..).zip(&liars) {
+            w.keep(*liar, [11, 0, n, 1], KNOWN_AFTER);
+            w.now += MINUTE;
+        }
+        // All of them come at once, and hold on to what they get.
+        for (n, liar) in (0..).zip(&liars) {
+            while w.ask(*liar, [11, 0, n, 1]) {
+                w.limits.opened(liar, &w.target, w.now);
+            }
+        }
+        assert!(w.ask(contact, [77, 1, 1, 1]), "still remembered, and there is room");
+        assert!(w.ask(PeerId::random(), [78, 1, 1, 1]), "and for a stranger");
+    }
+
+    #[test]
     fn whom_the_device_spoke_with_before_gets_through_any_flood() {
         let mut w = world();
         let contact = PeerId::random();
@@ -299,7 +329,7 @@ mod tests {
         w.limits.ended(&source, &w.target, w.now);
         let circuits = &w.limits.targets[&w.target].circuits;
         assert!(matches!(circuits.as_slice(), [Circuit { open: false, .. }]), "{circuits:?}");
-        assert_eq!(w.limits.targets[&w.target].known, [source], "it was kept for long");
+        assert_eq!(w.limits.targets[&w.target].known[0].0, source, "it was kept for long");
     }
 
     #[test]
