@@ -35,7 +35,7 @@ fn rates(world: &World, since: Duration) -> usize {
 const GAP_MAX: Duration = Duration::from_millis(180);
 
 /// One copy is mostly found to be enough within 2 s. A word about a full line has to come through that line, though.
-const FOUND_WITHIN: Duration = Duration::from_secs(8);
+const FOUND_WITHIN: Duration = Duration::from_secs(4);
 
 /// The sound goes both ways through the line without loss, in packets that follow each other in time.
 fn assert_fits(world: &mut World, of: &str) {
