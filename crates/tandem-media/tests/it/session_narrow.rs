@@ -34,9 +34,6 @@ fn rates(world: &World, since: Duration) -> usize {
 /// What a line that is not full may hold a packet up.
 const GAP_MAX: Duration = Duration::from_millis(180);
 
-/// One copy is mostly found to be enough within 2 s. A word about a full line has to come through that line, though.
-const FOUND_WITHIN: Duration = Duration::from_secs(4);
-
 /// The sound goes both ways through the line without loss, in packets that follow each other in time.
 fn assert_fits(world: &mut World, of: &str) {
     let since = world.elapsed();
@@ -46,8 +43,8 @@ fn assert_fits(world: &mut World, of: &str) {
         assert_eq!(world.stats(side).packets_lost, lost[side], "{of}: lost at {side}");
         let gap = world.gap_since(side, since);
         println!("{of}: {gap:?} at {side}");
-        // Packets are 40 ms, two probes before one take as long, and messages to the relays that keep the allocations
-        // may come on top: when is random. All of it is far less than the queue of a line that is full.
+        // Packets are 40 ms, and two probes before one take as long. Up to 142 ms were seen in 150 runs; what else comes
+        // on top has not been traced.
         assert!(gap < GAP_MAX, "{of}: {gap:?} at {side}");
     }
 }
@@ -56,18 +53,19 @@ fn assert_fits(world: &mut World, of: &str) {
 fn a_line_that_is_narrow_from_the_first_packet_on_soon_has_one_copy() {
     for redundancy in [Redundancy::Always, Redundancy::Auto, Redundancy::Off] {
         // The narrower the line, the fewer words come through a full one.
-        for bits_per_second in [64_000, 48_000] {
+        for (bits_per_second, found_within) in [(64_000, ms(2_500)), (48_000, ms(4_500))] {
             let of = format!("{redundancy:?} on {bits_per_second}");
             let mut world = rung_over(narrow(bits_per_second), redundancy);
             let since = world.elapsed();
             while world.stats(A).mirroring || world.stats(B).mirroring {
-                assert!(world.elapsed() - since < FOUND_WITHIN, "{of}: still two copies");
+                assert!(world.elapsed() - since < found_within, "{of}: still two copies");
                 world.run(ms(100));
             }
             println!("{of}: found after {:?}", world.elapsed() - since);
             // Without a second copy to give up, it is bits from the first; and the queue drains.
             world.run(ms(8_000));
             assert_fits(&mut world, &of);
+            assert!(!world.stats(A).mirroring && !world.stats(B).mirroring, "{of}: two copies again");
         }
     }
 }
