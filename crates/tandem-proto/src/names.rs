@@ -235,6 +235,18 @@ numbered!(
         Internal = 12, "internal";
         /// The device was revoked: a newer device set of its account does not name it.
         Revoked = 13, "revoked";
+        /// This node does not serve in the role that the request needs; it may be a reserve.
+        NotServing = 14, "not_serving";
+    }
+);
+
+numbered!(
+    /// What is to carry the dial that a check asks for (`CheckRequest.carrier`).
+    CheckCarrier {
+        /// QUIC over UDP, and where a relay's port is named, STUN.
+        Udp = 1, "udp";
+        /// TCP.
+        Tcp = 2, "tcp";
     }
 );
 

@@ -5,6 +5,7 @@ mod certificate;
 mod descriptor;
 mod device_set;
 mod homes;
+mod invitation;
 
 use prost::Message;
 use thiserror::Error;
@@ -17,6 +18,7 @@ pub use certificate::{DeviceCertificate, NewCertificate};
 pub use descriptor::{NewDescriptor, Roles, SupernodeDescriptor};
 pub use device_set::{DeviceEntry, DeviceSet};
 pub use homes::{DeviceHomes, Home};
+pub use invitation::Invitation;
 
 /// How far two clocks may be apart, in milliseconds (±10 min): an expired message is tolerated that long, and so
 /// is one from the future.
@@ -25,6 +27,8 @@ pub const CLOCK_SKEW_MS: u64 = 10 * 60 * 1000;
 pub const CERTIFICATE_LIFE_S_MAX: u64 = 400 * 86_400;
 /// Longest life of a device's homes and of a supernode's descriptor, in seconds (26 h).
 pub const HOMES_LIFE_S_MAX: u64 = 26 * 3_600;
+/// Longest life of a supernode's invitation to a reserve, in seconds (1 h).
+pub const INVITATION_LIFE_S_MAX: u64 = 3_600;
 /// Devices of one account.
 pub const DEVICES_MAX: usize = 8;
 /// Homes of one device.
@@ -90,6 +94,12 @@ impl SignedMessage for wire::SupernodeDescriptor {
     type Secret = ServiceSecret;
 }
 
+impl SignedMessage for wire::SupernodeInvitation {
+    const DOMAIN: &'static str = "tandem supernode invitation 1";
+    const BYTES_MAX: usize = 128;
+    type Secret = ServiceSecret;
+}
+
 /// Encodes and signs a message. It is not checked: the `issue` functions of the verified types do that too.
 #[must_use]
 pub fn sign<M: SignedMessage>(message: &M, secret: &M::Secret) -> wire::Signed {
@@ -138,6 +148,9 @@ pub enum SignedError {
     /// Valid for longer than a message of this kind may be.
     #[error("it is valid for {by_s} s longer than it may be")]
     LivesTooLong { by_s: u64 },
+    /// For another reserve than this node.
+    #[error("it is for another node")]
+    OtherReserve,
     /// More than 8 devices.
     #[error("it names {count} devices and may name {DEVICES_MAX}")]
     TooManyDevices { count: usize },

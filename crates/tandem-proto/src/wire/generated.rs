@@ -129,6 +129,19 @@ pub struct DeviceLink {
     #[prost(message, repeated, tag = "3")]
     pub homes: ::prost::alloc::vec::Vec<Home>,
 }
+/// Signed by the service key of a supernode with too much to do (spec/election.md "Invitations").
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SupernodeInvitation {
+    /// service key of the reserve it is for, 32 bytes
+    #[prost(bytes = "vec", tag = "1")]
+    pub reserve: ::prost::alloc::vec::Vec<u8>,
+    /// of the inviter, 0 to 100
+    #[prost(uint32, tag = "2")]
+    pub load_percent: u32,
+    /// unix seconds, at most an hour ahead
+    #[prost(uint64, tag = "3")]
+    pub not_after_s: u64,
+}
 /// One frame: an unsigned varint length, then this message; at most 16384 bytes.
 /// The stream is opened by the client and lives as long as the connection is wanted. Requests carry an id that is
 /// not 0 and unique on the stream; each answer repeats it. id 0 is a push, which has no answer.
@@ -138,7 +151,7 @@ pub struct HomeFrame {
     pub id: u64,
     #[prost(
         oneof = "home_frame::Body",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27"
     )]
     pub body: ::core::option::Option<home_frame::Body>,
 }
@@ -192,6 +205,26 @@ pub mod home_frame {
         DeviceSetNotice(super::DeviceSetNotice),
         #[prost(message, tag = "19")]
         DeviceSetNoted(super::DeviceSetNoted),
+        /// → Checked | Failure | Busy (spec/election.md, as all below)
+        #[prost(message, tag = "20")]
+        CheckRequest(super::CheckRequest),
+        #[prost(message, tag = "21")]
+        Checked(super::Checked),
+        /// → ReserveNoted | Failure | Busy
+        #[prost(message, tag = "22")]
+        ReserveNotice(super::ReserveNotice),
+        #[prost(message, tag = "23")]
+        ReserveNoted(super::ReserveNoted),
+        /// → Load | Busy
+        #[prost(message, tag = "24")]
+        LoadRequest(super::LoadRequest),
+        #[prost(message, tag = "25")]
+        Load(super::Load),
+        /// → InvitationAnswer | Failure; from a supernode to a reserve
+        #[prost(message, tag = "26")]
+        Invitation(super::Invitation),
+        #[prost(message, tag = "27")]
+        InvitationAnswer(super::InvitationAnswer),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -342,6 +375,65 @@ pub struct DeviceSetNotice {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeviceSetNoted {}
+/// "Try and reach me": dials the IP address that this stream comes from, and no other.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckRequest {
+    /// service key expected there, 32 bytes
+    #[prost(bytes = "vec", tag = "1")]
+    pub service: ::prost::alloc::vec::Vec<u8>,
+    /// 1 QUIC over UDP, 2 TCP
+    #[prost(uint32, tag = "2")]
+    pub carrier: u32,
+    /// 443, or 1024 to 65535
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// UDP: also asked for a STUN Binding; 0: none
+    #[prost(uint32, tag = "4")]
+    pub relay_port: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Checked {
+    #[prost(bool, tag = "1")]
+    pub reached: bool,
+    /// what failed, for a log, at most 200 bytes
+    #[prost(string, tag = "2")]
+    pub detail: ::prost::alloc::string::String,
+}
+/// "I am a reserve": eligible, and not needed now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReserveNotice {
+    /// its service key, 32 bytes
+    #[prost(bytes = "vec", tag = "1")]
+    pub service: ::prost::alloc::vec::Vec<u8>,
+    /// of its service swarm: binary multiaddrs without /p2p, 1 to 8
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReserveNoted {
+    #[prost(bool, tag = "1")]
+    pub kept: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoadRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Load {
+    /// 0 to 100, in steps of 10
+    #[prost(uint32, tag = "1")]
+    pub load_percent: u32,
+}
+/// "I have too much to do: begin to serve."
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Invitation {
+    /// SupernodeInvitation, by the service key that authenticated this connection
+    #[prost(message, optional, tag = "1")]
+    pub invitation: ::core::option::Option<Signed>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InvitationAnswer {
+    #[prost(bool, tag = "1")]
+    pub accepted: bool,
+}
 /// One frame: an unsigned varint length, then this message; at most 16384 bytes.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SignalFrame {

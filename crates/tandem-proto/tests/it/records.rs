@@ -7,7 +7,7 @@ use tandem_proto::record::{
     DropReason, OtherAccount, RECORD_BYTES_MAX, ReachRecord, RecordError, Rollback, Seen, next_sequence,
 };
 use tandem_proto::signed::{
-    CLOCK_SKEW_MS, DeviceCertificate, DeviceEntry, DeviceHomes, DeviceSet, Home, NewCertificate,
+    CLOCK_SKEW_MS, DeviceCertificate, DeviceEntry, DeviceHomes, DeviceSet, Home, Invitation, NewCertificate,
     NewDescriptor, SignedError, SupernodeDescriptor, sign,
 };
 use tandem_proto::wire;
@@ -278,4 +278,30 @@ proptest! {
         prop_assert!(!merged.is_older_than(&seen));
         prop_assert_eq!(decode(&merged, NOW_MS), Ok(merged));
     }
+}
+
+#[test]
+fn an_invitation_is_one_inviters_to_one_reserve_for_an_hour() {
+    let (inviter, reserve) = (service(1), service(3).public());
+    let verify = |signed: &wire::Signed| Invitation::verify(signed, inviter.public(), reserve, NOW_MS);
+    let issue = |load_percent, not_after_s| Invitation::issue(&inviter, reserve, load_percent, not_after_s);
+    let good = issue(70, NOW_S + 3_600).expect("a good invitation");
+    assert_eq!(verify(good.signed()), Ok(good.clone()));
+    let other = service(2).public();
+    let by_another = Invitation::verify(good.signed(), other, reserve, NOW_MS);
+    assert_eq!(by_another, Err(SignedError::BadSignature));
+    let to_another = Invitation::verify(good.signed(), inviter.public(), other, NOW_MS);
+    assert_eq!(to_another, Err(SignedError::OtherReserve));
+    let late_ms = (NOW_S + 3_600) * 1_000 + CLOCK_SKEW_MS + 1;
+    let late = Invitation::verify(good.signed(), inviter.public(), reserve, late_ms);
+    assert_eq!(late, Err(SignedError::Expired { by_ms: CLOCK_SKEW_MS + 1 }));
+    let long = issue(70, NOW_S + 3_600 + CLOCK_SKEW_MS / 1_000 + 1).expect("it is signed");
+    assert_eq!(verify(long.signed()), Err(SignedError::LivesTooLong { by_s: 1 }));
+    assert_eq!(issue(101, NOW_S), Err(SignedError::LoadOutOfRange { percent: 101 }));
+    let message = wire::SupernodeInvitation { reserve: vec![3; 31], load_percent: 80, not_after_s: NOW_S };
+    let short = SignedError::WrongLength { field: "service", bytes: 31 };
+    assert_eq!(verify(&sign(&message, &inviter)), Err(short));
+    let long = vec![0; 129];
+    let large = wire::Signed { payload: long, signature: vec![0; 64] };
+    assert_eq!(verify(&large), Err(SignedError::TooLarge { bytes: 129, limit: 128 }));
 }

@@ -3,16 +3,21 @@
 use std::path::Path;
 
 use tandem_proto::identity::{INVITATION_DOMAIN, INVITATION_PROOF_DOMAIN, WORDS_DOMAIN};
-use tandem_proto::names::{FailureCode, Reason, feature};
+use tandem_proto::names::{CheckCarrier, FailureCode, Reason, feature};
 use tandem_proto::signed::SignedMessage;
 use tandem_proto::wire;
 
 #[test]
-fn failure_codes_and_reasons_are_as_in_the_spec() {
+fn numbers_are_as_in_the_spec() {
     let overlay = page("overlay.md");
     for code in FailureCode::KNOWN {
         let row = format!("| {} | `{}` |", code.number(), code.text());
         assert!(overlay.contains(&row), "overlay.md has no row {row}");
+    }
+    let election = page("election.md");
+    for carrier in CheckCarrier::KNOWN {
+        let row = format!("| {} | `{}` |", carrier.number(), carrier.text());
+        assert!(election.contains(&row), "election.md has no row {row}");
     }
     let signalling = page("signalling.md");
     for reason in Reason::KNOWN {
@@ -46,6 +51,7 @@ fn every_domain_is_in_the_spec() {
         wire::DeviceSet::DOMAIN,
         wire::DeviceHomes::DOMAIN,
         wire::SupernodeDescriptor::DOMAIN,
+        wire::SupernodeInvitation::DOMAIN,
     ];
     let hashes = [
         "tandem call tag 1",

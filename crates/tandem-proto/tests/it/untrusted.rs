@@ -8,7 +8,9 @@ use tandem_proto::identity::{Address, DeviceLink, Entropy};
 use tandem_proto::ids::{AccountKey, CallTag, DeviceKey, ServiceKey};
 use tandem_proto::multiaddr::{PeerAddress, TransportAddress};
 use tandem_proto::record::ReachRecord;
-use tandem_proto::signed::{DeviceCertificate, DeviceHomes, DeviceSet, SignedError, SupernodeDescriptor};
+use tandem_proto::signed::{
+    DeviceCertificate, DeviceHomes, DeviceSet, Invitation, SignedError, SupernodeDescriptor,
+};
 use tandem_proto::wire;
 
 use crate::samples::{self, NOW_MS};
@@ -22,6 +24,8 @@ proptest! {
         prop_assert!(DeviceHomes::verify(&signed, AccountKey([1; 32]), NOW_MS).is_err());
         prop_assert!(DeviceCertificate::verify(&signed, DeviceKey([1; 32]), NOW_MS).is_err());
         prop_assert!(SupernodeDescriptor::verify(&signed, NOW_MS).is_err());
+        let (inviter, reserve) = (ServiceKey([1; 32]), ServiceKey([2; 32]));
+        prop_assert!(Invitation::verify(&signed, inviter, reserve, NOW_MS).is_err());
         if let Ok(address) = TransportAddress::from_bytes(&bytes) {
             prop_assert_eq!(TransportAddress::from_bytes(&address.to_bytes()), Ok(address));
         }
@@ -67,6 +71,22 @@ proptest! {
             prop_assert_eq!(other.device_set(), record.device_set());
             prop_assert!(other.homes().iter().all(|homes| record.homes().contains(homes)));
         }
+    }
+
+    #[test]
+    fn a_changed_byte_of_an_invitation_is_never_accepted(index in 0usize..1000, flip in 1u8..) {
+        let (inviter, reserve) = (samples::service(1).public(), samples::service(3).public());
+        let good = samples::supernode_invitation();
+        for in_payload in [true, false] {
+            let mut signed = good.signed().clone();
+            let bytes = if in_payload { &mut signed.payload } else { &mut signed.signature };
+            let index = index % bytes.len();
+            bytes[index] ^= flip;
+            prop_assert!(Invitation::verify(&signed, inviter, reserve, NOW_MS).is_err());
+        }
+        let mut signed = good.signed().clone();
+        signed.signature.truncate(index % 64);
+        prop_assert!(Invitation::verify(&signed, inviter, reserve, NOW_MS).is_err());
     }
 
     #[test]

@@ -7,10 +7,10 @@ use serde_json::Value;
 use tandem_proto::frame::Decoder;
 use tandem_proto::grant::{GrantTerms, RelaySecret, RestSecret};
 use tandem_proto::identity::{Address, AddressError, Entropy};
-use tandem_proto::ids::{AccountKey, DeviceKey};
+use tandem_proto::ids::{AccountKey, DeviceKey, ServiceKey};
 use tandem_proto::multiaddr::{PeerAddress, TransportAddress};
 use tandem_proto::record::ReachRecord;
-use tandem_proto::signed::{DeviceCertificate, DeviceHomes, DeviceSet, SupernodeDescriptor};
+use tandem_proto::signed::{DeviceCertificate, DeviceHomes, DeviceSet, Invitation, SupernodeDescriptor};
 use tandem_proto::wire;
 
 use crate::samples::{self, NOW_MS};
@@ -53,7 +53,7 @@ fn every_message_of_the_proto_files_has_a_vector() {
             count += 1;
         }
     }
-    assert!(count >= 38, "only {count} messages were found");
+    assert!(count >= 47, "only {count} messages were found");
 }
 
 #[test]
@@ -97,6 +97,10 @@ fn signed_messages_verify() {
     assert_eq!((homes.device(), homes.homes().len()), (device, 3));
     let descriptor = SupernodeDescriptor::verify(&envelope("supernode"), NOW_MS).unwrap();
     assert_eq!(descriptor.known_relay().count(), 2);
+    let inviter = ServiceKey::try_from(bytes(&file["supernode_invitation"], "signer").as_slice()).unwrap();
+    let reserve = samples::service(3).public();
+    let invitation = Invitation::verify(&envelope("supernode_invitation"), inviter, reserve, NOW_MS).unwrap();
+    assert_eq!(invitation.load_percent(), 80);
 }
 
 #[test]

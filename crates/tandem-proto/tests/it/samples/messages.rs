@@ -3,12 +3,15 @@
 use prost::Message;
 use tandem_proto::draw;
 use tandem_proto::grant::{GrantTerms, RelaySecret, call_tag};
-use tandem_proto::names::{FailureCode, Reason, feature};
+use tandem_proto::names::{CheckCarrier, FailureCode, Reason, feature};
 use tandem_proto::record::ReachRecord;
 use tandem_proto::wire::{self, home_frame, signal_frame};
 
 use super::values::{REQUEST_SALT, invitation, invited_call, request_challenge, request_proof};
-use super::{NOW_S, account, binary, certificate, counting, descriptor, device, device_set, homes, service};
+use super::{
+    NOW_S, account, binary, certificate, counting, descriptor, device, device_set, homes, service,
+    supernode_invitation,
+};
 
 /// One message and its bytes.
 pub(crate) struct Sample {
@@ -25,6 +28,7 @@ pub(crate) fn messages() -> Vec<Sample> {
     let mut samples = records();
     samples.extend(home_bodies());
     samples.extend(home_parts());
+    samples.extend(election());
     samples.extend(signal_bodies());
     samples.extend(signal_parts());
     samples
@@ -56,7 +60,12 @@ fn records() -> Vec<Sample> {
         sample("ReachRecord", "two devices", record()),
         sample("SupernodeDescriptor", "directory and relay", descriptor),
         sample("DeviceLink", "two homes", device_link()),
+        sample("SupernodeInvitation", "to a reserve", supernode_invitation_payload()),
     ]
+}
+
+fn supernode_invitation_payload() -> wire::SupernodeInvitation {
+    decode(&supernode_invitation().signed().payload)
 }
 
 fn device_link() -> wire::DeviceLink {
@@ -121,6 +130,49 @@ fn home_parts() -> Vec<Sample> {
         sample("DeviceSetNotice", "two devices", device_set_notice()),
         sample("DeviceSetNoted", "empty", wire::DeviceSetNoted {}),
     ]
+}
+
+fn election() -> Vec<Sample> {
+    use home_frame::Body;
+    let frame = |name, id, body| sample("HomeFrame", name, wire::HomeFrame { id, body: Some(body) });
+    vec![
+        frame("check request", 11, Body::CheckRequest(check_request())),
+        frame("checked", 11, Body::Checked(checked())),
+        frame("reserve notice", 12, Body::ReserveNotice(reserve_notice())),
+        frame("reserve noted", 12, Body::ReserveNoted(wire::ReserveNoted { kept: true })),
+        frame("load request", 13, Body::LoadRequest(wire::LoadRequest {})),
+        frame("load", 13, Body::Load(wire::Load { load_percent: 80 })),
+        frame("invitation", 14, Body::Invitation(invitation_frame())),
+        frame("invitation answer", 14, Body::InvitationAnswer(wire::InvitationAnswer { accepted: true })),
+        sample("CheckRequest", "QUIC, with a relay", check_request()),
+        sample("CheckRequest", "TCP", wire::CheckRequest { carrier: 2, relay_port: 0, ..check_request() }),
+        sample("Checked", "not reached", checked()),
+        sample("Checked", "reached", wire::Checked { reached: true, detail: String::new() }),
+        sample("ReserveNotice", "two addresses", reserve_notice()),
+        sample("ReserveNoted", "kept", wire::ReserveNoted { kept: true }),
+        sample("LoadRequest", "empty", wire::LoadRequest {}),
+        sample("Load", "much to do", wire::Load { load_percent: 80 }),
+        sample("Invitation", "to a reserve", invitation_frame()),
+        sample("InvitationAnswer", "declined", wire::InvitationAnswer { accepted: false }),
+    ]
+}
+
+fn check_request() -> wire::CheckRequest {
+    let service = service(3).public().0.to_vec();
+    wire::CheckRequest { service, carrier: CheckCarrier::Udp.number(), port: 40_000, relay_port: 40_001 }
+}
+
+fn checked() -> wire::Checked {
+    wire::Checked { reached: false, detail: "the relay's port did not answer".into() }
+}
+
+fn reserve_notice() -> wire::ReserveNotice {
+    let addresses = vec![binary("/ip4/127.3.0.1/udp/40000/quic-v1"), binary("/ip4/127.3.0.1/tcp/40000")];
+    wire::ReserveNotice { service: service(3).public().0.to_vec(), addresses }
+}
+
+fn invitation_frame() -> wire::Invitation {
+    wire::Invitation { invitation: Some(supernode_invitation().signed().clone()) }
 }
 
 fn home_hello() -> wire::HomeHello {

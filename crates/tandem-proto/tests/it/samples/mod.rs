@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use tandem_proto::identity::{AccountSecret, DeviceSecret, Entropy, ServiceSecret};
 use tandem_proto::signed::{
-    DeviceCertificate, DeviceEntry, DeviceHomes, DeviceSet, Home, NewCertificate, NewDescriptor, Roles,
-    SupernodeDescriptor,
+    DeviceCertificate, DeviceEntry, DeviceHomes, DeviceSet, Home, Invitation, NewCertificate, NewDescriptor,
+    Roles, SupernodeDescriptor,
 };
 
 pub(crate) use messages::messages;
@@ -113,4 +113,9 @@ pub(crate) fn descriptor(number: u8) -> SupernodeDescriptor {
         echo: Some(AccountSecret::from_seed(&[0xec; 32]).public()),
     };
     SupernodeDescriptor::issue(&service(number), new).expect("a fixed descriptor")
+}
+
+/// Supernode 1 invites reserve 3.
+pub(crate) fn supernode_invitation() -> Invitation {
+    Invitation::issue(&service(1), service(3).public(), 80, NOW_S + 1_800).expect("a fixed invitation")
 }

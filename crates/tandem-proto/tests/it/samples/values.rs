@@ -17,7 +17,7 @@ use tandem_proto::wire::signal_frame::Body;
 
 use super::{
     NOW_MS, NOW_S, account, certificate, counting, descriptor, device, device_set, entropy, hex, homes,
-    service,
+    service, supernode_invitation,
 };
 
 pub(crate) fn identity() -> Value {
@@ -107,6 +107,12 @@ pub(crate) fn signed() -> Value {
             &service.public().0,
             service.seed().as_ref(),
             descriptor(1).signed(),
+        ),
+        "supernode_invitation": one(
+            wire::SupernodeInvitation::DOMAIN,
+            &service.public().0,
+            service.seed().as_ref(),
+            supernode_invitation().signed(),
         ),
     })
 }
