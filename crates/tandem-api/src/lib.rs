@@ -43,7 +43,10 @@ pub use stranger::{
     AcceptRequest, Block, Cleared, ContactRequest, InvitationMade, InvitationView, NewBlock, NewInvitation,
     NewRequest, SentRequest, SentState,
 };
-pub use volunteer::{ServingState, VolunteerRole, VolunteerView};
+pub use volunteer::{
+    CapsChange, CapsView, ConsentView, LedgerLine, LedgerView, MissingView, NewConsent, ServingState,
+    VolunteerRole, VolunteerView,
+};
 pub use why::{
     CallFacts, CallWhy, CandidateFact, CandidateType, DeviceFact, DeviceFailure, Finding, PathCondition,
     PathFact, RelayFact, RelayState, SetupStep, StepKind, SwitchFact,

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tandem_api::{
-    AcceptRequest, Block, CallRequest, CallStarted, CallSummary, CallWhy, Cleared, ConnectionView, Contact,
-    ContactChange, ContactRequest, DeviceChange, DeviceView, Devices, EchoRequest, Identity, InvitationMade,
-    InvitationView, Metrics, NetworkReport, NewContact, NewDevice, NewInvitation, NewRequest, NodeEvent,
-    Problem, Ready, SentRequest, Status, VolunteerView,
+    AcceptRequest, Block, CallRequest, CallStarted, CallSummary, CallWhy, CapsChange, Cleared,
+    ConnectionView, Contact, ContactChange, ContactRequest, DeviceChange, DeviceView, Devices, EchoRequest,
+    Identity, InvitationMade, InvitationView, LedgerView, Metrics, NetworkReport, NewConsent, NewContact,
+    NewDevice, NewInvitation, NewRequest, NodeEvent, Problem, Ready, SentRequest, Status, VolunteerView,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -36,6 +36,8 @@ pub struct NodeConfig {
     pub passphrase: Option<Passphrase>,
     /// Serve the local API at `config.api`, and write `api.json` so that the CLI finds it.
     pub serve_api: bool,
+    /// The number of the volunteers' terms now: [`crate::messages::TERMS`], and another one in tests.
+    pub terms: u32,
 }
 
 /// Where a reply goes. Dropping it tells the asker that the node stopped.
@@ -103,7 +105,8 @@ pub enum Request {
         reply: Reply<DeviceView>,
     },
     Connections(Reply<Vec<ConnectionView>>),
-    Volunteer(Reply<VolunteerView>),
+    /// About serving others.
+    Volunteer(VolunteerRequest),
     Metrics(Reply<Metrics>),
     /// About people who are no contacts.
     Strangers(StrangerRequest),
@@ -111,6 +114,22 @@ pub enum Request {
     Shutdown {
         drain: Duration,
         reply: Reply<()>,
+    },
+}
+
+/// What a front end asks about serving others. Whoever changes something hears how it stands then.
+#[derive(Debug)]
+pub enum VolunteerRequest {
+    View(Reply<VolunteerView>),
+    /// The owner agrees to the terms.
+    Accept(NewConsent, Reply<VolunteerView>),
+    SetCaps(CapsChange, Reply<VolunteerView>),
+    /// The owner takes consent back: what is served is drained.
+    Withdraw(Reply<VolunteerView>),
+    /// What was served in the last days, today among them.
+    Ledger {
+        days: u64,
+        reply: Reply<LedgerView>,
     },
 }
 

@@ -16,6 +16,7 @@ pub mod store;
 mod tap;
 pub mod why;
 
+pub use node::volunteering;
 pub use node::{JOIN_WITHIN, Joined, join, start};
 #[cfg(feature = "tap")]
 pub use tap::warn_if_on as warn_if_tapped;

@@ -134,6 +134,8 @@ pub struct Figures {
     pub reserved: usize,
     pub supernodes_known: usize,
     pub requests: u64,
+    /// Look-ups among them.
+    pub lookups: u64,
     /// Requests answered with `Busy`.
     pub shed: u64,
     pub grants: u64,
@@ -287,7 +289,10 @@ impl Service {
             Body::Reserve(reserve) => self.handle_reserve(client, id, &reserve, now),
             Body::Heartbeat(heartbeat) => self.handle_heartbeat(client, id, heartbeat),
             Body::Publish(publish) => self.handle_publish(client, id, publish, now),
-            Body::LookUp(look_up) => self.handle_look_up(client, id, &look_up, now),
+            Body::LookUp(look_up) => {
+                self.figures.lookups += 1;
+                self.handle_look_up(client, id, &look_up, now);
+            }
             Body::GrantRequest(request) => self.handle_grant_request(client, id, &request, now),
             Body::SupernodesRequest(request) => self.handle_supernodes_request(client, id, &request, now),
             Body::Presence(presence) => self.handle_presence(client, id, &presence),

@@ -11,6 +11,7 @@ mod metrics;
 mod openapi;
 mod routes;
 mod strangers;
+mod volunteer;
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{events, routes, strangers};
+use super::{events, routes, strangers, volunteer};
 
 /// The description of the whole API (OpenAPI 3.1); the page's TypeScript types are made from it.
 #[derive(OpenApi)]
@@ -43,7 +43,11 @@ use super::{events, routes, strangers};
         strangers::block,
         strangers::unblock,
         routes::connections,
-        routes::volunteer,
+        volunteer::view,
+        volunteer::withdraw,
+        volunteer::accept,
+        volunteer::set_caps,
+        volunteer::ledger,
         routes::shutdown,
         routes::metrics_text,
         routes::openapi_document,

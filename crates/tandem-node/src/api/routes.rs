@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tandem_api::{
     CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact, ContactChange, DeviceChange,
     DeviceView, Devices, EchoRequest, Failure, Identity, NetworkReport, NewContact, NewDevice, Problem,
-    Status, VolunteerView,
+    Status,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -47,7 +47,7 @@ pub(super) fn router(context: Arc<Context>) -> Router {
         .route("/api/devices/{device}", patch(rename_device).delete(revoke_device))
         .merge(super::strangers::routes())
         .route("/api/connections", get(connections))
-        .route("/api/volunteer", get(volunteer))
+        .merge(super::volunteer::routes())
         .route("/api/shutdown", post(shutdown))
         .route("/metrics", get(metrics_text))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&context), guard::token));
@@ -228,13 +228,6 @@ pub(super) async fn connections(State(context): Node) -> Answer<Vec<ConnectionVi
     responses((status = 200, body = NetworkReport), (status = "default", body = Failure)))]
 pub(super) async fn network(State(context): Node) -> Answer<NetworkReport> {
     ask(&context, Request::Network).await
-}
-
-/// What this node does for others.
-#[utoipa::path(get, path = "/api/volunteer", tag = "node",
-    responses((status = 200, body = VolunteerView), (status = "default", body = Failure)))]
-pub(super) async fn volunteer(State(context): Node) -> Answer<VolunteerView> {
-    ask(&context, Request::Volunteer).await
 }
 
 /// How to stop.

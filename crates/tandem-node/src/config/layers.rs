@@ -250,6 +250,8 @@ fn volunteer(values: &Values) -> Result<Volunteer, ConfigError> {
         calls: number(values, "volunteer.calls")?.unwrap_or(defaults.calls),
         bits_per_second: number(values, "volunteer.bits_per_second")?.unwrap_or(defaults.bits_per_second),
         bytes_per_month: number(values, "volunteer.bytes_per_month")?.unwrap_or(defaults.bytes_per_month),
+        directory_bytes_per_month: number(values, "volunteer.directory_bytes_per_month")?
+            .unwrap_or(defaults.directory_bytes_per_month),
     };
     Ok(Volunteer {
         directory: roles.iter().any(|role| role == "directory"),
@@ -442,6 +444,7 @@ fn value_of(config: &Config, key: &str) -> serde_json::Value {
         "volunteer.calls" => json!(caps.calls),
         "volunteer.bits_per_second" => json!(caps.bits_per_second),
         "volunteer.bytes_per_month" => json!(caps.bytes_per_month),
+        "volunteer.directory_bytes_per_month" => json!(caps.directory_bytes_per_month),
         _ => serde_json::Value::Null,
     }
 }

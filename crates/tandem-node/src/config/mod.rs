@@ -85,6 +85,8 @@ pub struct Caps {
     pub bits_per_second: u64,
     /// Relayed traffic in a calendar month (UTC), both directions together.
     pub bytes_per_month: u64,
+    /// What the directory's connections carry in a calendar month (UTC), both ways.
+    pub directory_bytes_per_month: u64,
 }
 
 /// What an incoming call meets.
@@ -129,7 +131,13 @@ impl Default for Config {
 
 impl Default for Caps {
     fn default() -> Self {
-        Self { devices: 500, calls: 20, bits_per_second: 10_000_000, bytes_per_month: 100_000_000_000 }
+        Self {
+            devices: 500,
+            calls: 20,
+            bits_per_second: 10_000_000,
+            bytes_per_month: 100_000_000_000,
+            directory_bytes_per_month: 100_000_000_000,
+        }
     }
 }
 
@@ -153,7 +161,8 @@ impl Config {
         if !self.volunteer.any() {
             return Ok(());
         }
-        if self.volunteer.accept_terms != Some(TERMS) {
+        // Older terms do not keep anybody from calling: such a node serves nobody and says why.
+        if !self.volunteer.accept_terms.is_some_and(|terms| (1..=TERMS).contains(&terms)) {
             return Err(Code::TermsNotAccepted.with(&[("terms", &TERMS.to_string())]));
         }
         if self.listen.is_empty() {

@@ -47,6 +47,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("volunteer.calls", "TANDEM_VOLUNTEER_CALLS", SettingKind::Number),
     setting("volunteer.bits_per_second", "TANDEM_VOLUNTEER_BITS_PER_SECOND", SettingKind::Number),
     setting("volunteer.bytes_per_month", "TANDEM_VOLUNTEER_BYTES_PER_MONTH", SettingKind::Number),
+    setting(
+        "volunteer.directory_bytes_per_month",
+        "TANDEM_VOLUNTEER_DIRECTORY_BYTES_PER_MONTH",
+        SettingKind::Number,
+    ),
 ];
 
 /// Whether this is the name of a setting.

@@ -23,6 +23,7 @@ use super::phone::{FinalReport, Phone, PhoneId, PhoneNews, Surroundings, recordi
 use super::port_mapping::PortMapping;
 use super::strangers::{FoundProof, SentRequests};
 use super::supernode::{Supernode, SupernodeNews};
+use super::volunteering::Volunteering;
 use super::{media, memory, views};
 use crate::config::{Answer, Config};
 use crate::handle::{NodeSide, Reply};
@@ -94,6 +95,8 @@ pub(crate) struct Node {
     pub(crate) ports: PortMapping,
     /// Set when the proof that is looked for is no longer wanted.
     pub(crate) solving: Arc<AtomicBool>,
+    /// What the owner agreed to, and what was served.
+    pub(crate) volunteering: Volunteering,
 }
 
 /// The node is ending.
@@ -206,6 +209,9 @@ impl Node {
     /// A machine that slept may have woken up anywhere: all that stood is made anew.
     fn compare_clocks(&mut self) {
         let now = self.clock.reading();
+        if now.mono_ms >= self.clocks_ms + CLOCKS_MS {
+            self.count_served();
+        }
         self.clocks_ms = now.mono_ms;
         let (person, echo) = (&self.person, self.echo.as_ref());
         self.peers.trim(|peer| person.knows(peer) || echo.is_some_and(|echo| echo.knows(peer)));
@@ -610,6 +616,7 @@ impl Node {
         if let Some(supernode) = &mut self.supernode {
             supernode.shutdown(now);
         }
+        self.close_ledger();
         let clock = self.clock;
         let traffic = self.supernode.as_mut().and_then(|supernode| supernode.last_traffic(clock.now()));
         if let Some(traffic) = traffic {

@@ -21,6 +21,7 @@ mod start;
 mod strangers;
 mod supernode;
 mod views;
+pub mod volunteering;
 
 pub use joining::{JOIN_WITHIN, Joined, join};
 pub(crate) use memory::device_labels;

@@ -33,7 +33,7 @@ impl Node {
         match request {
             Request::Status(reply) => answer(reply, Ok(views::status(self))),
             Request::Identity(reply) => answer(reply, Ok(views::identity(self))),
-            Request::Volunteer(reply) => answer(reply, Ok(views::volunteer(self))),
+            Request::Volunteer(request) => self.take_volunteer_request(request),
             Request::Metrics(reply) => answer(reply, Ok(views::metrics(self))),
             Request::Network(reply) => self.tell_network(reply),
             Request::Connections(reply) => self.tell_connections(reply),

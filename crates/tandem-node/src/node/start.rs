@@ -11,7 +11,7 @@ use tandem_proto::grant::RelaySecret;
 use tandem_proto::identity::{DeviceSecret, Entropy};
 use tandem_proto::ids::{AccountKey, ServiceKey};
 use tandem_proto::names::NetworkId;
-use tandem_proto::signed::{DeviceCertificate, DeviceEntry, DeviceSet, NewCertificate};
+use tandem_proto::signed::{DeviceCertificate, DeviceEntry, DeviceSet, NewCertificate, Roles};
 use tokio::sync::mpsc;
 
 use super::clock::{Clock, SleepWatch};
@@ -25,6 +25,7 @@ use super::port_mapping::PortMapping;
 use super::requests::core_redundancy;
 use super::strangers::SentRequests;
 use super::supernode::{Relay, Supernode, SupernodePlan};
+use super::volunteering::Volunteering;
 use crate::api::ApiListener;
 use crate::config::Config;
 use crate::handle::{NodeConfig, RunningNode, channel};
@@ -54,6 +55,7 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
     let listener = if node_config.serve_api { Some(ApiListener::bind(config.api).await?) } else { None };
     let clock = Clock::start();
     let now = clock.now();
+    let volunteering = Volunteering::new(&installation.store, &config.volunteer, node_config.terms, now)?;
     let known = first_supernodes(&config, &installation);
     let mut peers = PeerTable::default();
     let known_peers: Vec<PeerRef> = known.iter().filter_map(|address| peers.insert(address)).collect();
@@ -65,8 +67,8 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
     let network_now = network.borrow_and_update().clone();
     let makings = Makings::new(&config, &network_now, media_news, reports_tx);
 
-    let serving =
-        if config.volunteer.any() { Some(start_serving(&makings, &installation, now)?) } else { None };
+    let serves = volunteering.is_steady() && volunteering.agreed_roles() != Roles::default();
+    let serving = if serves { Some(start_serving(&makings, &installation, now)?) } else { None };
     let own_service = serving.as_ref().map(|serving| serving.supernode.service_key());
     let rules = makings.stranger_rules()?;
     let (person, person_events) =
@@ -107,6 +109,7 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
         proofs,
         ports: makings.ports.clone(),
         solving: Arc::default(),
+        volunteering,
     };
     if let Some(serving) = serving {
         node.install(serving, &known, &mut inputs);
@@ -241,6 +244,7 @@ fn start_serving(
     overlay.listen.full.clone_from(&config.listen);
     overlay.listen.tcp.clone_from(&config.listen_tcp);
     overlay.external = (!config.external.is_empty()).then(|| config.reached_at());
+    let directory_traffic = overlay.traffic.clone();
     let (commands, events) = spawn_service(overlay).map_err(StartError::from)?;
     let (account, identity) = echo_identity(now)?;
     // Everybody is a stranger to it.
@@ -255,6 +259,7 @@ fn start_serving(
         traffic: memory::traffic(&installation.store),
         echo: Some(account),
         commands,
+        directory_traffic,
         seed: rand::random(),
     };
     let supernode = Supernode::new(plan, now);

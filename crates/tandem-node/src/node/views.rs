@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tandem_api::{
     API_VERSION, ConnectionRole, ConnectionView, HomeView, Identity, MetricKind, Metrics, Problem, Ready,
-    ServingState, Status, VolunteerRole, VolunteerView,
+    Status,
 };
 use tandem_media::session::{PathStats, Route};
 use tandem_proto::ids::ServiceKey;
@@ -16,7 +16,8 @@ use super::media::{MediaSnapshot, route_name};
 use super::peers::PeerTable;
 use super::phone::Phone;
 use super::supernode::{Circuit, Supernode};
-use crate::messages::{Code, ConnectionTexts, TERMS, TERMS_TEXT, connection_texts, over_tcp_text};
+use super::volunteering::roles_view;
+use crate::messages::{Code, ConnectionTexts, connection_texts, over_tcp_text};
 use crate::overlay::{ConnectionInfo, PeerKey};
 
 /// The port of web pages, which lets through what other ports do not.
@@ -67,8 +68,8 @@ pub(crate) fn status(node: &Node) -> Status {
         supernodes_known: u32::try_from(known).unwrap_or(u32::MAX),
         calls: u32::try_from(node.calls.len()).unwrap_or(u32::MAX),
         requests_waiting: node.requests_waiting(),
-        volunteer_roles: roles(node),
-        serving: serving(node),
+        volunteer_roles: roles_view(node.volunteering.agreed_roles()),
+        serving: node.serving_state(),
         problems: problems(node),
         network_kind: node.last_check.kind(),
     }
@@ -93,6 +94,7 @@ fn problems(node: &Node) -> Vec<Problem> {
     restoring
         .into_iter()
         .chain(node.devices.problem())
+        .chain(node.volunteering.problem())
         .chain(skew)
         .chain(standing.problem().map(Code::problem))
         .collect()
@@ -134,49 +136,6 @@ pub(crate) fn identity(node: &Node) -> Identity {
         label: keys.certificate.label().to_owned(),
         restoring: keys.restoring,
         revoked: keys.revoked.is_some(),
-    }
-}
-
-pub(crate) fn volunteer(node: &Node) -> VolunteerView {
-    let caps = &node.config.volunteer.caps;
-    let relay = node.supernode.as_ref().and_then(Supernode::relay).map(|relay| relay.stats().server);
-    let relay = relay.unwrap_or_default();
-    let figures = node.supernode.as_ref().map(Supernode::figures).unwrap_or_default();
-    let circuits = node.supernode.as_ref().map_or(0, |supernode| supernode.circuits().len());
-    VolunteerView {
-        terms: TERMS,
-        terms_text: TERMS_TEXT.to_owned(),
-        accepted: node.config.volunteer.accept_terms,
-        roles: roles(node),
-        state: serving(node),
-        devices_served: u32::try_from(figures.reserved).unwrap_or(u32::MAX),
-        circuits: u32::try_from(circuits).unwrap_or(u32::MAX),
-        allocations: u32::try_from(relay.allocations).unwrap_or(u32::MAX),
-        bytes_served: relay.bytes_forwarded,
-        bytes_this_month: node.supernode.as_ref().map_or(0, Supernode::bytes_this_month),
-        calls_cap: caps.calls,
-        bits_per_second_cap: caps.bits_per_second,
-        bytes_per_month_cap: caps.bytes_per_month,
-    }
-}
-
-fn roles(node: &Node) -> Vec<VolunteerRole> {
-    let volunteer = &node.config.volunteer;
-    let mut roles = Vec::new();
-    if volunteer.directory {
-        roles.push(VolunteerRole::Directory);
-    }
-    if volunteer.relay {
-        roles.push(VolunteerRole::Relay);
-    }
-    roles
-}
-
-fn serving(node: &Node) -> ServingState {
-    match (&node.supernode, node.stopping) {
-        (None, _) => ServingState::Off,
-        (Some(_), Some(_)) => ServingState::Draining,
-        (Some(_), None) => ServingState::Serving,
     }
 }
 

@@ -7,6 +7,7 @@ use tandem_proto::identity::{DeviceSecret, ServiceSecret};
 use tandem_proto::names::NetworkId;
 
 use super::address::PublicAddresses;
+use super::counting::Traffic;
 
 /// Which transport is tried first when a supernode offers several; the other follows
 /// [`DeviceConfig::stagger`] later, port 443 after that, and the first to connect is used.
@@ -91,6 +92,8 @@ pub struct ServiceConfig {
     pub external: Option<Places>,
     pub limits: ServiceLimits,
     pub public: PublicAddresses,
+    /// Counts what all its connections carry.
+    pub traffic: Traffic,
 }
 
 impl ServiceConfig {
@@ -103,7 +106,8 @@ impl ServiceConfig {
         public: PublicAddresses,
     ) -> Self {
         let listen = Places::one(listen);
-        Self { secret, network, listen, external: None, limits: ServiceLimits::default(), public }
+        let (limits, traffic) = (ServiceLimits::default(), Traffic::default());
+        Self { secret, network, listen, external: None, limits, public, traffic }
     }
 }
 

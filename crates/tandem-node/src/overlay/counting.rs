@@ -31,13 +31,37 @@ impl Counters {
     }
 }
 
+/// What all connections of a swarm have carried, both ways, those that are closed included.
+#[derive(Debug, Clone, Default)]
+pub struct Traffic(Arc<AtomicU64>);
+
+impl Traffic {
+    /// In bytes, since the swarm began.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
 /// Counters of connections that the swarm has not reported yet.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Unclaimed(Arc<Mutex<Vec<Counted>>>);
+pub(super) struct Unclaimed {
+    waiting: Arc<Mutex<Vec<Counted>>>,
+    traffic: Traffic,
+}
 
 type Counted = (PeerId, ConnectedPoint, Arc<Counters>);
 
 impl Unclaimed {
+    /// Adds all bytes to this sum too.
+    pub(super) fn new(traffic: Traffic) -> Self {
+        Self { waiting: Arc::default(), traffic }
+    }
+
     /// Wraps a new connection's muxer.
     pub(super) fn count(&self, peer: PeerId, muxer: StreamMuxerBox, point: ConnectedPoint) -> StreamMuxerBox {
         let counters = Arc::new(Counters::default());
@@ -46,7 +70,8 @@ impl Unclaimed {
         waiting.retain(|(_, _, counters)| Arc::strong_count(counters) > 1);
         let from = point.get_remote_address().clone();
         waiting.push((peer, point, Arc::clone(&counters)));
-        StreamMuxerBox::new(CountingMuxer { inner: muxer, counters, from })
+        let traffic = self.traffic.clone();
+        StreamMuxerBox::new(CountingMuxer { inner: muxer, counters, traffic, from })
     }
 
     /// The counters of the oldest such connection.
@@ -59,7 +84,7 @@ impl Unclaimed {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Counted>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -79,13 +104,14 @@ fn same_point(a: &ConnectedPoint, b: &ConnectedPoint) -> bool {
 struct CountingMuxer {
     inner: StreamMuxerBox,
     counters: Arc<Counters>,
+    traffic: Traffic,
     from: Multiaddr,
 }
 
 impl CountingMuxer {
     fn wrap(&self, inner: SubstreamBox) -> CountedStream {
         let tap = tap::Stream::new("libp2p", &self.from);
-        CountedStream { inner, counters: Arc::clone(&self.counters), tap }
+        CountedStream { inner, counters: Arc::clone(&self.counters), traffic: self.traffic.clone(), tap }
     }
 }
 
@@ -115,6 +141,7 @@ impl StreamMuxer for CountingMuxer {
 struct CountedStream {
     inner: SubstreamBox,
     counters: Arc<Counters>,
+    traffic: Traffic,
     tap: tap::Stream,
 }
 
@@ -126,6 +153,7 @@ impl AsyncRead for CountedStream {
     ) -> Poll<io::Result<usize>> {
         let read = std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         self.counters.received.fetch_add(read as u64, Ordering::Relaxed);
+        self.traffic.add(read);
         self.tap.received(&buffer[..read]);
         Poll::Ready(Ok(read))
     }
@@ -135,6 +163,7 @@ impl AsyncWrite for CountedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         let written = std::task::ready!(Pin::new(&mut self.inner).poll_write(cx, buffer))?;
         self.counters.sent.fetch_add(written as u64, Ordering::Relaxed);
+        self.traffic.add(written);
         Poll::Ready(Ok(written))
     }
 

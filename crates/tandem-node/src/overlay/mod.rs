@@ -30,6 +30,7 @@ use std::net::IpAddr;
 
 pub use address::{PublicAddresses, RangeError};
 pub use config::{DeviceConfig, Places, PreferredTransport, ServiceConfig, ServiceLimits};
+pub use counting::Traffic;
 pub use device::spawn_device;
 pub use service::spawn_service;
 pub use transport::StartError;

@@ -105,7 +105,7 @@ impl Service {
         let protocols = Protocols::of(&config.network);
         let key = transport::keypair(&config.secret.seed())?;
         let peer = key.public().to_peer_id();
-        let unclaimed = Unclaimed::default();
+        let unclaimed = Unclaimed::new(config.traffic.clone());
         let (to_relay, relay_streams) = mpsc::channel(RELAY_STREAMS);
         let door = CircuitDoor::default();
         let from: Vec<_> = config.listen.full.iter().map(|at| at.ip()).collect();

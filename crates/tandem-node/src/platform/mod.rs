@@ -2,6 +2,7 @@
 //! network's changes.
 
 pub mod files;
+pub mod local_time;
 mod lock;
 pub mod network;
 pub mod paths;

@@ -9,6 +9,7 @@ mod seen;
 mod settings;
 mod strangers;
 mod supernodes;
+mod volunteering;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub use seen::SeenRecord;
 pub(crate) use strangers::KnownStrangers;
 pub use strangers::{BLOCKS_MAX, StrangerError};
 pub use supernodes::StoredSupernode;
+pub use volunteering::{Amounts, CONSENTS_MAX, LEDGER_DAYS_MAX, LedgerRow, StoredCaps, StoredConsent};
 
 use crate::messages::Code;
 use crate::platform::files;

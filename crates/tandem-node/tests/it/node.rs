@@ -61,7 +61,13 @@ pub(crate) fn node_config(folder: &TempDir, plan: Plan<'_>) -> NodeConfig {
         config.volunteer.relay = true;
         config.volunteer.accept_terms = Some(1);
     }
-    NodeConfig { config, data: folder.path().join("data"), passphrase: None, serve_api: false }
+    NodeConfig {
+        config,
+        data: folder.path().join("data"),
+        passphrase: None,
+        serve_api: false,
+        terms: tandem_node::messages::TERMS,
+    }
 }
 
 /// A port P with P and P+1 free on UDP.

@@ -115,8 +115,13 @@ async fn old_reports_and_recordings_go() {
 async fn a_second_node_on_one_folder_is_refused() {
     let node = start(Plan { network: 162, bootstrap: &[], volunteer: true, answer: Answer::Ring }).await;
     let data = node.folder.path().join("data");
-    let second =
-        || NodeConfig { config: Config::default(), data: data.clone(), passphrase: None, serve_api: false };
+    let second = || NodeConfig {
+        config: Config::default(),
+        data: data.clone(),
+        passphrase: None,
+        serve_api: false,
+        terms: tandem_node::messages::TERMS,
+    };
     let refused = tandem_node::start(second()).await;
     assert!(matches!(refused, Err(StartError::Lock(_))), "{refused:?}");
     let TestNode { running, folder, .. } = node;

@@ -24,7 +24,13 @@ fn new_contact(n: u8, name: &str) -> NewContact {
 }
 
 fn node_config(data: &std::path::Path) -> NodeConfig {
-    NodeConfig { config: Config::default(), data: data.to_owned(), passphrase: None, serve_api: false }
+    NodeConfig {
+        config: Config::default(),
+        data: data.to_owned(),
+        passphrase: None,
+        serve_api: false,
+        terms: tandem_node::messages::TERMS,
+    }
 }
 
 #[test]

@@ -259,7 +259,9 @@ impl Server {
             expires,
         };
         let random = self.random.next();
-        self.table.insert(new, (random >> 32) as u32)
+        let slot = self.table.insert(new, (random >> 32) as u32);
+        self.stats.calls_made += u64::from(self.table.get(slot).has_partner());
+        slot
     }
 
     fn allocated(&self, signed: &Signed<'_>, slot: Slot, from: &ClientAddr, now: Instant) -> Vec<u8> {

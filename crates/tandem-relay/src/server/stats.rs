@@ -66,6 +66,8 @@ pub struct Stats {
     pub allocations: usize,
     /// Pairs of allocations alive: calls that can carry sound.
     pub calls: usize,
+    /// Such pairs made.
+    pub calls_made: u64,
     /// Packets received, of any kind.
     pub packets_in: u64,
     /// Application packets switched from one client to the other, and their bytes without TURN's own.

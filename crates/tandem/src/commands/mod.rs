@@ -21,7 +21,7 @@ use tandem_api::Problem;
 use tandem_node::config::{Flags, Loaded};
 use tandem_node::handle::NodeConfig;
 use tandem_node::keys::{self, Passphrase};
-use tandem_node::messages::Code;
+use tandem_node::messages::{Code, TERMS};
 use tandem_node::platform::paths;
 use zeroize::Zeroizing;
 
@@ -117,7 +117,13 @@ impl Place {
         let config = self.load(flags)?.config;
         config.check()?;
         tandem_node::installation::ensure_folder(&self.data).map_err(|error| error.problem())?;
-        Ok(NodeConfig { config, data: self.data.clone(), passphrase: self.passphrase()?, serve_api })
+        Ok(NodeConfig {
+            config,
+            data: self.data.clone(),
+            passphrase: self.passphrase()?,
+            serve_api,
+            terms: TERMS,
+        })
     }
 
     /// From the file, the environment, or the person, if the keys need one.

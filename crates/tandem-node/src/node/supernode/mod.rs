@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 
 use crate::config::Volunteer;
 use crate::node::outbox::Outbox;
-use crate::overlay::{ClientId, Places, ServiceCommand, ServiceEvent, SupernodeAddress};
+use crate::node::volunteering::Totals;
+use crate::overlay::{ClientId, Places, ServiceCommand, ServiceEvent, SupernodeAddress, Traffic};
 use crate::software;
 use month::Month;
 pub(crate) use relay::{Relay, relay_address};
@@ -52,6 +53,8 @@ pub(crate) struct SupernodePlan {
     pub(crate) traffic: Option<String>,
     pub(crate) echo: Option<AccountKey>,
     pub(crate) commands: mpsc::Sender<ServiceCommand>,
+    /// Of the service swarm's connections.
+    pub(crate) directory_traffic: Traffic,
     pub(crate) seed: u64,
 }
 
@@ -76,6 +79,9 @@ pub(crate) struct Supernode {
     draining: bool,
     commands: Outbox<ServiceCommand>,
     circuits: Vec<Circuit>,
+    circuits_made: u64,
+    /// Bytes of the service's connections.
+    traffic: Traffic,
     sequence: Option<u64>,
     listening: Vec<String>,
     news: VecDeque<SupernodeNews>,
@@ -109,6 +115,8 @@ impl Supernode {
             draining: false,
             commands: Outbox::new(plan.commands),
             circuits: Vec::new(),
+            circuits_made: 0,
+            traffic: plan.directory_traffic,
             sequence: None,
             listening: Vec::new(),
             news: VecDeque::new(),
@@ -158,6 +166,7 @@ impl Supernode {
             }
             ServiceEvent::RecordRefused { reason, .. } => self.note_refused(&reason),
             ServiceEvent::CircuitOpened { source, target } => {
+                self.circuits_made += 1;
                 if self.circuits.len() < CIRCUITS_LISTED_MAX {
                     self.circuits.push(Circuit { source, target, since_unix_ms: now.unix_ms });
                 }
@@ -280,6 +289,26 @@ impl Supernode {
     /// Application bytes relayed in this calendar month (UTC).
     pub(crate) fn bytes_this_month(&self) -> u64 {
         self.month.bytes()
+    }
+
+    /// What it has served since it began.
+    pub(crate) fn totals(&self) -> Totals {
+        let relay = self.relay.as_ref().map(|relay| relay.stats().server).unwrap_or_default();
+        let figures = self.service.figures();
+        Totals {
+            directory_bytes: self.traffic.bytes(),
+            devices: figures.reserved as u64,
+            circuits: self.circuits_made,
+            lookups: figures.lookups,
+            checks: 0,
+            relay_bytes: relay.bytes_forwarded,
+            calls: relay.calls_made,
+        }
+    }
+
+    /// The roles it serves in.
+    pub(crate) fn roles(&self) -> Roles {
+        self.roles
     }
 
     pub(crate) fn relay(&self) -> Option<&Relay> {
