@@ -162,10 +162,10 @@ impl ReachRecord {
         if self.account() != other.account() {
             return Err(OtherAccount);
         }
-        let device_set = if set_rank(&self.device_set) >= set_rank(&other.device_set) {
-            self.device_set.clone()
-        } else {
+        let device_set = if other.device_set.outranks(&self.device_set) {
             other.device_set.clone()
+        } else {
+            self.device_set.clone()
         };
         let merged = Self::new(device_set);
         Ok(self.homes.iter().chain(&other.homes).cloned().fold(merged, Self::with_homes))
@@ -293,10 +293,6 @@ fn insert(sorted: &mut Vec<DeviceHomes>, homes: DeviceHomes) {
         Ok(_) => {}
         Err(index) => sorted.insert(index, homes),
     }
-}
-
-fn set_rank(set: &DeviceSet) -> (u64, &[u8], &[u8]) {
-    (set.epoch(), &set.signed().payload, &set.signed().signature)
 }
 
 fn homes_rank(homes: &DeviceHomes) -> (u64, &[u8], &[u8]) {

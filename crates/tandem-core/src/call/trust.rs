@@ -106,7 +106,7 @@ impl KnownSets {
         self.uses += 1;
         if let Some(known) = self.sets.get_mut(&set.account()) {
             known.last_use = self.uses;
-            if set.epoch() <= known.set.epoch() {
+            if !set.outranks(&known.set) {
                 return false;
             }
             known.set = set.clone();
@@ -170,7 +170,7 @@ impl KnownSets {
         let shown =
             DeviceSet::verify(signed, certificate.account(), now.unix_ms).map_err(HelloError::DeviceSet)?;
         let newest = match self.get(certificate.account()) {
-            Some(known) if known.epoch() >= shown.epoch() => known,
+            Some(known) if !shown.outranks(known) => known,
             _ => &shown,
         };
         if self.is_rolled_back(newest) {

@@ -81,7 +81,7 @@ impl Service {
         let Some(after) = self.directory.copy(account).map(|copy| copy.device_set().clone()) else {
             return changed;
         };
-        if before.as_ref().is_none_or(|before| before.device_set().epoch() < after.epoch()) {
+        if before.as_ref().is_none_or(|before| after.outranks(before.device_set())) {
             self.spread_set(before.as_ref(), &after, from, now);
         }
         changed

@@ -230,7 +230,7 @@ catalogue! {
     DeviceRefused = "T1705", "The other device did not accept: {detail}.",
         "Nothing was changed.",
         "Begin again with a new link: tandem devices join.";
-    DevicesBusy = "T1706", "Another change of your devices is under way.",
+    DevicesBusy = "T1706", "Too many changes of your devices wait for their turn.",
         "Nothing was changed.",
         "Try again in a moment.";
     DeviceRevoked = "T1707", "This device was revoked by your account on another device.",

@@ -1,10 +1,13 @@
 //! What the person does with the account's devices: list, add, rename, revoke; and what follows when their set changes.
 //!
 //! Each change first looks the own account up, so that it builds on the newest device set, and then goes its steps as the
-//! phone tells of them. One at a time.
+//! phone tells of them. One at a time: what the person asks meanwhile waits its turn, so that a change which the device
+//! makes by itself is in nobody's way.
 
 mod dispute;
 mod renewal;
+
+use std::collections::VecDeque;
 
 use tandem_api::{DeviceView, Devices, NodeEvent, Problem};
 use tandem_proto::identity::{Address, DeviceLink, device_words};
@@ -27,10 +30,14 @@ const JOB_MS: u64 = 25_000;
 /// Whether devices can be reached is found out within this, in milliseconds.
 const PROBE_MS: u64 = 3_000;
 
+/// So many wait for the one under way, at most; more are refused.
+const WAITING_MAX: usize = 8;
+
 /// What the person's side keeps of devices.
 #[derive(Debug, Default)]
 pub(super) struct DeviceDesk {
     job: Option<Job>,
+    waiting: VecDeque<What>,
     /// The newest record of the own account: where the other devices are.
     record: Option<ReachRecord>,
     /// When papers are looked over next.
@@ -79,8 +86,8 @@ enum Step {
     LookingUp,
     /// Who of these can be reached?
     Probing { open: Vec<DeviceKey>, reached: Vec<DeviceKey>, until_ms: u64 },
-    /// Papers are on their way. They were signed on top of the set of this epoch.
-    Handing { papers: Papers, base_epoch: u64 },
+    /// Papers are on their way. They were signed on top of that set.
+    Handing { papers: Papers, base: DeviceSet },
 }
 
 impl DeviceDesk {
@@ -90,6 +97,8 @@ impl DeviceDesk {
                 Some(*until_ms.min(probed_ms))
             }
             Some(job) => Some(job.until_ms),
+            // At once.
+            None if !self.waiting.is_empty() => Some(0),
             None => self.mend_ms,
         }
     }
@@ -160,7 +169,10 @@ impl Node {
             return what.fail(Code::DeviceRevoked.problem());
         }
         if self.devices.job.is_some() {
-            return what.fail(Code::DevicesBusy.problem());
+            if self.devices.waiting.len() == WAITING_MAX {
+                return what.fail(Code::DevicesBusy.problem());
+            }
+            return self.devices.waiting.push_back(what);
         }
         let until_ms = self.clock.now().mono_ms + JOB_MS;
         self.devices.job = Some(Job { what, until_ms, step: Step::LookingUp });
@@ -235,7 +247,7 @@ impl Node {
 
     /// The other device took its papers, or why not.
     pub(super) fn take_invited(&mut self, result: Result<(), NotInvited>, side: &NodeSide) {
-        let Some(Job { what, step: Step::Handing { papers, base_epoch }, .. }) =
+        let Some(Job { what, step: Step::Handing { papers, base }, .. }) =
             self.devices.job.take_if(|job| matches!(job.step, Step::Handing { .. }))
         else {
             return;
@@ -255,7 +267,7 @@ impl Node {
             _ => return,
         };
         self.remember_certificate(&papers.certificate, by_link.then_some(true));
-        let device_set = match self.with_newer(&papers, base_epoch) {
+        let device_set = match self.with_newer(&papers, &base) {
             Ok(device_set) => device_set,
             Err(error) => return what.fail(error.problem()),
         };
@@ -296,8 +308,9 @@ impl Node {
             tracing::warn!(%error, "the revocation could not be kept");
         }
         self.with_person(|phone, around| phone.become_revoked(around));
-        if let Some(job) = self.devices.job.take() {
-            job.what.fail(Code::DeviceRevoked.problem());
+        let under_way = self.devices.job.take().map(|job| job.what);
+        for what in under_way.into_iter().chain(std::mem::take(&mut self.devices.waiting)) {
+            what.fail(Code::DeviceRevoked.problem());
         }
         (self.devices.mend_ms, self.devices.dispute) = (None, None);
         announce(side, NodeEvent::Devices { epoch });
@@ -322,6 +335,11 @@ impl Node {
             }
             None => {}
         }
+        if self.devices.job.is_none()
+            && let Some(what) = self.devices.waiting.pop_front()
+        {
+            self.begin_job(what);
+        }
     }
 
     // ---- changes --------------------------------------------------------------------------------------------------
@@ -336,9 +354,8 @@ impl Node {
     ) {
         let now = self.clock.now();
         let keys = &self.installation.keys;
-        let base = self.newest_set();
-        let base_epoch = base.epoch();
-        let papers = match keys.sign_device(base, device, label, now.unix_ms) {
+        let base = self.newest_set().clone();
+        let papers = match keys.sign_device(&base, device, label, now.unix_ms) {
             Ok(papers) => papers,
             Err(error) => return what.fail(error.problem()),
         };
@@ -349,7 +366,7 @@ impl Node {
             proof,
             others: self.other_certificates(device),
         };
-        let step = Step::Handing { papers, base_epoch };
+        let step = Step::Handing { papers, base };
         self.devices.job = Some(Job { what, until_ms: now.mono_ms + JOB_MS, step });
         self.with_person(|phone, around| phone.invite(device, &homes, invitation, around));
     }

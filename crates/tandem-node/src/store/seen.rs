@@ -64,13 +64,18 @@ impl Store {
         Ok(Some(SeenRecord { epoch: from_sql(epoch), sequences }))
     }
 
-    /// Remembers a verified device set, if none of a higher epoch was seen.
+    /// Remembers a verified device set, if none that outranks it was seen.
     ///
     /// # Errors
     /// When the disk fails.
     pub fn remember_device_set(&self, set: &DeviceSet, unix_ms: u64) -> Result<(), StoreError> {
         let seen = SeenRecord { epoch: set.epoch(), sequences: Vec::new() };
         self.remember_seen(set.account(), &seen, unix_ms)?;
+        let known = self.device_set(set.account())?;
+        let known = known.and_then(|signed| DeviceSet::verify(&signed, set.account(), unix_ms).ok());
+        if known.is_some_and(|known| known.outranks(set)) {
+            return Ok(());
+        }
         let sql = "UPDATE seen_records SET device_set = ?2 WHERE account = ?1 AND epoch = ?3";
         let values = params![&set.account().0[..], set.signed().encode_to_vec(), to_sql(set.epoch())];
         self.connection.prepare_cached(sql)?.execute(values)?;
@@ -124,6 +129,8 @@ fn merge(known: &SeenRecord, seen: &SeenRecord) -> SeenRecord {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Ordering;
+
     use tandem_proto::identity::AccountSecret;
     use tandem_proto::signed::DeviceEntry;
 
@@ -140,9 +147,15 @@ mod tests {
         store.remember_device_set(&set(5), 1).unwrap();
         store.remember_device_set(&set(4), 2).unwrap();
         assert_eq!(store.device_set(account).unwrap(), Some(set(5).signed().clone()));
+        let mut of_one_epoch = [set(5), DeviceSet::issue(&secret, 5, &[entry], 2_000_000_001).unwrap()];
+        of_one_epoch.sort_by(|a, b| if a.outranks(b) { Ordering::Less } else { Ordering::Greater });
+        for set in of_one_epoch.iter().chain(&of_one_epoch) {
+            store.remember_device_set(set, 2).unwrap();
+            assert_eq!(store.device_set(account).unwrap(), Some(of_one_epoch[0].signed().clone()));
+        }
         let later = SeenRecord { epoch: 6, sequences: vec![(entry.device, 9)] };
         store.remember_seen(account, &later, 3).unwrap();
-        assert_eq!(store.device_set(account).unwrap(), Some(set(5).signed().clone()));
+        assert_eq!(store.device_set(account).unwrap(), Some(of_one_epoch[0].signed().clone()));
         assert_eq!(store.seen(account).unwrap(), Some(later));
     }
 

@@ -91,6 +91,17 @@ impl DeviceSet {
         self.epoch
     }
 
+    /// Whether this one counts against `other`, of the same account: by its higher epoch; where two holders signed at the
+    /// same moment, by the greater payload, then the greater signature (spec/records.md, "Merging").
+    #[must_use]
+    pub fn outranks(&self, other: &Self) -> bool {
+        self.rank() > other.rank()
+    }
+
+    fn rank(&self) -> (u64, &[u8], &[u8]) {
+        (self.epoch, &self.signed.payload, &self.signed.signature)
+    }
+
     /// At most 8, sorted by key.
     #[must_use]
     pub fn devices(&self) -> &[DeviceEntry] {

@@ -37,7 +37,7 @@ impl Node {
         if tell {
             announce(side, NodeEvent::Notice { problem: Code::DevicePapers.problem() });
         }
-        if before.is_none_or(|before| before.set.epoch() < set.epoch()) {
+        if before.is_none_or(|before| set.outranks(&before.set)) {
             self.compare(&set, side);
         }
         self.devices.dispute = Some(Dispute { set, since_ms, told: told || tell });
@@ -74,7 +74,7 @@ impl Node {
     pub(super) fn newest_set(&self) -> &DeviceSet {
         let own = &self.installation.keys.device_set;
         let other = self.devices.dispute.as_ref().map(|dispute| &dispute.set);
-        other.filter(|set| set.epoch() > own.epoch()).unwrap_or(own)
+        other.filter(|set| set.outranks(own)).unwrap_or(own)
     }
 
     /// What `set` ought to name, if it lacks something that was done here: a device that was revoked is out for good, and
@@ -125,9 +125,9 @@ impl Node {
     }
 
     /// The set of papers that were handed over, on top of what became known meanwhile.
-    pub(super) fn with_newer(&self, papers: &Papers, base_epoch: u64) -> Result<DeviceSet, PapersError> {
+    pub(super) fn with_newer(&self, papers: &Papers, base: &DeviceSet) -> Result<DeviceSet, PapersError> {
         let newest = self.newest_set();
-        if newest.epoch() == base_epoch {
+        if newest == base {
             return Ok(papers.device_set.clone());
         }
         let new = &papers.certificate;
@@ -139,7 +139,7 @@ impl Node {
     }
 
     pub(super) fn settle_dispute(&mut self) {
-        let epoch = self.installation.keys.device_set.epoch();
-        self.devices.dispute.take_if(|dispute| dispute.set.epoch() <= epoch);
+        let own = &self.installation.keys.device_set;
+        self.devices.dispute.take_if(|dispute| !dispute.set.outranks(own));
     }
 }

@@ -234,7 +234,7 @@ impl Phone {
     pub(super) fn take_own_set(&mut self, signed: &Signed, around: &mut Surroundings<'_>) {
         let account = self.identity.account;
         let Ok(set) = DeviceSet::verify(signed, account, around.now.unix_ms) else { return };
-        if set.epoch() <= self.identity.device_set.epoch() || self.own.revoked || self.own.quiet {
+        if !set.outranks(&self.identity.device_set) || self.own.revoked || self.own.quiet {
             return;
         }
         let device = self.identity.device.public();
@@ -464,8 +464,8 @@ impl Phone {
         if papers.certificate.account() != self.identity.account {
             return Err("it is a device of another account");
         }
-        if papers.device_set.epoch() <= self.identity.device_set.epoch() || self.own.quiet || self.own.revoked
-        {
+        let newer = papers.device_set.outranks(&self.identity.device_set);
+        if !newer || self.own.quiet || self.own.revoked {
             return Err("it has newer papers");
         }
         Ok(handed(given, papers, now))
