@@ -17,7 +17,7 @@ mod tap;
 pub mod why;
 
 pub use node::volunteering;
-pub use node::{JOIN_WITHIN, Joined, join, start};
+pub use node::{Door, JOIN_WITHIN, Joined, Scout, ScoutNews, join, start};
 #[cfg(feature = "tap")]
 pub use tap::warn_if_on as warn_if_tapped;
 

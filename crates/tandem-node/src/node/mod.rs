@@ -1,7 +1,7 @@
 //! The running node: one loop that hears the swarms, the media, the person and the clock, lets policy decide, and
 //! executes.
 //!
-//! `event_loop` is that loop; `phone` is a device and its calls; `supernode` is what a volunteer serves; `media` is the
+//! `event_loop` is that loop; `phone` is a device and its calls; `supernode` is what a volunteer serves, `scout` asks others about it; `media` is the
 //! sound of a call, in a thread of its own; `requests` and `views` answer the person.
 
 mod call_log;
@@ -17,6 +17,7 @@ mod peers;
 mod phone;
 pub(crate) mod port_mapping;
 mod requests;
+mod scout;
 mod start;
 mod strangers;
 mod supernode;
@@ -26,4 +27,5 @@ pub mod volunteering;
 pub use joining::{JOIN_WITHIN, Joined, join};
 pub(crate) use memory::device_labels;
 pub(crate) use phone::PhoneId;
+pub use scout::{Door, Scout, ScoutNews};
 pub use start::start;

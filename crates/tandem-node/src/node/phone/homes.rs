@@ -122,6 +122,11 @@ impl Phone {
             LinkNews::ErrandFailed { errand, service, reason } => {
                 self.fail_errand(errand, service, reason, around);
             }
+            // A device never asks for these: its scout does.
+            LinkNews::Checked { .. }
+            | LinkNews::ReserveNoted { .. }
+            | LinkNews::Load { .. }
+            | LinkNews::ErrandRefused { .. } => {}
         }
     }
 

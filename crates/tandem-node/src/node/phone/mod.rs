@@ -8,7 +8,7 @@ mod calls;
 mod clocks;
 mod devices;
 mod homes;
-mod links;
+pub(in crate::node) mod links;
 mod lookups;
 
 use std::cmp::Reverse;
@@ -315,7 +315,7 @@ impl Phone {
         match event {
             DeviceEvent::HomeOpened { service, remote } => {
                 remote.into_iter().for_each(|ip| around.peers.met(&service, ip));
-                self.links.handle_opened(service, now);
+                self.links.handle_opened(service, remote, now);
             }
             DeviceEvent::HomeFrame { service, frame } => self.links.handle_frame(service, frame, now),
             DeviceEvent::HomeClosed { service, reason } => self.links.handle_closed(service, &reason),

@@ -2,15 +2,18 @@
 //!
 //! No I/O: what to tell the overlay comes out of [`Links::poll_command`], what happened out of [`Links::poll_news`].
 
-use std::collections::{BTreeMap, VecDeque};
+mod errands;
 
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+use tandem_core::election::Family;
 use tandem_core::time::Now;
 use tandem_proto::ids::ServiceKey;
 use tandem_proto::names::{VERSIONS, VersionRange, feature, negotiate};
 use tandem_proto::wire::home_frame::Body;
 use tandem_proto::wire::{
-    DeviceSetNotice, Grant, GrantRequest, Heartbeat, HomeFrame, HomeHello, LookUp, Publish, ReachRecord,
-    Reserve, Signed, SupernodesRequest,
+    Grant, Heartbeat, HomeFrame, HomeHello, Publish, ReachRecord, Reserve, Signed, SupernodesRequest,
 };
 
 use crate::overlay::{DeviceCommand, SupernodeAddress};
@@ -22,6 +25,8 @@ const LINKS_MAX: usize = 32;
 const PENDING_MAX: usize = 64;
 /// An answer that has not come by then will not come.
 const ANSWER_MS: u64 = 5_000;
+/// A check takes the supernode up to 10 s (spec/election.md, "Checks").
+const CHECK_MS: u64 = 12_000;
 /// Descriptors of other supernodes taken from one frame.
 const REFERRALS_MAX: usize = 16;
 /// USERNAME holds fewer than 509 bytes (RFC 8489 §14.3); no password of ours is longer.
@@ -98,6 +103,27 @@ pub(crate) enum LinkNews {
     Noted {
         errand: u64,
     },
+    /// It tried to reach this node.
+    Checked {
+        errand: u64,
+        reached: bool,
+        /// As it says, for a log.
+        detail: String,
+    },
+    ReserveNoted {
+        errand: u64,
+        kept: bool,
+    },
+    /// 0 to 100.
+    Load {
+        errand: u64,
+        load_percent: u32,
+    },
+    /// No time for a check, a notice of a reserve or a question for the load: not before this.
+    ErrandRefused {
+        errand: u64,
+        retry_after_ms: u32,
+    },
     ErrandFailed {
         errand: u64,
         service: ServiceKey,
@@ -114,6 +140,27 @@ enum Waiting {
     LookUp { errand: u64 },
     Grant { errand: u64 },
     Notice { errand: u64 },
+    Check { errand: u64, family: Family },
+    ReserveNotice { errand: u64 },
+    Load { errand: u64 },
+}
+
+impl Waiting {
+    /// How long an answer may take.
+    fn answer_ms(self) -> u64 {
+        match self {
+            Self::Check { .. } => CHECK_MS,
+            _ => ANSWER_MS,
+        }
+    }
+
+    /// Whoever asked is told when the machine's network changes.
+    fn hears_of_change(self) -> bool {
+        !matches!(
+            self,
+            Self::Reserve | Self::Heartbeat | Self::Publish | Self::Supernodes | Self::Grant { .. }
+        )
+    }
 }
 
 #[derive(Debug)]
@@ -139,6 +186,21 @@ struct Link {
     resume_ticket: Vec<u8>,
     /// It said that it leaves.
     draining: bool,
+    /// The address family of the connection, once it is there.
+    family: Option<Family>,
+}
+
+impl Link {
+    fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.queued.is_empty()
+    }
+}
+
+fn family_of(ip: IpAddr) -> Family {
+    match ip.to_canonical() {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
+    }
 }
 
 /// What a grant says goes into TURN messages: nothing that does not fit there is taken.
@@ -198,7 +260,7 @@ impl Links {
         let Some(link) = self.links.get_mut(&service) else { return };
         link.by_homes = false;
         link.used_ms = now.mono_ms;
-        if link.pending.is_empty() && link.queued.is_empty() {
+        if link.is_idle() {
             self.drop_link(service);
         }
     }
@@ -208,41 +270,15 @@ impl Links {
         self.links.get(&service).is_some_and(|link| link.by_homes)
     }
 
-    pub(crate) fn look_up(&mut self, errand: u64, service: ServiceKey, account: &[u8], now: Now) {
-        let body = Body::LookUp(LookUp { account: account.to_vec() });
-        self.request(service, Waiting::LookUp { errand }, body, now);
-    }
-
-    /// Gets a grant from a relay, over a link opened for that if there is none.
-    pub(crate) fn request_grant(&mut self, errand: u64, at: &SupernodeAddress, tag: &[u8], now: Now) {
-        if !self.links.contains_key(&at.service) && !self.open(at, false, now) {
-            let reason = "too many connections at once".to_owned();
-            self.news.push_back(LinkNews::ErrandFailed { errand, service: at.service, reason });
-            return;
-        }
-        let body = Body::GrantRequest(GrantRequest { call_tag: tag.to_vec() });
-        self.request(at.service, Waiting::Grant { errand }, body, now);
-    }
-
-    /// Tells a supernode of a newer device set, over a link opened for that if there is none.
-    pub(crate) fn notify(&mut self, errand: u64, at: &SupernodeAddress, signed: Signed, now: Now) {
-        if !self.links.contains_key(&at.service) && !self.open(at, false, now) {
-            let reason = "too many connections at once".to_owned();
-            self.news.push_back(LinkNews::ErrandFailed { errand, service: at.service, reason });
-            return;
-        }
-        let body = Body::DeviceSetNotice(DeviceSetNotice { device_set: Some(signed) });
-        self.request(at.service, Waiting::Notice { errand }, body, now);
-    }
-
     // ---- what the overlay says ----------------------------------------------------------------------------------
 
-    /// The stream is open and our hello may go.
-    pub(crate) fn handle_opened(&mut self, service: ServiceKey, now: Now) {
-        if !self.links.contains_key(&service) {
+    /// The stream is open and our hello may go. `remote`: the other end of the connection.
+    pub(crate) fn handle_opened(&mut self, service: ServiceKey, remote: Option<IpAddr>, now: Now) {
+        let Some(link) = self.links.get_mut(&service) else {
             self.commands.push_back(DeviceCommand::CloseHome(service));
             return;
-        }
+        };
+        link.family = remote.map(family_of);
         let hello = HomeHello {
             version_min: VERSIONS.min,
             version_max: VERSIONS.max,
@@ -258,14 +294,14 @@ impl Links {
         self.fail(service, false, reason);
     }
 
-    /// The machine's network changed: every link is dropped. Look-ups and notices fail; the policy of homes and whoever
+    /// The machine's network changed: every link is dropped. Look-ups, notices and a scout's errands fail; the policy of homes and whoever
     /// asked for grants begin anew by themselves and hear nothing.
     pub(crate) fn handle_network_changed(&mut self) {
         for (service, mut link) in std::mem::take(&mut self.links) {
             self.commands.push_back(DeviceCommand::CloseHome(service));
             let waiting = std::mem::take(&mut link.pending).into_values().map(|pending| pending.waiting);
             for waiting in waiting.chain(link.queued.into_iter().map(|(waiting, _)| waiting)) {
-                if let Waiting::LookUp { .. } | Waiting::Notice { .. } = waiting {
+                if waiting.hears_of_change() {
                     self.fail_request(service, waiting, "the network of this machine changed", 0);
                 }
             }
@@ -333,8 +369,7 @@ impl Links {
             if !link.open && link.opened_ms + ANSWER_MS <= now.mono_ms {
                 overdue.extend(link.queued.drain(..).map(|(waiting, _)| (*service, waiting)));
             }
-            let idle = link.pending.is_empty() && link.queued.is_empty();
-            if !link.by_homes && idle && link.used_ms + ERRAND_LINGER_MS <= now.mono_ms {
+            if !link.by_homes && link.is_idle() && link.used_ms + ERRAND_LINGER_MS <= now.mono_ms {
                 unused.push(*service);
             }
         }
@@ -352,8 +387,7 @@ impl Links {
             .flat_map(|link| {
                 let pending = link.pending.values().map(|pending| pending.until_ms).min();
                 let opening = (!link.open && !link.queued.is_empty()).then_some(link.opened_ms + ANSWER_MS);
-                let linger = (!link.by_homes && link.pending.is_empty() && link.queued.is_empty())
-                    .then_some(link.used_ms + ERRAND_LINGER_MS);
+                let linger = (!link.by_homes && link.is_idle()).then_some(link.used_ms + ERRAND_LINGER_MS);
                 [pending, opening, linger]
             })
             .flatten()
@@ -386,6 +420,7 @@ impl Links {
             circuit_reserved: false,
             resume_ticket: Vec::new(),
             draining: false,
+            family: None,
         };
         self.links.insert(at.service, link);
         let open = if by_homes { DeviceCommand::OpenHome } else { DeviceCommand::OpenErrand };
@@ -401,10 +436,12 @@ impl Links {
         link.used_ms = now.mono_ms;
         if link.pending.len() + link.queued.len() >= PENDING_MAX {
             self.fail_request(service, waiting, "too many requests are waiting for that supernode", 0);
+        } else if link.open && !errands::may_go(waiting, link.family) {
+            self.fail_request(service, waiting, "the connection is of the other address family", 0);
         } else if link.open {
             let id = link.next_id;
             link.next_id += 1;
-            link.pending.insert(id, Pending { waiting, until_ms: now.mono_ms + ANSWER_MS });
+            link.pending.insert(id, Pending { waiting, until_ms: now.mono_ms + waiting.answer_ms() });
             self.send(service, HomeFrame { id, body: Some(body) });
         } else {
             link.queued.push((waiting, body));
@@ -470,12 +507,23 @@ impl Links {
             (Waiting::Notice { errand }, Body::DeviceSetNoted(_)) => {
                 self.news.push_back(LinkNews::Noted { errand });
             }
+            (Waiting::Check { errand, .. }, Body::Checked(checked)) => {
+                let detail = errands::for_a_log(checked.detail);
+                self.news.push_back(LinkNews::Checked { errand, reached: checked.reached, detail });
+            }
+            (Waiting::ReserveNotice { errand }, Body::ReserveNoted(noted)) => {
+                self.news.push_back(LinkNews::ReserveNoted { errand, kept: noted.kept });
+            }
+            (Waiting::Load { errand }, Body::Load(load)) if load.load_percent <= 100 => {
+                self.news.push_back(LinkNews::Load { errand, load_percent: load.load_percent });
+            }
             (waiting, Body::Busy(busy)) => {
                 self.fail_request(service, waiting, "the supernode is busy", busy.retry_after_ms.max(1));
                 self.take_referrals(service, busy.referrals);
             }
             (waiting, Body::Failure(failure)) => {
-                let reason = format!("the supernode refused (code {}): {}", failure.code, failure.detail);
+                let detail = errands::for_a_log(failure.detail);
+                let reason = format!("the supernode refused (code {}): {detail}", failure.code);
                 self.fail_request(service, waiting, &reason, 0);
             }
             (waiting, _) => {
@@ -514,6 +562,14 @@ impl Links {
             }
             Waiting::Publish => self.news.push_back(LinkNews::PublishFailed { service, retry_after_ms }),
             Waiting::LookUp { errand } | Waiting::Grant { errand } | Waiting::Notice { errand } => {
+                self.news.push_back(LinkNews::ErrandFailed { errand, service, reason: reason.to_owned() });
+            }
+            Waiting::Check { errand, .. } | Waiting::ReserveNotice { errand } | Waiting::Load { errand }
+                if retry_after_ms > 0 =>
+            {
+                self.news.push_back(LinkNews::ErrandRefused { errand, retry_after_ms });
+            }
+            Waiting::Check { errand, .. } | Waiting::ReserveNotice { errand } | Waiting::Load { errand } => {
                 self.news.push_back(LinkNews::ErrandFailed { errand, service, reason: reason.to_owned() });
             }
             Waiting::Supernodes if retry_after_ms > 0 => {
@@ -564,7 +620,7 @@ mod tests {
     fn open(ahead_s: i64) -> Links {
         let mut links = Links::default();
         links.connect(&SupernodeAddress { service: SERVICE, addresses: Vec::new() }, now(0));
-        links.handle_opened(SERVICE, now(10));
+        links.handle_opened(SERVICE, None, now(10));
         let hello = HomeHello {
             version_min: VERSIONS.min,
             version_max: VERSIONS.max,
@@ -604,7 +660,7 @@ mod tests {
     fn errand() -> (Links, u64) {
         let mut links = Links::default();
         links.request_grant(7, &SupernodeAddress { service: SERVICE, addresses: Vec::new() }, b"tag", now(0));
-        links.handle_opened(SERVICE, now(10));
+        links.handle_opened(SERVICE, None, now(10));
         let hello = HomeHello {
             version_min: VERSIONS.min,
             version_max: VERSIONS.max,
