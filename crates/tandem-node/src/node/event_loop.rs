@@ -56,12 +56,24 @@ const REPORTS_KEPT: usize = 50;
 pub(crate) struct Inputs {
     pub(crate) side: NodeSide,
     pub(crate) person: mpsc::Receiver<DeviceEvent>,
-    pub(crate) echo: Option<mpsc::Receiver<DeviceEvent>>,
-    pub(crate) service: Option<mpsc::Receiver<ServiceEvent>>,
     pub(crate) media: mpsc::Receiver<MediaNews>,
     pub(crate) reports: mpsc::Receiver<FinalReport>,
     pub(crate) network: Option<watch::Receiver<Network>>,
     pub(crate) proofs: mpsc::Receiver<FoundProof>,
+}
+
+/// What the swarms of the service part say; they come and go while the node runs.
+#[derive(Debug, Default)]
+pub(crate) struct Feeds {
+    pub(crate) echo: Option<mpsc::Receiver<DeviceEvent>>,
+    pub(crate) service: Option<mpsc::Receiver<ServiceEvent>>,
+}
+
+/// Where every call's media speak to the loop.
+#[derive(Debug, Clone)]
+pub(crate) struct MediaEnds {
+    pub(crate) news: mpsc::Sender<MediaNews>,
+    pub(crate) reports: mpsc::Sender<FinalReport>,
 }
 
 /// The node.
@@ -97,6 +109,7 @@ pub(crate) struct Node {
     pub(crate) solving: Arc<AtomicBool>,
     /// What the owner agreed to, and what was served.
     pub(crate) volunteering: Volunteering,
+    pub(crate) feeds: Feeds,
 }
 
 /// The node is ending.
@@ -131,8 +144,8 @@ impl Node {
             let step = tokio::select! {
                 news = inputs.media.recv() => Step::Media(news),
                 event = inputs.person.recv() => Step::Person(event),
-                event = receive(&mut inputs.service) => Step::Service(event),
-                event = receive(&mut inputs.echo) => Step::Echo(event),
+                event = receive(&mut self.feeds.service) => Step::Service(event),
+                event = receive(&mut self.feeds.echo) => Step::Echo(event),
                 report = inputs.reports.recv() => Step::Report(report),
                 network = news_of(&mut inputs.network) => Step::Network(network),
                 proof = inputs.proofs.recv() => Step::Proof(proof),
@@ -607,21 +620,11 @@ impl Node {
         if let Some(echo) = &mut self.echo {
             echo.media_ended(LAST_PROBES).await;
         }
-        for phone in [Some(&self.person), self.echo.as_ref()].into_iter().flatten() {
-            let tell = phone.overlay().send(DeviceCommand::Shutdown);
-            // A swarm that has ended already needs no telling; one that is stuck ends with its channel.
-            drop(tokio::time::timeout(FAREWELL, tell).await);
-        }
-        let now = self.clock.now();
-        if let Some(supernode) = &mut self.supernode {
-            supernode.shutdown(now);
-        }
+        let tell = self.person.overlay().send(DeviceCommand::Shutdown);
+        // A swarm that has ended already needs no telling; one that is stuck ends with its channel.
+        drop(tokio::time::timeout(FAREWELL, tell).await);
         self.close_ledger();
-        let clock = self.clock;
-        let traffic = self.supernode.as_mut().and_then(|supernode| supernode.last_traffic(clock.now()));
-        if let Some(traffic) = traffic {
-            memory::remember_traffic(&self.installation.store, &traffic);
-        }
+        self.close_service();
         // What was queued (a hang-up, a farewell) gets a moment to leave.
         tokio::time::sleep(FAREWELL).await;
         self.ports.given_back().await;

@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tandem_core::call::{CallOptions, StrangerRules, Strangers};
+use tandem_core::call::{CallOptions, StrangerRules};
 use tandem_core::peer::PeerRef;
 use tandem_core::time::Now;
-use tandem_proto::grant::RelaySecret;
-use tandem_proto::identity::{DeviceSecret, Entropy};
-use tandem_proto::ids::{AccountKey, ServiceKey};
+use tandem_proto::identity::DeviceSecret;
+use tandem_proto::ids::ServiceKey;
 use tandem_proto::names::NetworkId;
-use tandem_proto::signed::{DeviceCertificate, DeviceEntry, DeviceSet, NewCertificate, Roles};
+use tandem_proto::signed::Roles;
 use tokio::sync::mpsc;
 
 use super::clock::{Clock, SleepWatch};
 use super::devices::DeviceDesk;
-use super::event_loop::{Inputs, Node};
+use super::event_loop::{Feeds, Inputs, MediaEnds, Node};
 use super::media::MediaNews;
 use super::memory;
 use super::peers::PeerTable;
@@ -24,16 +23,13 @@ use super::phone::{FinalReport, Phone, PhoneChannels, PhoneId, PhoneIdentity, Ph
 use super::port_mapping::PortMapping;
 use super::requests::core_redundancy;
 use super::strangers::SentRequests;
-use super::supernode::{Relay, Supernode, SupernodePlan};
+use super::supernode::{Bound, Echo, Place};
 use super::volunteering::Volunteering;
 use crate::api::ApiListener;
 use crate::config::Config;
 use crate::handle::{NodeConfig, RunningNode, channel};
 use crate::installation::{self, Installation, StartError};
-use crate::overlay::{
-    DeviceConfig, DeviceEvent, PublicAddresses, ServiceConfig, ServiceEvent, SupernodeAddress, spawn_device,
-    spawn_service,
-};
+use crate::overlay::{DeviceConfig, DeviceEvent, PublicAddresses, SupernodeAddress, spawn_device};
 use crate::platform::network::{self, Network};
 
 /// News of media and their reports that may wait for the loop.
@@ -41,8 +37,6 @@ pub(super) const MEDIA_QUEUE: usize = 1024;
 pub(super) const REPORT_QUEUE: usize = 32;
 /// One proof is looked for at a time.
 const PROOF_QUEUE: usize = 2;
-/// An echo service lives as long as the node: its papers too.
-const ECHO_LIFE_S: u64 = 390 * 86_400;
 
 /// Starts a node on its data folder: the swarms, the relay where the owner agreed, the loop, the local API.
 ///
@@ -65,26 +59,21 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
     let (proofs, proofs_found) = mpsc::channel(PROOF_QUEUE);
     let mut network = network::watch().await;
     let network_now = network.borrow_and_update().clone();
-    let makings = Makings::new(&config, &network_now, media_news, reports_tx);
+    let media_ends = MediaEnds { news: media_news, reports: reports_tx };
+    let makings = Makings::new(&config, &network_now, &media_ends, ports(&config));
 
     let serves = volunteering.is_steady() && volunteering.agreed_roles() != Roles::default();
-    let serving = if serves { Some(start_serving(&makings, &installation, now)?) } else { None };
-    let own_service = serving.as_ref().map(|serving| serving.supernode.service_key());
+    let steady =
+        if serves { Some(serve_steadily(&makings, &installation, &volunteering, now)?) } else { None };
     let rules = makings.stranger_rules()?;
+    // Whether it serves now or only later: its own supernode is never a home of the person's device.
+    let own_service = Some(installation.keys.service.public());
     let (person, person_events) =
         makings.phone(PhoneId::Person, person_identity(&installation), own_service, rules, now)?;
 
     let (handle, side) = channel();
-    let mut inputs = Inputs {
-        side,
-        person: person_events,
-        echo: None,
-        service: None,
-        media,
-        reports,
-        network: Some(network),
-        proofs: proofs_found,
-    };
+    let inputs =
+        Inputs { side, person: person_events, media, reports, network: Some(network), proofs: proofs_found };
     let mut node = Node {
         clock,
         started: now,
@@ -109,16 +98,31 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
         proofs,
         ports: makings.ports.clone(),
         solving: Arc::default(),
+        feeds: Feeds::default(),
         volunteering,
     };
-    if let Some(serving) = serving {
-        node.install(serving, &known, &mut inputs);
+    if let Some((bound, echo)) = steady {
+        node.install(bound, &known);
+        node.install_echo(echo, &known);
     }
     node.begin(&known_peers)?;
 
     let api = listener.map(|listener| listener.serve(handle.clone(), &node_config.data)).transpose()?;
     let node_loop = tokio::spawn(node.run(inputs));
     Ok(RunningNode::new(handle, node_loop, api))
+}
+
+/// What settings alone ask for is served from the start, and a place that is taken stops it.
+fn serve_steadily(
+    makings: &Makings<'_>,
+    installation: &Installation,
+    volunteering: &Volunteering,
+    now: Now,
+) -> Result<(Bound, Echo), StartError> {
+    let roles = volunteering.agreed_roles();
+    let place = Place::of_settings(makings.config, roles, volunteering.caps());
+    let bound = Bound::new(makings, installation, &place, roles, now)?;
+    Ok((bound, Echo::new(makings, now)?))
 }
 
 fn ports(config: &Config) -> PortMapping {
@@ -154,13 +158,14 @@ pub(super) struct Makings<'a> {
 }
 
 impl<'a> Makings<'a> {
-    fn new(
+    pub(super) fn new(
         config: &'a Config,
         network: &'a Network,
-        media_news: mpsc::Sender<MediaNews>,
-        reports: mpsc::Sender<FinalReport>,
+        media: &MediaEnds,
+        ports: PortMapping,
     ) -> Self {
-        Self { config, bind: config.source_address(), media_news, reports, network, ports: ports(config) }
+        let (media_news, reports) = (media.news.clone(), media.reports.clone());
+        Self { config, bind: config.source_address(), media_news, reports, network, ports }
     }
 
     fn stranger_rules(&self) -> Result<StrangerRules, StartError> {
@@ -173,13 +178,13 @@ impl<'a> Makings<'a> {
     }
 
     /// Where supernodes may be.
-    fn public(&self) -> Result<PublicAddresses, StartError> {
+    pub(super) fn public(&self) -> Result<PublicAddresses, StartError> {
         let ranges = self.config.effective_public_ranges(&[]);
         let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
         PublicAddresses::with_ranges(&ranges).map_err(|error| StartError::Overlay(error.to_string()))
     }
 
-    fn network(&self) -> Result<NetworkId, StartError> {
+    pub(super) fn network(&self) -> Result<NetworkId, StartError> {
         self.config.network.parse().map_err(|error| StartError::Overlay(format!("{error}")))
     }
 
@@ -221,65 +226,6 @@ impl<'a> Makings<'a> {
     }
 }
 
-/// A volunteer's parts.
-struct Serving {
-    supernode: Supernode,
-    events: mpsc::Receiver<ServiceEvent>,
-    echo: Phone,
-    echo_events: mpsc::Receiver<DeviceEvent>,
-    address: SupernodeAddress,
-}
-
-fn start_serving(
-    makings: &Makings<'_>,
-    installation: &Installation,
-    now: Now,
-) -> Result<Serving, StartError> {
-    let config = makings.config;
-    let listen = *config.listen.first().expect("Config::check refuses a volunteer without a place to listen");
-    let secret = || tandem_proto::identity::ServiceSecret::from_seed(&installation.keys.service.seed());
-    let service = secret().public();
-    let relay = config.volunteer.relay.then(|| start_relay(config, service)).transpose()?;
-    let mut overlay = ServiceConfig::new(secret(), makings.network()?, listen, makings.public()?);
-    overlay.listen.full.clone_from(&config.listen);
-    overlay.listen.tcp.clone_from(&config.listen_tcp);
-    overlay.external = (!config.external.is_empty()).then(|| config.reached_at());
-    let directory_traffic = overlay.traffic.clone();
-    let (commands, events) = spawn_service(overlay).map_err(StartError::from)?;
-    let (account, identity) = echo_identity(now)?;
-    // Everybody is a stranger to it.
-    let echo_rules =
-        StrangerRules { mode: Strangers::Ring, network: makings.network()?, ..StrangerRules::default() };
-    let (echo, echo_events) = makings.phone(PhoneId::Echo, identity, None, echo_rules, now)?;
-    let plan = SupernodePlan {
-        secret: secret(),
-        reached_at: config.reached_at(),
-        volunteer: config.volunteer.clone(),
-        relay,
-        traffic: memory::traffic(&installation.store),
-        echo: Some(account),
-        commands,
-        directory_traffic,
-        seed: rand::random(),
-    };
-    let supernode = Supernode::new(plan, now);
-    let address = SupernodeAddress { service, addresses: supernode.addresses() };
-    Ok(Serving { supernode, events, echo, echo_events, address })
-}
-
-fn start_relay(config: &Config, service: ServiceKey) -> Result<(Relay, RelaySecret), StartError> {
-    let secret: [u8; 32] = rand::random();
-    let relay = Relay::start(
-        service,
-        RelaySecret::new(secret),
-        &config.listen,
-        &config.volunteer.caps,
-        rand::random(),
-    )
-    .map_err(StartError::from)?;
-    Ok((relay, RelaySecret::new(secret)))
-}
-
 fn person_identity(installation: &Installation) -> PhoneIdentity {
     let keys = &installation.keys;
     PhoneIdentity {
@@ -290,36 +236,6 @@ fn person_identity(installation: &Installation) -> PhoneIdentity {
         device_set: keys.device_set.clone(),
         display_name: String::new(),
     }
-}
-
-/// A fresh account for the echo service of this run: nothing ties it to the owner.
-fn echo_identity(now: Now) -> Result<(AccountKey, PhoneIdentity), StartError> {
-    let account = Entropy::new(rand::random()).account_secret();
-    let device = DeviceSecret::from_seed(&rand::random());
-    let now_s = now.unix_ms / 1000;
-    let failed = |error: tandem_proto::signed::SignedError| StartError::Overlay(error.to_string());
-    let certificate = DeviceCertificate::issue(
-        &account,
-        NewCertificate {
-            device: device.public(),
-            serial: 1,
-            not_before_s: now_s,
-            not_after_s: now_s + ECHO_LIFE_S,
-            label: "echo".to_owned(),
-        },
-    )
-    .map_err(failed)?;
-    let entry = DeviceEntry { device: device.public(), serial: 1 };
-    let device_set = DeviceSet::issue(&account, 1, &[entry], now_s + ECHO_LIFE_S).map_err(failed)?;
-    let identity = PhoneIdentity {
-        account: account.public(),
-        device,
-        certificate: certificate.signed().clone(),
-        serial: certificate.serial(),
-        device_set,
-        display_name: "Echo".to_owned(),
-    };
-    Ok((account.public(), identity))
 }
 
 /// The bootstrap list, each supernode once.
@@ -335,7 +251,7 @@ pub(super) fn bootstrap_supernodes(config: &Config) -> BTreeMap<ServiceKey, Supe
 }
 
 /// The bootstrap list and the supernodes remembered, each once.
-fn first_supernodes(config: &Config, installation: &Installation) -> Vec<SupernodeAddress> {
+pub(super) fn first_supernodes(config: &Config, installation: &Installation) -> Vec<SupernodeAddress> {
     let own = installation.keys.service.public();
     let mut known = bootstrap_supernodes(config);
     for address in memory::remembered_supernodes(&installation.store) {
@@ -343,22 +259,4 @@ fn first_supernodes(config: &Config, installation: &Installation) -> Vec<Superno
     }
     known.remove(&own);
     known.into_values().collect()
-}
-
-impl Node {
-    /// Takes up what a volunteer serves.
-    fn install(&mut self, serving: Serving, known: &[SupernodeAddress], inputs: &mut Inputs) {
-        let now = self.clock.now();
-        let mut supernode = serving.supernode;
-        supernode.handle_bootstrap(known, now);
-        self.supernode = Some(supernode);
-        self.echo = Some(serving.echo);
-        inputs.service = Some(serving.events);
-        inputs.echo = Some(serving.echo_events);
-        // The echo may live on this very supernode: it is nobody's secret that it is here.
-        let own = self.peers.insert(&serving.address);
-        let echo_peers: Vec<PeerRef> =
-            own.into_iter().chain(known.iter().filter_map(|address| self.peers.insert(address))).collect();
-        self.introduce_echo(&echo_peers);
-    }
 }

@@ -2,29 +2,31 @@
 //!
 //! Policy is `tandem_core::service`; this executes it. Nothing here knows the person's account or device.
 
+mod lifecycle;
 mod month;
+mod reached;
 mod relay;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use tandem_core::service::{ClientRef, Command, Config, Endpoint, Figures, Service};
 use tandem_core::time::Now;
 use tandem_proto::grant::RelaySecret;
 use tandem_proto::identity::ServiceSecret;
 use tandem_proto::ids::{AccountKey, DeviceKey, ServiceKey};
-use tandem_proto::multiaddr::{Transport, TransportAddress};
 use tandem_proto::record::next_sequence;
 use tandem_proto::signed::{NewDescriptor, Roles, SupernodeDescriptor};
 use tokio::sync::mpsc;
 
-use crate::config::Volunteer;
+use crate::config::Caps;
 use crate::node::outbox::Outbox;
 use crate::node::volunteering::Totals;
-use crate::overlay::{ClientId, Places, ServiceCommand, ServiceEvent, SupernodeAddress, Traffic};
+use crate::overlay::{ClientId, ServiceCommand, ServiceEvent, SupernodeAddress, Traffic};
 use crate::software;
+pub(crate) use lifecycle::{Bound, Echo, Place};
 use month::Month;
-pub(crate) use relay::{Relay, relay_address};
+pub(crate) use reached::Reached;
+use relay::Relay;
 
 /// How long a descriptor holds without being renewed, in seconds.
 const DESCRIPTOR_LIFE_S: u64 = 3 * 3600;
@@ -45,13 +47,15 @@ pub(crate) enum SupernodeNews {
 /// What a supernode is made with.
 pub(crate) struct SupernodePlan {
     pub(crate) secret: ServiceSecret,
-    /// Where others reach it: at least one full place. The relay's own UDP port is the one above.
-    pub(crate) reached_at: Places,
-    pub(crate) volunteer: Volunteer,
+    pub(crate) reached_at: Reached,
+    /// Places that it will say it listens on.
+    pub(crate) listening_on: usize,
+    /// What it serves from the start; none: it stands by.
+    pub(crate) roles: Roles,
+    pub(crate) caps: Caps,
     pub(crate) relay: Option<(Relay, RelaySecret)>,
     /// The last [`SupernodeNews::Traffic`] of earlier runs.
     pub(crate) traffic: Option<String>,
-    pub(crate) echo: Option<AccountKey>,
     pub(crate) commands: mpsc::Sender<ServiceCommand>,
     /// Of the service swarm's connections.
     pub(crate) directory_traffic: Traffic,
@@ -68,7 +72,8 @@ pub(crate) struct Circuit {
 
 pub(crate) struct Supernode {
     secret: ServiceSecret,
-    reached_at: Places,
+    reached_at: Reached,
+    listening_on: usize,
     roles: Roles,
     echo: Option<AccountKey>,
     service: Service,
@@ -90,25 +95,19 @@ pub(crate) struct Supernode {
 
 impl Supernode {
     pub(crate) fn new(plan: SupernodePlan, now: Now) -> Self {
-        let mut roles = Roles(0);
-        if plan.volunteer.directory {
-            roles = roles.with(Roles::DIRECTORY);
-        }
-        if plan.relay.is_some() {
-            roles = roles.with(Roles::RELAY);
-        }
         let (relay, relay_secret) = plan.relay.unzip();
         let mut config = Config::new(plan.secret.public(), software());
-        config.roles = roles;
+        config.roles = plan.roles;
         config.relay_secret = relay_secret;
-        let caps = plan.volunteer.caps;
+        let caps = plan.caps;
         config.reservations_max = usize::try_from(caps.devices).unwrap_or(usize::MAX);
         let mut supernode = Self {
             service: Service::new(config, plan.seed, now),
             secret: plan.secret,
             reached_at: plan.reached_at,
-            roles,
-            echo: plan.echo,
+            listening_on: plan.listening_on,
+            roles: plan.roles,
+            echo: None,
             relay,
             month: Month::new(caps.bytes_per_month, plan.traffic.as_deref(), now.unix_ms),
             count_ms: now.mono_ms,
@@ -249,6 +248,13 @@ impl Supernode {
         Some(self.month.kept_text())
     }
 
+    /// Whom the descriptor names for test calls.
+    pub(crate) fn set_echo(&mut self, echo: Option<AccountKey>, now: Now) {
+        self.echo = echo;
+        self.service.handle_addresses_changed(now);
+        self.drive(now);
+    }
+
     // ---- how it stands ------------------------------------------------------------------------------------------
 
     pub(crate) fn service_key(&self) -> ServiceKey {
@@ -257,24 +263,17 @@ impl Supernode {
 
     /// Where its swarm is: binary multiaddrs without `/p2p`.
     pub(crate) fn addresses(&self) -> Vec<Vec<u8>> {
-        let both = |at: &SocketAddr| [bytes(Transport::Quic, *at), bytes(Transport::Tcp, *at)];
-        self.reached_at.full.iter().flat_map(both).chain(self.tcp_addresses()).collect()
+        self.reached_at.overlay_bytes()
     }
 
-    /// STUN and TURN.
-    fn relay_addresses(&self) -> Vec<Vec<u8>> {
-        let both = |at: &SocketAddr| [bytes(Transport::Udp, relay_address(*at)), bytes(Transport::Tcp, *at)];
-        self.reached_at.full.iter().flat_map(both).chain(self.tcp_addresses()).collect()
-    }
-
-    /// Overlay and relay in one.
-    fn tcp_addresses(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        self.reached_at.tcp.iter().map(|at| bytes(Transport::Tcp, *at))
+    /// What it serves now; none while it stands by.
+    pub(crate) fn roles(&self) -> Roles {
+        self.roles
     }
 
     /// Whether all that is bound is.
     pub(crate) fn is_listening(&self) -> bool {
-        self.listening.len() >= 2 * self.reached_at.full.len() + self.reached_at.tcp.len()
+        self.listening.len() >= self.listening_on
     }
 
     pub(crate) fn listening(&self) -> &[String] {
@@ -304,11 +303,6 @@ impl Supernode {
             relay_bytes: relay.bytes_forwarded,
             calls: relay.calls_made,
         }
-    }
-
-    /// The roles it serves in.
-    pub(crate) fn roles(&self) -> Roles {
-        self.roles
     }
 
     pub(crate) fn relay(&self) -> Option<&Relay> {
@@ -362,7 +356,7 @@ impl Supernode {
 
     fn sign_descriptor(&mut self, load_percent: u32, now: Now) {
         let sequence = next_sequence(self.sequence, now.unix_ms);
-        let relay = self.relay.as_ref().map(|_| self.relay_addresses());
+        let relays = self.roles.contains(Roles::RELAY);
         let descriptor = SupernodeDescriptor::issue(
             &self.secret,
             NewDescriptor {
@@ -370,7 +364,7 @@ impl Supernode {
                 not_after_s: now.unix_ms / 1000 + DESCRIPTOR_LIFE_S,
                 roles: self.roles,
                 addresses: self.addresses(),
-                relay: relay.unwrap_or_default(),
+                relay: if relays { self.reached_at.relay_bytes() } else { Vec::new() },
                 load_percent,
                 software: software(),
                 echo: self.echo,
@@ -395,10 +389,6 @@ impl Supernode {
             tracing::warn!("the service swarm does not take commands");
         }
     }
-}
-
-fn bytes(transport: Transport, at: SocketAddr) -> Vec<u8> {
-    TransportAddress { ip: at.ip(), port: at.port(), transport }.to_bytes()
 }
 
 fn address(endpoint: Endpoint) -> SupernodeAddress {

@@ -1,6 +1,7 @@
 //! What the owner asks of a running node about volunteering; and the counting, in the loop.
 
 use tandem_api::{Problem, ServingState, VolunteerView};
+use tandem_proto::signed::Roles;
 
 use super::{ServedNow, Totals, ledger};
 use crate::handle::VolunteerRequest;
@@ -61,6 +62,7 @@ impl Node {
     pub(in crate::node) fn serving_state(&self) -> ServingState {
         match (&self.supernode, self.stopping) {
             (None, _) => ServingState::Off,
+            (Some(supernode), _) if supernode.roles() == Roles::default() => ServingState::Reserve,
             (Some(_), Some(_)) => ServingState::Draining,
             (Some(_), None) => ServingState::Serving,
         }
