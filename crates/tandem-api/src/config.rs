@@ -5,6 +5,8 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
+    /// An organisation's policy: nobody else can change it.
+    Policy,
     Flag,
     Environment,
     File,
@@ -18,6 +20,9 @@ pub struct ConfigEntry {
     pub key: String,
     pub value: serde_json::Value,
     pub origin: Origin,
+    /// The key of the organisation's policy that bounds it, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// What `tandem config show --json` prints.

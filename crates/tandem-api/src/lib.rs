@@ -14,6 +14,7 @@ mod event;
 mod identity;
 mod metrics;
 mod network;
+mod policy;
 mod problem;
 mod report;
 mod status;
@@ -36,6 +37,7 @@ pub use metrics::{Metric, MetricKind, Metrics};
 pub use network::{
     AddressScope, AddressView, NatMapping, NatView, NetworkKind, NetworkReport, SupernodeProbe, Works,
 };
+pub use policy::{PolicyCheck, PolicyRule, PolicyView};
 pub use problem::{Failure, Problem};
 pub use report::{CallReport, PathSeries, SoundReport};
 pub use status::{HomeView, Ready, Status};

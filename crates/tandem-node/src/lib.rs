@@ -12,6 +12,7 @@ pub mod network_check;
 mod node;
 pub mod overlay;
 pub mod platform;
+pub mod policy;
 pub mod store;
 mod tap;
 pub mod why;

@@ -24,7 +24,8 @@ const AFTER: &str = "Examples:
 Exit status: 0 done; 1 it failed, and the message says why; 2 the command line is wrong; 3 no node is running;
 4 the call brought no sound through.
 
-Settings come from flags, then TANDEM_* variables, then tandem.toml in the data folder (tandem config show).";
+Settings come from flags, then TANDEM_* variables, then tandem.toml in the data folder (tandem config show), all within
+the policy of an organisation, if this machine has one (tandem policy).";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -86,6 +87,8 @@ pub(crate) enum Command {
     Calls(CallsArgs),
     /// The settings in force
     Config(ConfigArgs),
+    /// What an organisation allows on this machine: show it, or check a policy file
+    Policy(PolicyArgs),
     /// Check this installation; doctor network: what kind of network this is, and what follows for calls
     Doctor(DoctorArgs),
     /// Gather what helps to find a fault, with everything that names somebody taken out; it is sent nowhere
@@ -498,6 +501,27 @@ pub(crate) struct CallsArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tandem policy                     what the policy of this machine says, in words
+  tandem policy check draft.toml    whether a file is a policy, and what it would mean
+  tandem policy check --json        whether a node on this machine can follow its policy")]
+pub(crate) struct PolicyArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<PolicyAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyAction {
+    /// The policy in force on this machine
+    Show,
+    /// Check a policy file (default: that of this machine), and say what it means
+    Check {
+        /// The file; anybody's, since it is only looked at
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
     #[command(subcommand)]
     pub(crate) action: ConfigAction,
@@ -671,6 +695,10 @@ mod tests {
             "tandem contacts",
             "tandem contacts add Bob tandem:abc",
             "tandem config show --json",
+            "tandem policy",
+            "tandem policy show --json",
+            "tandem policy check",
+            "tandem policy check draft.toml --json",
             "tandem doctor",
             "tandem doctor network --json",
             "tandem bundle 3f0a --show",

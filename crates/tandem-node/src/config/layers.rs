@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_api::{ConfigEntry, ConfigView, Origin, Problem, Redundancy};
@@ -14,6 +15,7 @@ use toml::Value;
 use super::settings::{self, SETTINGS, Setting, SettingKind};
 use super::{ANSWER_AFTER_MAX, Answer, Caps, Cidr, Config, FILE_NAME, Volunteer};
 use crate::messages::Code;
+use crate::policy::{self, Policy};
 
 /// The settings file is far smaller; anything larger is something else.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -41,6 +43,9 @@ pub enum ConfigError {
     Unknown { file: PathBuf, key: String, nearest: Option<&'static str> },
     #[error("{key} is wrong: {detail}")]
     Value { key: &'static str, origin: Origin, detail: String },
+    /// The policy of this machine cannot be followed, so nothing starts.
+    #[error("{}", .0.message)]
+    Policy(Box<Problem>),
 }
 
 impl ConfigError {
@@ -65,6 +70,7 @@ impl ConfigError {
             Self::Value { key, origin, detail } => {
                 Code::ConfigValue.with(&[("key", key), ("origin", origin_text(*origin)), ("detail", detail)])
             }
+            Self::Policy(problem) => (**problem).clone(),
         }
     }
 }
@@ -72,6 +78,7 @@ impl ConfigError {
 /// Where a value came from, in words.
 fn origin_text(origin: Origin) -> &'static str {
     match origin {
+        Origin::Policy => "from the policy of this machine",
         Origin::Flag => "from a flag",
         Origin::Environment => "from the environment",
         Origin::File => "from tandem.toml",
@@ -79,11 +86,26 @@ fn origin_text(origin: Origin) -> &'static str {
     }
 }
 
-/// Reads the settings of a data folder. A file that is not there is an empty one.
+/// Reads the settings of a data folder, and makes them obey the policy of this machine. A file that is not there is an
+/// empty one.
 ///
 /// # Errors
-/// [`ConfigError`]: the file cannot be read, holds an unknown key, or some value is wrong.
+/// [`ConfigError`]: the file cannot be read, holds an unknown key, or some value is wrong; the policy cannot be followed.
 pub fn load(
+    data: &Path,
+    flags: &Flags,
+    environment: &BTreeMap<String, String>,
+) -> Result<Loaded, ConfigError> {
+    let policy = policy::system().map_err(|error| ConfigError::Policy(Box::new(error.problem())))?;
+    load_under(policy, data, flags, environment)
+}
+
+/// The same under a given policy.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_under(
+    policy: Policy,
     data: &Path,
     flags: &Flags,
     environment: &BTreeMap<String, String>,
@@ -103,11 +125,13 @@ pub fn load(
             values.insert(setting.key, (from_texts(setting, texts, Origin::Flag)?, Origin::Flag));
         }
     }
-    let config = build(&values)?;
+    let mut config = build(&values)?;
+    let changed = policy.hold(&mut config);
+    config.policy = Arc::new(policy);
     let view = ConfigView {
         data: data.display().to_string(),
         file: text.map(|_| file.display().to_string()),
-        settings: entries(&config, &values),
+        settings: entries(&config, &values, &changed),
     };
     Ok(Loaded { config, view })
 }
@@ -235,6 +259,7 @@ fn build(values: &Values) -> Result<Config, ConfigError> {
         public_ranges: list(values, "public_ranges", |text| text.parse::<Cidr>().map_err(|e| e.to_string()))?
             .unwrap_or_default(),
         log: text(values, "log", log_filter)?.unwrap_or(defaults.log),
+        policy: defaults.policy,
     })
 }
 
@@ -393,13 +418,15 @@ fn log_filter(text: &str) -> Result<String, String> {
 }
 
 /// Each setting's value in force and its origin.
-fn entries(config: &Config, values: &Values) -> Vec<ConfigEntry> {
+fn entries(config: &Config, values: &Values, changed: &[&str]) -> Vec<ConfigEntry> {
+    let origin = |key: &str| if changed.contains(&key) { Origin::Policy } else { origin_of(values, key) };
     SETTINGS
         .iter()
         .map(|setting| ConfigEntry {
             key: setting.key.to_owned(),
             value: value_of(config, setting.key),
-            origin: values.get(setting.key).map_or(Origin::Default, |(_, origin)| *origin),
+            origin: origin(setting.key),
+            policy: config.policy.bound(setting.key).map(str::to_owned),
         })
         .collect()
 }

@@ -6,6 +6,7 @@ mod settings;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_api::{Problem, Redundancy};
@@ -14,11 +15,13 @@ use tandem_proto::multiaddr::PeerAddress;
 use tandem_proto::names::NetworkId;
 
 pub use cidr::{Cidr, CidrError};
-pub use layers::{ConfigError, Flags, Loaded, load};
+pub use layers::{ConfigError, Flags, Loaded, load, load_under};
+pub(crate) use settings::nearest_of;
 pub use settings::{SETTINGS, Setting, SettingKind, is_setting};
 
 use crate::messages::{Code, TERMS};
 use crate::overlay::Places;
+use crate::policy::Policy;
 
 /// The settings file in the data folder.
 pub const FILE_NAME: &str = "tandem.toml";
@@ -62,6 +65,8 @@ pub struct Config {
     pub public_ranges: Vec<Cidr>,
     /// A level for Tandem's own log (`info`), or a whole `tracing` filter (`tandem_node=debug,libp2p=info`).
     pub log: String,
+    /// What an organisation allows on this machine. No setting: [`load`] reads it from where only root can write.
+    pub policy: Arc<Policy>,
 }
 
 /// What the owner gives to others.
@@ -125,6 +130,7 @@ impl Default for Config {
             early_media: true,
             public_ranges: Vec::new(),
             log: "info".to_owned(),
+            policy: Arc::default(),
         }
     }
 }
@@ -158,6 +164,7 @@ impl Config {
         if !self.api.ip().is_loopback() {
             return Err(Code::ApiNotLoopback.with(&[("address", &self.api.to_string())]));
         }
+        self.policy.check(self).map_err(|refusal| refusal.problem())?;
         if !self.volunteer.any() {
             return Ok(());
         }
@@ -173,6 +180,17 @@ impl Config {
             Some(listen) => Err(Code::VolunteerExternal.with(&[("address", &listen.to_string())])),
             None => Ok(()),
         }
+    }
+
+    /// The same settings, made to obey [`Self::policy`].
+    #[must_use]
+    pub fn held(mut self) -> Self {
+        let policy = Arc::clone(&self.policy);
+        let changed = policy.hold(&mut self);
+        if !changed.is_empty() {
+            tracing::warn!(settings = ?changed, "the policy of this machine holds these settings");
+        }
+        self
     }
 
     /// What a call of a stranger meets. Unless it is set: where a machine answers by itself it rings, since nobody is

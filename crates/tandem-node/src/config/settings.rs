@@ -67,13 +67,17 @@ pub(super) fn by_key(key: &str) -> Option<&'static Setting> {
 
 /// The known key most like a mistyped one, if any is near enough to be meant.
 pub(super) fn nearest(key: &str) -> Option<&'static str> {
+    nearest_of(key, SETTINGS.iter().map(|setting| setting.key))
+}
+
+/// The same, of any list of keys.
+pub(crate) fn nearest_of(key: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-    SETTINGS
-        .iter()
-        .map(|setting| {
-            let whole = distance(key, setting.key);
-            let name = distance(&last(key), &last(setting.key)) + 1;
-            (whole.min(name), setting.key)
+    known
+        .map(|candidate| {
+            let whole = distance(key, candidate);
+            let name = distance(&last(key), &last(candidate)) + 1;
+            (whole.min(name), candidate)
         })
         .min()
         .filter(|(distance, nearest)| *distance <= 1 + nearest.len() / 3)

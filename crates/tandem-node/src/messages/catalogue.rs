@@ -300,4 +300,18 @@ catalogue! {
     BenchFailed = "T1904", "The bench could not run to its end: {detail}.",
         "Nothing can be said about durations.",
         "See to what the message says, then try again.";
+
+    // ---- T20: an organisation's policy
+    PolicyUnreadable = "T2001", "The policy of this machine, {file}, cannot be read: {detail}.",
+        "A node that cannot know what is allowed does not start.",
+        "Tell whoever administers this machine: the file must be there and readable by everybody, or not be there at all.";
+    PolicyUntrusted = "T2002", "The policy of this machine could have been written by others than its administrator: {path}: {detail}.",
+        "A node that cannot trust what is allowed does not start.",
+        "Tell whoever administers this machine. The file and each folder above it must belong to root and be writable by root alone: chown root {path}; chmod go-w {path}.";
+    PolicyWrong = "T2003", "The policy {file} is wrong in line {line}: {detail}.",
+        "A node that cannot know what is allowed does not start.",
+        "{action} Then try it with: tandem policy check {file}.";
+    PolicyForbids = "T2004", "The policy of this machine does not allow {what}.",
+        "An organisation decides about this machine: the key {key} in {file}. No setting and no flag changes it.",
+        "See what it allows with: tandem policy show. Ask whoever administers this machine if you need more.";
 }

@@ -11,6 +11,7 @@ use tandem_proto::wire;
 
 use crate::config::Config;
 use crate::overlay::PublicAddresses;
+use crate::policy::Policy;
 use crate::store::Store;
 
 /// Supernodes asked.
@@ -52,6 +53,14 @@ impl Target {
         Self { service, stun, tcp }
     }
 
+    /// Without addresses that the policy of this machine forbids.
+    fn allowed(mut self, policy: &Policy) -> Self {
+        let may = |at: &SocketAddr| policy.may_connect(Some(self.service), *at).is_ok();
+        self.stun.retain(may);
+        self.tcp.retain(may);
+        self
+    }
+
     /// Without addresses that are not public.
     fn only(mut self, public: &PublicAddresses) -> Self {
         self.stun.retain(|at| public.is_public(at.ip()));
@@ -77,7 +86,11 @@ pub fn targets(known: Vec<Target>, config: &Config) -> Vec<Target> {
     let ranges: Vec<String> = config.effective_public_ranges(&[]).iter().map(ToString::to_string).collect();
     // Ranges of a configuration are written as they are read.
     let public = PublicAddresses::with_ranges(&ranges).unwrap_or_default();
-    chosen(known.into_iter().map(|it| it.only(&public)).collect(), &config.bootstrap_addresses())
+    let chosen =
+        chosen(known.into_iter().map(|it| it.only(&public)).collect(), &config.bootstrap_addresses());
+    // Also those that were guessed.
+    let allowed = chosen.into_iter().map(|it| it.allowed(&config.policy));
+    allowed.filter(|it| !it.stun.is_empty() || !it.tcp.is_empty()).collect()
 }
 
 fn chosen(known: Vec<Target>, bootstrap: &[PeerAddress]) -> Vec<Target> {

@@ -31,6 +31,7 @@ use crate::installation::Installation;
 use crate::network_check::LastCheck;
 use crate::overlay::{DeviceCommand, DeviceEvent, ServiceEvent};
 use crate::platform::network::{Change, Network};
+use crate::policy::Warden;
 
 /// Calls that live at once, ended ones whose figures are awaited included.
 pub(crate) const CALLS_MAX: usize = 16;
@@ -69,11 +70,12 @@ pub(crate) struct Feeds {
     pub(crate) service: Option<mpsc::Receiver<ServiceEvent>>,
 }
 
-/// Where every call's media speak to the loop.
+/// Where every call's media speak to the loop, and what they and their phones must ask before they touch the network.
 #[derive(Debug, Clone)]
 pub(crate) struct MediaEnds {
     pub(crate) news: mpsc::Sender<MediaNews>,
     pub(crate) reports: mpsc::Sender<FinalReport>,
+    pub(crate) warden: Warden,
 }
 
 /// The node.
@@ -105,6 +107,8 @@ pub(crate) struct Node {
     /// Where workers put proofs that they found.
     pub(crate) proofs: mpsc::Sender<FoundProof>,
     pub(crate) ports: PortMapping,
+    /// What an organisation allows, and where what it refused is noted.
+    pub(crate) warden: Warden,
     /// Set when the proof that is looked for is no longer wanted.
     pub(crate) solving: Arc<AtomicBool>,
     /// What the owner agreed to, and what was served.
@@ -471,8 +475,10 @@ impl Node {
             Answer::Ring => return,
             Answer::Echo => EndpointPlan::Echo,
             Answer::Wav(path) => {
-                let record = recording_path(&self.installation.data, call);
-                EndpointPlan::Files { play: Some(path.clone()), record: Some(record) }
+                // Where nothing may be recorded the call is answered all the same.
+                let may = self.config.policy.may_record().is_ok();
+                let record = may.then(|| recording_path(&self.installation.data, call));
+                EndpointPlan::Files { play: Some(path.clone()), record }
             }
         };
         self.answer(call, plan);

@@ -3,6 +3,7 @@
 //! It is a phone with a throw-away account of its own, which publishes nothing: it only has homes, so that the device that
 //! adds it can reach it. With the papers it gets, the data folder becomes an identity; until then nothing is written.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_api::{JoinOffer, Problem};
@@ -30,6 +31,7 @@ use crate::messages::Code;
 use crate::overlay::{DeviceCommand, DeviceEvent};
 use crate::platform::network::Network;
 use crate::platform::{paths, random};
+use crate::policy::Warden;
 use crate::store::Store;
 
 /// So long a new device waits for the one that adds it.
@@ -120,11 +122,18 @@ impl Waiting {
             reports,
             network: &network,
             ports: PortMapping::forbidden(),
+            warden: Warden::new(Arc::clone(&config.config.policy)),
         };
         let identity = throw_away(device, now).map_err(|error| StartError::Overlay(error.to_string()))?;
         let (phone, events) =
             makings.phone(PhoneId::Person, identity, None, StrangerRules::default(), now)?;
-        let mut waiting = Self { clock, peers: PeerTable::default(), phone, events, descriptors: Vec::new() };
+        let mut waiting = Self {
+            clock,
+            peers: PeerTable::under(makings.warden.clone()),
+            phone,
+            events,
+            descriptors: Vec::new(),
+        };
         let known = bootstrap_supernodes(&config.config);
         let known: Vec<PeerRef> =
             known.values().filter_map(|address| waiting.peers.insert(address)).collect();

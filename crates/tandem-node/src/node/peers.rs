@@ -11,6 +11,7 @@ use tandem_proto::signed::SupernodeDescriptor;
 use tandem_proto::wire::Signed;
 
 use crate::overlay::SupernodeAddress;
+use crate::policy::Warden;
 
 /// Supernodes remembered; further ones are not taken up until [`PeerTable::trim`] has made room.
 const PEERS_MAX: usize = 4096;
@@ -32,6 +33,7 @@ pub(crate) struct PeerTable {
     next: u32,
     /// Descriptors taken up so far.
     told: u64,
+    warden: Warden,
 }
 
 /// A supernode.
@@ -56,10 +58,16 @@ pub(crate) struct Peer {
 }
 
 impl PeerTable {
+    /// A table that takes up whom the policy allows, at the addresses that it allows.
+    pub(crate) fn under(warden: Warden) -> Self {
+        Self { warden, ..Self::default() }
+    }
+
     /// Takes up a supernode that is known by its address only (bootstrap list, a home in a record). It stays.
     pub(crate) fn insert(&mut self, address: &SupernodeAddress) -> Option<PeerRef> {
         let known = self.by_key.get(&address.service).copied();
-        let peer = known.or_else(|| self.add(address.service, address.addresses.clone(), None))?;
+        let allowed = self.allowed(address.service, &address.addresses)?;
+        let peer = known.or_else(|| self.add(address.service, allowed, None))?;
         self.peers.get_mut(&peer)?.kept = true;
         Some(peer)
     }
@@ -73,6 +81,7 @@ impl PeerTable {
         self.told += 1;
         let service = descriptor.service();
         let addresses: Vec<Vec<u8>> = descriptor.addresses().iter().take(ADDRESSES_MAX).cloned().collect();
+        let addresses = self.allowed(service, &addresses)?;
         let Some(peer) = self.by_key.get(&service).copied() else {
             if let Some(teller) = from.and_then(|from| self.peers.get_mut(&from)) {
                 if teller.told_others >= TOLD_BY_ONE_MAX {
@@ -176,6 +185,14 @@ impl PeerTable {
 
     pub(crate) fn len(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Of a supernode's addresses those that the policy allows; `None` where that leaves nothing.
+    fn allowed(&self, service: ServiceKey, addresses: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
+        let policy = self.warden.policy();
+        policy.may_know(service).ok()?;
+        let allowed = policy.allowed_addresses(service, addresses);
+        (addresses.is_empty() || !allowed.is_empty()).then_some(allowed)
     }
 
     fn add(

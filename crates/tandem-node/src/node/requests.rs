@@ -160,6 +160,9 @@ impl Node {
         if self.calls.len() >= CALLS_MAX {
             return Err(Code::TooManyCalls.problem());
         }
+        if let EndpointPlan::Files { record: Some(_), .. } = &endpoint {
+            self.warden.noted(self.config.policy.may_record()).map_err(|refusal| refusal.problem())?;
+        }
         let record = check_files(&endpoint)?;
         let now = self.clock.now();
         if let Some(started) = self.take_up_theirs(account, &endpoint, for_ms, options.relay_only) {

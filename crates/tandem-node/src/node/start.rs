@@ -31,6 +31,7 @@ use crate::handle::{NodeConfig, RunningNode, channel};
 use crate::installation::{self, Installation, StartError};
 use crate::overlay::{DeviceConfig, DeviceEvent, PublicAddresses, SupernodeAddress, spawn_device};
 use crate::platform::network::{self, Network};
+use crate::policy::Warden;
 
 /// News of media and their reports that may wait for the loop.
 pub(super) const MEDIA_QUEUE: usize = 1024;
@@ -42,16 +43,22 @@ const PROOF_QUEUE: usize = 2;
 ///
 /// # Errors
 /// [`StartError`] says what stands in the way; nothing is left running.
-pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
+pub async fn start(mut node_config: NodeConfig) -> Result<RunningNode, StartError> {
+    // Whoever made these settings: they obey.
+    node_config.config = node_config.config.held();
     let installation = installation::open(&node_config)?;
     let config = node_config.config.clone();
+    if let Some(source) = &config.policy.source {
+        tracing::info!(file = %source.file.display(), digest = source.digest, "following the policy of this machine");
+    }
     // First of all: a second node on one port must not begin anything.
     let listener = if node_config.serve_api { Some(ApiListener::bind(config.api).await?) } else { None };
     let clock = Clock::start();
     let now = clock.now();
     let volunteering = Volunteering::new(&installation.store, &config.volunteer, node_config.terms, now)?;
     let known = first_supernodes(&config, &installation);
-    let mut peers = PeerTable::default();
+    let warden = Warden::new(Arc::clone(&config.policy));
+    let mut peers = PeerTable::under(warden.clone());
     let known_peers: Vec<PeerRef> = known.iter().filter_map(|address| peers.insert(address)).collect();
 
     let (media_news, media) = mpsc::channel(MEDIA_QUEUE);
@@ -59,7 +66,7 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
     let (proofs, proofs_found) = mpsc::channel(PROOF_QUEUE);
     let mut network = network::watch().await;
     let network_now = network.borrow_and_update().clone();
-    let media_ends = MediaEnds { news: media_news, reports: reports_tx };
+    let media_ends = MediaEnds { news: media_news, reports: reports_tx, warden: warden.clone() };
     let makings = Makings::new(&config, &network_now, &media_ends, ports(&config));
 
     let serves = volunteering.is_steady() && volunteering.agreed_roles() != Roles::default();
@@ -97,6 +104,7 @@ pub async fn start(node_config: NodeConfig) -> Result<RunningNode, StartError> {
         sent: SentRequests::default(),
         proofs,
         ports: makings.ports.clone(),
+        warden,
         solving: Arc::default(),
         feeds: Feeds::default(),
         volunteering,
@@ -155,6 +163,7 @@ pub(super) struct Makings<'a> {
     pub(super) reports: mpsc::Sender<FinalReport>,
     pub(super) network: &'a Network,
     pub(super) ports: PortMapping,
+    pub(super) warden: Warden,
 }
 
 impl<'a> Makings<'a> {
@@ -165,7 +174,8 @@ impl<'a> Makings<'a> {
         ports: PortMapping,
     ) -> Self {
         let (media_news, reports) = (media.news.clone(), media.reports.clone());
-        Self { config, bind: config.source_address(), media_news, reports, network, ports }
+        let warden = media.warden.clone();
+        Self { config, bind: config.source_address(), media_news, reports, network, ports, warden }
     }
 
     fn stranger_rules(&self) -> Result<StrangerRules, StartError> {
@@ -177,11 +187,13 @@ impl<'a> Makings<'a> {
         })
     }
 
-    /// Where supernodes may be.
+    /// Where supernodes may be, as far as the policy allows.
     pub(super) fn public(&self) -> Result<PublicAddresses, StartError> {
         let ranges = self.config.effective_public_ranges(&[]);
         let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
-        PublicAddresses::with_ranges(&ranges).map_err(|error| StartError::Overlay(error.to_string()))
+        let public = PublicAddresses::with_ranges(&ranges);
+        let public = public.map_err(|error| StartError::Overlay(error.to_string()))?;
+        Ok(public.under(self.warden.clone()))
     }
 
     pub(super) fn network(&self) -> Result<NetworkId, StartError> {
@@ -258,5 +270,11 @@ pub(super) fn first_supernodes(config: &Config, installation: &Installation) -> 
         known.entry(address.service).or_insert(address);
     }
     known.remove(&own);
-    known.into_values().collect()
+    let policy = &config.policy;
+    let mut known: Vec<SupernodeAddress> = known.into_values().collect();
+    for address in &mut known {
+        address.addresses = policy.allowed_addresses(address.service, &address.addresses);
+    }
+    known.retain(|address| !address.addresses.is_empty());
+    known
 }

@@ -89,7 +89,11 @@ impl Node {
     /// When the store cannot be read: then all stays in force that was, so that a failing disk unblocks nobody.
     pub(super) fn read_people(&mut self) -> Result<(), StoreError> {
         let store = &self.installation.store;
-        let (contacts, strangers) = (store.contacts()?, store.strangers()?);
+        let (contacts, mut strangers) = (store.contacts()?, store.strangers()?);
+        if self.config.policy.may_invite().is_err() {
+            // Those made before count no more.
+            strangers.invitations.clear();
+        }
         let account = |contact: &Contact| Some(contact.address.parse::<Address>().ok()?.0);
         let known = || contacts.iter().filter(|contact| !contact.blocked);
         let relayed = known().filter(|contact| contact.relay_only).filter_map(account).collect();
@@ -125,6 +129,7 @@ impl Node {
     }
 
     fn invite(&mut self, new: &NewInvitation) -> Result<InvitationMade, Problem> {
+        self.warden.noted(self.config.policy.may_invite()).map_err(|refusal| refusal.problem())?;
         let for_ms = new.for_ms.unwrap_or(INVITATION_MS);
         let uses = new.uses.unwrap_or(1);
         if !(1..=INVITATION_MS_MAX).contains(&for_ms) || !(1..=INVITATION_USES_MAX).contains(&uses) {

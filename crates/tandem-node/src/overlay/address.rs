@@ -9,11 +9,14 @@ use tandem_proto::ids::{DeviceKey, ServiceKey};
 use thiserror::Error;
 
 use super::config::Places;
+use crate::policy::Warden;
 
 /// Which addresses this network takes for public: global ones, and the ranges it was told (a lab, loopback).
 #[derive(Debug, Clone, Default)]
 pub struct PublicAddresses {
     extra: Vec<(IpAddr, u8)>,
+    /// Asked before anything is dialled, wherever it is.
+    warden: Warden,
 }
 
 /// A range that is not written `address/prefix length`.
@@ -28,7 +31,19 @@ impl PublicAddresses {
     /// One of the ranges cannot be read.
     pub fn with_ranges<S: AsRef<str>>(ranges: &[S]) -> Result<Self, RangeError> {
         let extra = ranges.iter().map(|range| parse_range(range.as_ref())).collect::<Result<_, _>>()?;
-        Ok(Self { extra })
+        Ok(Self { extra, warden: Warden::default() })
+    }
+
+    /// The same, as far as an organisation's policy allows.
+    #[must_use]
+    pub fn under(self, warden: Warden) -> Self {
+        Self { warden, ..self }
+    }
+
+    /// Whom to ask before a dial.
+    #[must_use]
+    pub fn warden(&self) -> &Warden {
+        &self.warden
     }
 
     /// Whether others may be expected to reach this address.

@@ -145,7 +145,13 @@ impl Device {
             circuits,
             streams: Streams::new(vec![protocols.signal.clone()], Inbound::CircuitsOnly),
         };
-        let wire = transport::device(&key, circuit_transport, config.bind, unclaimed.clone())?;
+        let wire = transport::device(
+            &key,
+            circuit_transport,
+            config.bind,
+            unclaimed.clone(),
+            config.public.warden().clone(),
+        )?;
         let mut swarm = Swarm::new(wire, behaviour, peer, transport::swarm_config(IDLE_CONNECTION));
         let listener = config.bind.map(|ip| bind(&mut swarm, ip)).transpose()?;
         let (home_reports, from_homes) = mpsc::channel(REPORTS);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libp2p::kad::{self, QueryId, QueryResult, Quorum, Record, RecordKey};
 use libp2p::{Multiaddr, PeerId};
-use tandem_proto::ids::AccountKey;
+use tandem_proto::ids::{AccountKey, ServiceKey};
 use tandem_proto::names::NetworkId;
 use tandem_proto::network::network_group;
 use tandem_proto::record::ReachRecord;
@@ -326,7 +326,10 @@ impl Directory {
     /// Takes a peer into the table, if its address is public and its network is not yet in its bucket twice.
     pub(super) fn offer_peer(&self, kad: &mut Kad, peer: PeerId, address: &Multiaddr) {
         let Some(ip) = ip_of(address) else { return };
-        if !is_plain(address) || !self.public.is_public(ip) || !has_room(kad, peer, ip) {
+        let policy = self.public.warden().policy();
+        let allowed = key_of(&peer).is_some_and(|key| policy.may_know(ServiceKey(key)).is_ok())
+            && policy.may_reach(ip).is_ok();
+        if !is_plain(address) || !allowed || !self.public.is_public(ip) || !has_room(kad, peer, ip) {
             return;
         }
         kad.add_address(&peer, address.clone());

@@ -15,6 +15,7 @@ mod device;
 mod directory;
 mod links;
 mod paths;
+mod permitted;
 mod public_only;
 mod quiet_yamux;
 mod race;

@@ -397,6 +397,10 @@ impl Service {
         let outbound = point.is_dialer();
         self.connections.opened(id, peer, point);
         if !outbound {
+            // Who is forbidden is not served either.
+            if self.is_forbidden(&peer) {
+                self.swarm.close_connection(id);
+            }
             return;
         }
         // A second connection to the same supernode may carry kad's streams: only our own surplus dial is closed.
@@ -405,6 +409,11 @@ impl Service {
         {
             self.open_stream(service, peer, id);
         }
+    }
+
+    fn is_forbidden(&self, peer: &PeerId) -> bool {
+        let forbidden = &self.config.public.warden().policy().supernodes.forbid_ids;
+        key_of(peer).is_some_and(|key| forbidden.contains(&ServiceKey(key)))
     }
 
     fn handle_closed(&mut self, peer: PeerId, id: ConnectionId, reason: &str) {
@@ -448,6 +457,13 @@ impl Service {
     fn handle_identify(&mut self, event: identify::Event) {
         let identify::Event::Received { connection_id, peer_id, info } = event else { return };
         if !info.protocols.contains(&self.protocols.kad) {
+            return;
+        }
+        if let Some(service) = key_of(&peer_id).map(ServiceKey)
+            && self.config.public.warden().noted(self.config.public.warden().policy().may_know(service)).is_err()
+        {
+            // Fails only for a peer that is gone already.
+            self.swarm.disconnect_peer_id(peer_id).ok();
             return;
         }
         self.supernodes.insert(peer_id);

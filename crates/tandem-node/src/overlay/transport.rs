@@ -22,9 +22,11 @@ use super::address::{PublicAddresses, ip_of};
 use super::bound_tcp::BoundTcp;
 use super::circuit_door::CircuitDoor;
 use super::counting::Unclaimed;
+use super::permitted::Permitted;
 use super::public_only::PublicOnly;
 use super::quiet_yamux::QuietYamux;
 use super::shared_tcp::{self, RelayStreams};
+use crate::policy::Warden;
 
 /// Longer than two heartbeats of an idle home (14 s) and what a packet may need on the way.
 const QUIC_IDLE_TIMEOUT_MS: u32 = 36_000;
@@ -199,6 +201,7 @@ pub(super) fn device(
     circuits: relay::client::Transport,
     from: Option<IpAddr>,
     unclaimed: Unclaimed,
+    warden: Warden,
 ) -> Result<Wire, StartError> {
     let tcp = BoundTcp::new(from.as_slice())
         .upgrade(Version::V1Lazy)
@@ -214,7 +217,8 @@ pub(super) fn device(
         let (peer, muxer) = either.into_inner();
         (peer, unclaimed.count(peer, muxer, point))
     });
-    Ok(TransportTimeout::new(all, HANDSHAKE_TIMEOUT).map_err(timed_out).boxed())
+    let inner = TransportTimeout::new(all, HANDSHAKE_TIMEOUT).map_err(timed_out).boxed();
+    Ok(Permitted { inner, warden }.boxed())
 }
 
 /// QUIC, and TCP on a port shared with the relay.
@@ -241,7 +245,9 @@ pub(super) fn service(
     });
     // The first byte has a time-out of its own; this one is for the handshake after it.
     let inner = TransportTimeout::new(all, HANDSHAKE_TIMEOUT * 2).boxed();
-    Ok(PublicOnly { inner, public }.boxed())
+    let warden = public.warden().clone();
+    let inner = PublicOnly { inner, public }.boxed();
+    Ok(Permitted { inner, warden }.boxed())
 }
 
 /// One address of a peer at a time (races are ours), and one round trip less for each stream.

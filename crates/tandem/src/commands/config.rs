@@ -20,6 +20,7 @@ pub(super) fn show(place: &Place) -> Result<Exit, Problem> {
 
 fn row(entry: &ConfigEntry) -> [String; 3] {
     let origin = match entry.origin {
+        Origin::Policy => "policy",
         Origin::Flag => "flag",
         Origin::Environment => "environment",
         Origin::File => "file",
@@ -30,5 +31,10 @@ fn row(entry: &ConfigEntry) -> [String; 3] {
         serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    [entry.key.clone(), origin.to_owned(), value]
+    let bound = match (&entry.policy, entry.origin) {
+        (Some(key), Origin::Policy) => format!("  (the policy's {key})"),
+        (Some(key), _) => format!("  (within the policy's {key})"),
+        (None, _) => String::new(),
+    };
+    [entry.key.clone(), origin.to_owned(), value + &bound]
 }

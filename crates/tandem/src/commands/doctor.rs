@@ -12,6 +12,7 @@ use tandem_node::installation::unix_ms;
 use tandem_node::keys;
 use tandem_node::messages::Code;
 use tandem_node::platform::{DataLock, files, paths};
+use tandem_node::policy;
 use tandem_node::store::Store;
 
 use super::{Place, runtime};
@@ -39,6 +40,7 @@ pub(super) fn examine(place: &Place) -> Result<DoctorReport, Problem> {
     let config = place.load(&Flags::new());
     let mut checks = vec![folder(place), identity(place), clock()];
     checks.push(store(place, running));
+    checks.push(policy());
     checks.push(settings(&config));
     if let Ok(loaded) = &config {
         checks.push(api_port(&loaded.config, running)?);
@@ -141,6 +143,19 @@ fn store(place: &Place, running: bool) -> DoctorCheck {
     match opened.and_then(|store| store.contacts().map_err(|error| error.problem())) {
         Ok(contacts) => fine("store", format!("readable, {} contacts", contacts.len())),
         Err(problem) => failed("store", &problem),
+    }
+}
+
+/// The organisation's, if this machine has one.
+fn policy() -> DoctorCheck {
+    match policy::system().map(|policy| policy.view()) {
+        Ok(view) => match view.file {
+            None => fine("policy", "this machine has none"),
+            Some(file) => {
+                fine("policy", format!("{file} holds {} rules: see tandem policy", view.rules.len()))
+            }
+        },
+        Err(error) => failed("policy", &error.problem()),
     }
 }
 

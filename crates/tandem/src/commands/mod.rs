@@ -8,6 +8,7 @@ mod devices;
 mod doctor;
 mod id;
 mod network;
+mod policy;
 mod relay;
 mod strangers;
 mod up;
@@ -55,6 +56,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Problem> {
         Command::Stop => views::stop(&place),
         Command::Volunteer(args) => views::volunteer(&place, args.terms),
         Command::Config(_) => config::show(&place),
+        Command::Policy(args) => policy::run(&place, args.action),
         Command::Doctor(DoctorArgs { what: Some(DoctorWhat::Network) }) => network::run(&place),
         Command::Doctor(_) => doctor::run(&place),
         Command::Bundle(args) => bundle::run(&place, &args),

@@ -4,6 +4,7 @@ use tandem_api::Problem;
 use tandem_node::installation::StartError;
 use tandem_node::messages::Code;
 use tandem_node::platform::{random, signals};
+use tandem_node::policy::{self, Role};
 use tandem_proto::grant::RestSecret;
 use tandem_relay::config::Config;
 use tandem_relay::driver::{DriverConfig, start};
@@ -15,8 +16,18 @@ use crate::output::{self, Exit};
 /// Clients that are still talking get this long.
 const DRAIN: Duration = Duration::from_secs(8);
 
+/// An organisation's policy is about a relay alone too.
+fn obey(args: &RelayArgs) -> Result<(), Problem> {
+    let policy = policy::system().map_err(|error| error.problem())?;
+    let mut ports = args.listen.iter().chain(&args.listen_tcp).map(std::net::SocketAddr::port);
+    let allowed =
+        policy.may_serve(Role::Relay).and_then(|()| ports.try_for_each(|port| policy.may_listen(port)));
+    allowed.map_err(|refusal| refusal.problem())
+}
+
 pub(super) fn run(place: &Place, args: &RelayArgs) -> Result<Exit, Problem> {
     let _log = log(&args.log, None)?;
+    obey(args)?;
     let tcp = args.listen.iter().chain(&args.listen_tcp).copied().collect();
     let driver = DriverConfig { udp: args.listen.clone(), tcp, ..DriverConfig::default() };
     let config = Config::for_rest_secret(RestSecret::new(&args.rest_secret));

@@ -20,6 +20,9 @@ pub(super) fn run(place: &Place, args: &UpArgs) -> Result<Exit, Problem> {
     let _log = log(&config.config.log, Some(&place.data))?;
     if !place.json {
         welcome(place);
+        if !config.config.policy.is_none() {
+            output::line("An organisation's policy holds on this machine: see tandem policy.");
+        }
     }
     runtime()?.block_on(serve(config, place.json))
 }

@@ -5,5 +5,6 @@
 mod bundle;
 mod devices;
 mod forms;
+mod policy;
 mod strangers;
 mod world;

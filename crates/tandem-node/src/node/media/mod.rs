@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::port_mapping::PortMapping;
 use crate::platform::network::{Change, Network};
+use crate::policy::Warden;
 pub(crate) use endpoint::EndpointPlan;
 pub(crate) use endpoint::check_playable;
 pub(crate) use report::{MediaReport, STEP_MS, route_name};
@@ -85,6 +86,8 @@ pub(crate) struct MediaPlan {
     pub(crate) network: Network,
     /// Asks routers for ports.
     pub(crate) ports: PortMapping,
+    /// Asked before a socket is bound and before anything is sent to a new place.
+    pub(crate) warden: Warden,
 }
 
 /// The loop's end of a leg's thread. Dropping it ends the thread.
@@ -193,6 +196,7 @@ mod tests {
             direct,
             network: network(),
             ports,
+            warden: Warden::default(),
         };
         let (news, heard) = mpsc::channel(64);
         (MediaHandle::spawn(plan, news).unwrap(), heard)

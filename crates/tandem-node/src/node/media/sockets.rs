@@ -5,11 +5,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use tandem_media::session::{SocketId, SocketKind, Transmit};
+use tandem_media::session::{SocketId, SocketKind, SocketPurpose, Transmit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+
+use crate::policy::{Refusal, Warden};
 
 /// Largest datagram or piece of a stream that is read at once.
 const READ_BYTES: usize = 2048;
@@ -46,6 +48,7 @@ pub(super) enum SocketInput {
 enum Socket {
     /// Sending goes past the runtime: it would refuse a first datagram until it has seen the socket ready once.
     Udp {
+        purpose: SocketPurpose,
         sender: std::net::UdpSocket,
         reader: JoinHandle<()>,
     },
@@ -62,24 +65,32 @@ pub(super) struct Sockets {
     input: mpsc::Sender<SocketInput>,
     /// The address of this machine that sound leaves from; `None`: whichever the system takes.
     bind: Option<IpAddr>,
+    warden: Warden,
+    /// The last place that a datagram of each purpose was allowed to go to: most go where the one before went.
+    allowed: Option<(SocketPurpose, SocketAddr)>,
 }
 
 impl Sockets {
-    pub(super) fn new(bind: Option<IpAddr>, input: mpsc::Sender<SocketInput>) -> Self {
-        Self { open: BTreeMap::new(), input, bind }
+    pub(super) fn new(bind: Option<IpAddr>, warden: Warden, input: mpsc::Sender<SocketInput>) -> Self {
+        Self { open: BTreeMap::new(), input, bind, warden, allowed: None }
     }
 
     /// Opens one. How it went is returned, or comes as input where it takes time.
     pub(super) async fn open(&mut self, id: SocketId, kind: SocketKind) -> Option<SocketInput> {
         match kind {
-            SocketKind::Udp { bind, toward, .. } => Some(match self.open_udp(id, bind, toward).await {
-                Ok(local) => SocketInput::Opened { id, local },
-                Err(error) => SocketInput::Closed { id, reason: error.to_string() },
-            }),
-            SocketKind::Tcp { connect, .. } => {
-                self.open_tcp(id, connect);
-                None
+            SocketKind::Udp { bind, toward, purpose } => {
+                Some(match self.open_udp(id, bind, toward, purpose).await {
+                    Ok(local) => SocketInput::Opened { id, local },
+                    Err(error) => SocketInput::Closed { id, reason: error.to_string() },
+                })
             }
+            SocketKind::Tcp { connect, relay } => match self.warden.may_connect(Some(relay), connect) {
+                Ok(()) => {
+                    self.open_tcp(id, connect);
+                    None
+                }
+                Err(refusal) => Some(SocketInput::Closed { id, reason: refusal.to_string() }),
+            },
         }
     }
 
@@ -92,7 +103,14 @@ impl Sockets {
     }
 
     /// Sends without waiting. What the system or a slow relay does not take is lost, as on any network.
-    pub(super) fn send(&self, transmit: Transmit) {
+    pub(super) fn send(&mut self, transmit: Transmit) {
+        let purpose = match self.open.get(&transmit.socket) {
+            Some(Socket::Udp { purpose, .. }) => Some(*purpose),
+            _ => None,
+        };
+        if purpose.is_some_and(|purpose| !self.may_send(purpose, transmit.to)) {
+            return;
+        }
         let sent = match self.open.get(&transmit.socket) {
             Some(Socket::Udp { sender, .. }) => {
                 sender.send_to(&transmit.data, transmit.to).map(drop).map_err(|error| error.to_string())
@@ -107,11 +125,27 @@ impl Sockets {
         }
     }
 
+    /// Whether a datagram may go there; asked again for each new place.
+    fn may_send(&mut self, purpose: SocketPurpose, to: SocketAddr) -> bool {
+        if self.allowed == Some((purpose, to)) {
+            return true;
+        }
+        let answer: Result<(), Refusal> = match purpose {
+            SocketPurpose::Relay(service) => self.warden.may_connect(Some(service), to),
+            SocketPurpose::Host => self.warden.may_go_direct(to),
+        };
+        if answer.is_ok() {
+            self.allowed = Some((purpose, to));
+        }
+        answer.is_ok()
+    }
+
     async fn open_udp(
         &mut self,
         id: SocketId,
         bind: Option<IpAddr>,
         toward: Option<SocketAddr>,
+        purpose: SocketPurpose,
     ) -> io::Result<SocketAddr> {
         let toward_v6 = toward.is_some_and(|to| to.is_ipv6());
         let mine = self.bind.filter(|ip| toward.is_none_or(|to| to.is_ipv6() == ip.is_ipv6()));
@@ -120,7 +154,7 @@ impl Sockets {
         } else {
             Ipv4Addr::UNSPECIFIED.into()
         });
-        let sender = std::net::UdpSocket::bind(SocketAddr::new(ip, 0))?;
+        let sender = self.warden.bind(ip, std::net::UdpSocket::bind)?;
         sender.set_nonblocking(true)?;
         let socket = UdpSocket::from_std(sender.try_clone()?)?;
         let mut local = socket.local_addr()?;
@@ -130,14 +164,15 @@ impl Sockets {
             local.set_ip(source_address(toward).await?);
         }
         let reader = tokio::spawn(read_udp(id, socket, self.input.clone()));
-        self.open.insert(id, Socket::Udp { sender, reader });
+        self.open.insert(id, Socket::Udp { purpose, sender, reader });
         Ok(local)
     }
 
     fn open_tcp(&mut self, id: SocketId, connect: SocketAddr) {
         let (queue, queued) = mpsc::channel(TCP_QUEUE);
         let bind = self.bind.filter(|ip| ip.is_ipv6() == connect.is_ipv6());
-        let task = tokio::spawn(run_tcp(id, bind, connect, queued, self.input.clone()));
+        let warden = self.warden.clone();
+        let task = tokio::spawn(run_tcp(id, (bind, warden), connect, queued, self.input.clone()));
         self.open.insert(id, Socket::Tcp { queue, task });
     }
 }
@@ -207,12 +242,12 @@ fn is_passing(kind: io::ErrorKind) -> bool {
 
 async fn run_tcp(
     id: SocketId,
-    bind: Option<IpAddr>,
+    (bind, warden): (Option<IpAddr>, Warden),
     to: SocketAddr,
     queued: mpsc::Receiver<Vec<u8>>,
     input: mpsc::Sender<SocketInput>,
 ) {
-    let reason = match connect(bind, to).await {
+    let reason = match connect(bind, &warden, to).await {
         Ok((stream, local)) => {
             if input.send(SocketInput::Opened { id, local }).await.is_err() {
                 return;
@@ -227,11 +262,17 @@ async fn run_tcp(
     drop(input.send(SocketInput::Closed { id, reason }).await);
 }
 
-async fn connect(bind: Option<IpAddr>, to: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
-    let socket = if to.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
-    if let Some(ip) = bind {
-        socket.bind(SocketAddr::new(ip, 0))?;
-    }
+async fn connect(
+    bind: Option<IpAddr>,
+    warden: &Warden,
+    to: SocketAddr,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    let any: IpAddr = if to.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let socket = warden.bind(bind.unwrap_or(any), |at| {
+        let socket = if to.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+        socket.bind(at)?;
+        Ok(socket)
+    })?;
     let stream = tokio::time::timeout(CONNECT_WITHIN, socket.connect(to))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the relay did not answer in time"))??;

@@ -85,7 +85,7 @@ impl Leg {
         // Both clocks at one moment: the session makes a certificate first, which takes a while.
         let (session_unix_ms, began) = (unix_ms(), Instant::now());
         let session = Session::new(plan.session.clone(), began);
-        let sockets = Sockets::new(plan.bind, input_tx);
+        let sockets = Sockets::new(plan.bind, plan.warden.clone(), input_tx);
         Self {
             plan,
             session,
@@ -209,6 +209,11 @@ impl Leg {
     }
 
     fn take_candidate(&mut self, candidate: &Candidate, now: Instant) {
+        // A relayed candidate is a place inside a relay.
+        let direct = candidate.kind != CandidateKind::Relayed;
+        if direct && self.plan.warden.may_go_direct(candidate.addr).is_err() {
+            return;
+        }
         let shown = candidate.kind == CandidateKind::Host && is_unique_local(candidate.addr.ip());
         if shown && !self.peer_has_unique_local {
             self.peer_has_unique_local = true;

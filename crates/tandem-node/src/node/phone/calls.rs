@@ -1,6 +1,6 @@
 //! Executes the call machine: signalling through the device swarm, grants through the links, media in threads.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use rand::seq::IteratorRandom as _;
@@ -185,7 +185,7 @@ impl Phone {
             Command::RequestGrants { leg, relays } => {
                 for relay in relays {
                     self.remember_relay(leg, &relay);
-                    self.request_grant(leg, &relay, false, around.now);
+                    self.request_allowed_grant(leg, &relay, around.now);
                 }
             }
             Command::SetSignalIdle { signal, idle } => {
@@ -315,14 +315,18 @@ impl Phone {
     }
 
     /// A relay says in its grant where it listens. That must be where its descriptor says, and a public address: no relay
-    /// sends this device's datagrams to whom it likes.
+    /// sends this device's datagrams to whom it likes, nor to where the policy forbids.
     fn add_relay(&mut self, leg: LegId, service: ServiceKey, access: RelayAccess) {
         let Some(media) = self.media.get(&leg) else { return };
         let wanted = media.relays.iter().find(|known| known.service == service);
         let described = wanted.into_iter().flat_map(|known| known.relay.iter().chain(&known.addresses));
         let described = described.filter_map(|bytes| TransportAddress::from_bytes(bytes).ok());
         let described: Vec<IpAddr> = described.map(|address| address.ip).collect();
-        let may_use = |ip: IpAddr| described.contains(&ip) && self.public.is_public(ip);
+        let may_use = |at: SocketAddr| {
+            described.contains(&at.ip())
+                && self.public.is_public(at.ip())
+                && self.public.warden().may_connect(Some(service), at).is_ok()
+        };
         let access = relay_access(service, access, may_use);
         self.tell_media(leg, MediaCommand::AddRelay(access));
     }
@@ -353,6 +357,31 @@ impl Phone {
             let wanted = media.and_then(|media| media.relays.iter().find(|known| known.service == relay));
             if let Some(wanted) = wanted.cloned() {
                 self.request_grant(leg, &wanted, renewal, now);
+            }
+        }
+    }
+
+    /// The other side, or the draw, may have named a relay that this machine's policy forbids. It is as one that refused:
+    /// the call goes over the others of its list.
+    fn request_allowed_grant(&mut self, leg: LegId, relay: &RelayWanted, now: Now) {
+        let policy = self.public.warden().policy();
+        let nowhere = policy.allowed_addresses(relay.service, &relay.addresses).is_empty();
+        let answer = match policy.may_know(relay.service) {
+            Ok(()) if nowhere && !relay.addresses.is_empty() => relay
+                .addresses
+                .iter()
+                .filter_map(|bytes| TransportAddress::from_bytes(bytes).ok())
+                .try_for_each(|address| policy.may_connect(Some(relay.service), address.socket())),
+            answer => answer,
+        };
+        match self.public.warden().noted(answer) {
+            Ok(()) => self.request_grant(leg, relay, false, now),
+            Err(refusal) => {
+                let reason = refusal.to_string();
+                self.tell_fact(CallFact::RelayAsked(relay.service));
+                let refused = Some(reason.clone());
+                self.tell_fact(CallFact::RelayAnswered { relay: relay.service, refused });
+                self.calls.handle_grant(leg, relay.service, Err(reason), now);
             }
         }
     }
@@ -414,6 +443,7 @@ impl Phone {
             seed: rand::random(),
             udp_blocked: self.networks.is_udp_blocked(now.mono_ms),
         };
+        let direct = direct && !self.public.warden().policy().calls.relay_only;
         self.tell_fact(CallFact::DirectAllowed(direct));
         let plan = MediaPlan {
             phone: self.id,
@@ -423,6 +453,7 @@ impl Phone {
             direct,
             network: self.networks.now().clone(),
             ports: self.ports.clone(),
+            warden: self.public.warden().clone(),
         };
         match MediaHandle::spawn(plan, self.media_news.clone()) {
             Ok(handle) => {
@@ -594,12 +625,12 @@ pub(crate) fn call_name(call: CallId) -> String {
 fn relay_access(
     service: ServiceKey,
     access: RelayAccess,
-    may_use: impl Fn(IpAddr) -> bool,
+    may_use: impl Fn(SocketAddr) -> bool,
 ) -> session::RelayAccess {
     let mut udp = Vec::new();
     let mut tcp = Vec::new();
     let addresses = access.addresses.iter().filter_map(|bytes| TransportAddress::from_bytes(bytes).ok());
-    for address in addresses.filter(|address| may_use(address.ip)) {
+    for address in addresses.filter(|address| may_use(address.socket())) {
         match address.transport {
             Transport::Udp => udp.push(address.socket()),
             Transport::Tcp => tcp.push(address.socket()),

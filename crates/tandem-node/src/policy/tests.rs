@@ -1,0 +1,181 @@
+use tandem_proto::identity::ServiceSecret;
+
+use super::*;
+
+fn key(seed: u8) -> ServiceKey {
+    ServiceSecret::from_seed(&[seed; 32]).public()
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn wrong(text: &str) -> ParseError {
+    parse(text).unwrap_err()
+}
+
+#[test]
+fn without_a_policy_everything_is_allowed() {
+    let policy = parse("").unwrap();
+    assert!(policy.is_none());
+    assert!(policy.view().rules.is_empty());
+    assert!(policy.may_connect(None, at("192.0.2.1:1")).is_ok());
+    let mut config = Config::default();
+    config.volunteer.relay = true;
+    assert!(policy.hold(&mut config).is_empty());
+    assert!(config.volunteer.relay);
+}
+
+#[test]
+fn a_supernode_must_pass_every_rule() {
+    let text = format!(
+        "[supernodes]\nonly_ids = [\"{}\", \"{}\"]\nforbid_ids = [\"{}\"]\n\
+         only_networks = [\"198.51.100.0/24\"]\nforbid_networks = [\"198.51.100.128/25\"]\n\
+         [ports]\noutgoing = [\"443\", \"4000-4100\"]\n",
+        key(1),
+        key(2),
+        key(2)
+    );
+    let policy = parse(&text).unwrap();
+    let refused =
+        |service, at_text| policy.may_connect(service, at(at_text)).err().map(|refusal| refusal.key);
+    for (service, place, expected) in [
+        (Some(key(1)), "198.51.100.7:443", None),
+        (Some(key(1)), "198.51.100.7:4100", None),
+        (Some(key(1)), "198.51.100.7:4101", Some("ports.outgoing")),
+        (Some(key(1)), "198.51.100.200:443", Some("supernodes.forbid_networks")),
+        (Some(key(1)), "203.0.113.1:443", Some("supernodes.only_networks")),
+        (Some(key(1)), "[2001:db8::1]:443", Some("supernodes.only_networks")),
+        (Some(key(1)), "[::ffff:198.51.100.7]:443", None),
+        (Some(key(2)), "198.51.100.7:443", Some("supernodes.forbid_ids")),
+        (Some(key(3)), "198.51.100.7:443", Some("supernodes.only_ids")),
+        (None, "198.51.100.7:443", Some("supernodes.only_ids")),
+    ] {
+        assert_eq!(refused(service, place), expected, "{service:?} {place}");
+    }
+}
+
+#[test]
+fn an_empty_list_of_what_is_allowed_allows_nothing() {
+    let policy =
+        parse("[supernodes]\nonly_ids = []\n[serving]\nroles = []\n[ports]\noutgoing = []\n").unwrap();
+    assert!(policy.may_know(key(1)).is_err());
+    assert!(policy.may_serve(Role::Directory).is_err() && policy.may_serve(Role::Relay).is_err());
+    assert!(policy.may_send(443).is_err());
+    assert_eq!(policy.view().rules.len(), 3);
+}
+
+#[test]
+fn settings_are_held() {
+    let text = "[serving]\nroles = [\"directory\"]\ndevices = 100\n[calls]\nrelay_only = true\nstrangers = \"requests\"\n\
+                [ports]\nmapping = false\n[network]\nid = \"acme\"\n";
+    let mut config = Config { strangers: Some(Strangers::Ring), ..Config::default() };
+    config.volunteer.directory = true;
+    config.volunteer.relay = true;
+    config.policy = std::sync::Arc::new(parse(text).unwrap());
+    let held = config.clone().held();
+    assert!(held.relay_only && !held.port_mapping && held.volunteer.directory && !held.volunteer.relay);
+    assert_eq!(held.strangers(), Strangers::Requests);
+    assert_eq!(held.volunteer.caps.devices, 100);
+    assert_eq!(held.volunteer.caps.calls, config.volunteer.caps.calls);
+    assert_eq!(held.network, "acme");
+    assert_eq!(held.clone().held(), held, "holding twice changes nothing");
+    config.strangers = Some(Strangers::Refuse);
+    config.volunteer.caps.devices = 5;
+    let held = config.held();
+    assert_eq!(held.strangers(), Strangers::Refuse, "a person may be stricter");
+    assert_eq!(held.volunteer.caps.devices, 5);
+}
+
+#[test]
+fn a_place_to_listen_on_must_lie_within_the_ports() {
+    let mut config = Config { listen: vec![at("192.0.2.1:50000")], ..Config::default() };
+    config.policy = std::sync::Arc::new(parse("[ports]\nlocal = \"50000-50015\"").unwrap());
+    assert!(config.check().is_ok());
+    config.listen = vec![at("192.0.2.1:50015")];
+    assert!(config.check().is_ok());
+    let policy = std::sync::Arc::clone(&config.policy);
+    config.volunteer.relay = true;
+    assert_eq!(policy.check(&config).unwrap_err().key, "ports.local", "the relay's own port is outside");
+    config.volunteer.relay = false;
+    config.listen_tcp = vec![at("192.0.2.1:443")];
+    assert_eq!(config.check().unwrap_err().code, "T2004");
+}
+
+#[test]
+fn errors_name_their_line_and_what_to_do() {
+    let error = wrong("[serving]\nroles = [\"directory\"]\n[calls]\nrelay_onyl = true\n");
+    assert_eq!(error.line, 4);
+    assert!(error.action.contains("calls.relay_only"), "{error:?}");
+    for (text, line, part) in [
+        ("x", 1, ""),
+        ("[supernodes]\n\nonly_ids = [\n  \"abc\",\n]\n", 4, "peer id"),
+        ("[supernodes]\nforbid_networks = [\"10.0.0.0/33\"]\n", 2, "prefix"),
+        ("[supernodes]\nforbid_networks = \"10.0.0.0/8\"\n", 2, "a list"),
+        ("[serving]\nroles = [\"king\"]\n", 2, "roles"),
+        ("[serving]\ndevices = -1\n", 2, "a whole number"),
+        ("[serving]\ndevices = 4294967296\n", 2, "too large"),
+        ("[serving]\ndevices = \"5\"\n", 2, "a whole number"),
+        ("[calls]\nrelay_only = \"yes\"\n", 2, "true or false"),
+        ("[calls]\nstrangers = \"no\"\n", 2, "none of"),
+        ("[ports]\noutgoing = [\"0\"]\n", 2, "port"),
+        ("[ports]\noutgoing = [\"5-4\"]\n", 2, "port"),
+        ("[ports]\nlocal = \"50000-50004\"\n", 2, "at least"),
+        ("[network]\nid = \"UPPER\"\n", 2, ""),
+        ("[audits]\npath = \"x\"\n", 1, "not known"),
+        ("serving = 5\n", 1, "not known"),
+        ("[calls]\nrelay_only = true\nrelay_only = true\n", 3, ""),
+        ("relay_only = true\n", 1, "not known"),
+    ] {
+        let error = wrong(text);
+        assert_eq!(error.line, line, "{text}: {error:?}");
+        assert!(error.what.contains(part), "{text}: {error:?}");
+        assert!(error.action.ends_with(['.', '?']), "{error:?}");
+    }
+}
+
+#[test]
+fn nobody_begins_with_what_is_forbidden() {
+    let address = format!("/ip4/192.0.2.1/udp/4001/quic-v1/p2p/{}", key(1));
+    let with = |rest: &str| parse(&format!("[supernodes]\nbootstrap = [\"{address}\"]\n{rest}"));
+    assert!(with("only_networks = [\"192.0.2.0/24\"]").is_ok());
+    let error = with("forbid_networks = [\"192.0.2.0/24\"]").unwrap_err();
+    assert_eq!(error.line, 2);
+    assert!(error.what.contains("supernodes.forbid_networks"), "{error:?}");
+    let mut config = Config { bootstrap: vec![address], ..Config::default() };
+    parse(&format!("[supernodes]\nforbid_ids = [\"{}\"]", key(1))).unwrap().hold(&mut config);
+    assert!(config.bootstrap.is_empty());
+}
+
+#[test]
+fn every_key_can_be_said_and_is_documented() {
+    let id = key(1);
+    let value = |key: &str| match key {
+        "supernodes.only_ids" | "supernodes.forbid_ids" => format!("[\"{id}\"]"),
+        "supernodes.only_networks" | "supernodes.forbid_networks" => "[\"192.0.2.0/24\"]".to_owned(),
+        "supernodes.bootstrap" => format!("[\"/ip4/192.0.2.1/tcp/4001/p2p/{id}\"]"),
+        "serving.roles" => "[]".to_owned(),
+        "calls.relay_only" => "true".to_owned(),
+        "calls.invitations" | "calls.recording" | "ports.mapping" => "false".to_owned(),
+        "calls.strangers" => "\"refuse\"".to_owned(),
+        "ports.outgoing" => "[\"443\"]".to_owned(),
+        "ports.local" => "\"50000-50100\"".to_owned(),
+        "network.id" => "\"acme\"".to_owned(),
+        _ => "1".to_owned(),
+    };
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/POLICY.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    for known in KEYS {
+        let (table, name) = known.key.split_once('.').unwrap();
+        let policy = parse(&format!("[{table}]\n{name} = {}\n", value(known.key))).unwrap();
+        assert!(!policy.is_none(), "{}", known.key);
+        let view = policy.view();
+        assert_eq!(view.rules.len(), 1, "{}", known.key);
+        assert_eq!(view.rules[0].key, known.key);
+        for setting in &view.rules[0].settings {
+            assert!(crate::config::is_setting(setting), "{setting}");
+            assert_eq!(policy.bound(setting), Some(known.key));
+        }
+        assert!(manual.contains(&format!("| `{}` |", known.key)), "{} is not in docs/POLICY.md", known.key);
+    }
+}
