@@ -126,8 +126,7 @@ pub fn load_under(
         }
     }
     let mut config = build(&values)?;
-    let changed = policy.hold(&mut config);
-    config.policy = Arc::new(policy);
+    let changed = config.obey(Arc::new(policy));
     let view = ConfigView {
         data: data.display().to_string(),
         file: text.map(|_| file.display().to_string()),
@@ -283,6 +282,7 @@ fn volunteer(values: &Values) -> Result<Volunteer, ConfigError> {
         relay: roles.iter().any(|role| role == "relay"),
         accept_terms: number(values, "volunteer.accept_terms")?,
         caps,
+        policy: Arc::default(),
     })
 }
 

@@ -77,6 +77,8 @@ pub struct Volunteer {
     /// Number of the terms the owner accepted.
     pub accept_terms: Option<u32>,
     pub caps: Caps,
+    /// As [`Config::policy`]: no consent goes beyond it. Set by [`Config::held`].
+    pub policy: Arc<Policy>,
 }
 
 /// The most that is given.
@@ -120,6 +122,7 @@ impl Default for Config {
                 relay: false,
                 accept_terms: None,
                 caps: Caps::default(),
+                policy: Arc::default(),
             },
             answer: Answer::Ring,
             answer_after: Duration::ZERO,
@@ -186,11 +189,19 @@ impl Config {
     #[must_use]
     pub fn held(mut self) -> Self {
         let policy = Arc::clone(&self.policy);
-        let changed = policy.hold(&mut self);
+        let changed = self.obey(policy);
         if !changed.is_empty() {
             tracing::warn!(settings = ?changed, "the policy of this machine holds these settings");
         }
         self
+    }
+
+    /// Follows this policy. Returns the keys of the settings that had to change.
+    pub(crate) fn obey(&mut self, policy: Arc<Policy>) -> Vec<&'static str> {
+        let changed = policy.hold(self);
+        self.volunteer.policy = Arc::clone(&policy);
+        self.policy = policy;
+        changed
     }
 
     /// What a call of a stranger meets. Unless it is set: where a machine answers by itself it rings, since nobody is

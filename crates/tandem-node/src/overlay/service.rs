@@ -460,7 +460,12 @@ impl Service {
             return;
         }
         if let Some(service) = key_of(&peer_id).map(ServiceKey)
-            && self.config.public.warden().noted(self.config.public.warden().policy().may_know(service)).is_err()
+            && self
+                .config
+                .public
+                .warden()
+                .noted(self.config.public.warden().policy().may_know(service))
+                .is_err()
         {
             // Fails only for a peer that is gone already.
             self.swarm.disconnect_peer_id(peer_id).ok();

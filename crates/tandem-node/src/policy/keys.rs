@@ -33,6 +33,7 @@ pub const KEYS: &[Key] = &[
     key("serving.calls", KeyKind::Number),
     key("serving.bits_per_second", KeyKind::Number),
     key("serving.bytes_per_month", KeyKind::Number),
+    key("serving.directory_bytes_per_month", KeyKind::Number),
     key("calls.relay_only", KeyKind::Switch),
     key("calls.strangers", KeyKind::Text),
     key("calls.invitations", KeyKind::Switch),

@@ -64,6 +64,7 @@ pub struct Serving {
     pub calls: Option<u32>,
     pub bits_per_second: Option<u64>,
     pub bytes_per_month: Option<u64>,
+    pub directory_bytes_per_month: Option<u64>,
 }
 
 /// What a supernode serves.
@@ -128,6 +129,15 @@ impl Refusal {
     #[must_use]
     pub fn problem(&self) -> Problem {
         Code::PolicyForbids.with(&[("what", &self.what), ("key", self.key), ("file", SYSTEM_PATH)])
+    }
+}
+
+impl From<tandem_core::election::Role> for Role {
+    fn from(role: tandem_core::election::Role) -> Self {
+        match role {
+            tandem_core::election::Role::Directory => Self::Directory,
+            tandem_core::election::Role::Relay => Self::Relay,
+        }
     }
 }
 
@@ -267,6 +277,9 @@ impl Policy {
             calls: caps.calls.min(most.calls.unwrap_or(u32::MAX)),
             bits_per_second: caps.bits_per_second.min(most.bits_per_second.unwrap_or(u64::MAX)),
             bytes_per_month: caps.bytes_per_month.min(most.bytes_per_month.unwrap_or(u64::MAX)),
+            directory_bytes_per_month: caps
+                .directory_bytes_per_month
+                .min(most.directory_bytes_per_month.unwrap_or(u64::MAX)),
         }
     }
 
@@ -361,6 +374,10 @@ fn changed(before: &Config, after: &Config) -> Vec<&'static str> {
         ("volunteer.calls", caps.calls != held.calls),
         ("volunteer.bits_per_second", caps.bits_per_second != held.bits_per_second),
         ("volunteer.bytes_per_month", caps.bytes_per_month != held.bytes_per_month),
+        (
+            "volunteer.directory_bytes_per_month",
+            caps.directory_bytes_per_month != held.directory_bytes_per_month,
+        ),
     ]
     .into_iter()
     .filter(|(_, changed)| *changed)

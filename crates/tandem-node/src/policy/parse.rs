@@ -140,6 +140,7 @@ fn set_number(policy: &mut Policy, key: &str, number: u64) -> Result<(), String>
         "serving.calls" => serving.calls = Some(small()?),
         "serving.bits_per_second" => serving.bits_per_second = Some(number),
         "serving.bytes_per_month" => serving.bytes_per_month = Some(number),
+        "serving.directory_bytes_per_month" => serving.directory_bytes_per_month = Some(number),
         _ => unreachable!("invariant: KEYS names every number"),
     }
     Ok(())

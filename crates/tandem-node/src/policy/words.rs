@@ -101,7 +101,8 @@ impl Policy {
             "serving.devices" => most(rules.devices.map(u64::from), "devices it is a home for"),
             "serving.calls" => most(rules.calls.map(u64::from), "relayed calls at once"),
             "serving.bits_per_second" => most(rules.bits_per_second, "bits per second of relayed sound"),
-            _ => most(rules.bytes_per_month, "bytes of relayed sound in a month"),
+            "serving.bytes_per_month" => most(rules.bytes_per_month, "bytes of relayed sound in a month"),
+            _ => most(rules.directory_bytes_per_month, "bytes of directory traffic in a month"),
         }
     }
 
@@ -168,6 +169,7 @@ fn settings_of(key: &str) -> &'static [&'static str] {
         "serving.calls" => &["volunteer.calls"],
         "serving.bits_per_second" => &["volunteer.bits_per_second"],
         "serving.bytes_per_month" => &["volunteer.bytes_per_month"],
+        "serving.directory_bytes_per_month" => &["volunteer.directory_bytes_per_month"],
         "calls.relay_only" => &["relay_only"],
         "calls.strangers" => &["strangers"],
         "ports.outgoing" | "ports.mapping" => &["port_mapping"],

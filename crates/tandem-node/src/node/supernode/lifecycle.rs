@@ -70,6 +70,11 @@ impl Bound {
     ) -> Result<Self, StartError> {
         let secret = || ServiceSecret::from_seed(&installation.keys.service.seed());
         let service = secret().public();
+        // The swarm asks for its own ports; the relay's are one above.
+        for at in place.listen.full.iter().filter(|_| place.relay) {
+            let allowed = makings.warden.may_listen(super::relay_address(*at).port());
+            allowed.map_err(|refusal| StartError::Settings(refusal.problem()))?;
+        }
         let relay = if place.relay { Some(start_relay(place, service)?) } else { None };
         let first = *place
             .listen

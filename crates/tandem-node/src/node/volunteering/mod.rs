@@ -127,7 +127,7 @@ impl Volunteering {
     #[must_use]
     pub fn caps(&self) -> config::Caps {
         let (set, settings) = (&self.caps, &self.settings.caps);
-        config::Caps {
+        let wanted = config::Caps {
             devices: set.devices.unwrap_or(settings.devices),
             calls: set.calls.unwrap_or(settings.calls),
             bits_per_second: set.bits_per_second.unwrap_or(settings.bits_per_second),
@@ -135,7 +135,8 @@ impl Volunteering {
             directory_bytes_per_month: set
                 .directory_bytes_per_month
                 .unwrap_or(settings.directory_bytes_per_month),
-        }
+        };
+        self.settings.policy.caps(wanted)
     }
 
     /// Served in this calendar month (UTC), over all runs.
@@ -171,6 +172,9 @@ impl Volunteering {
             return Err(bad("roles: name directory, relay or both; to stop, withdraw"));
         }
         let roles: Vec<Role> = new.roles.iter().map(|role| core_role(*role)).collect();
+        for role in &roles {
+            self.settings.policy.may_serve((*role).into()).map_err(|refusal| refusal.problem())?;
+        }
         store.give_consent(&roles, new.terms, unix_ms).map_err(|error| error.problem())?;
         self.settings_overruled = true;
         self.read_consents(store)
@@ -312,6 +316,8 @@ impl Volunteering {
 
     /// The terms under which the owner agreed to that role: those of now, if to those too.
     fn accepted(&self, role: Role) -> Option<u32> {
+        // A policy that came later overrules what was agreed to before.
+        self.settings.policy.may_serve(role.into()).ok()?;
         let given =
             self.consents.iter().filter(|given| given.role == role && given.withdrawn_unix_ms.is_none());
         let terms = given.map(|given| given.terms).chain(self.settings_terms(role));

@@ -6,7 +6,7 @@ const BOTH: Roles = Roles(Roles::DIRECTORY.0 | Roles::RELAY.0);
 const ALL: [VolunteerRole; 2] = [VolunteerRole::Directory, VolunteerRole::Relay];
 
 fn settings(directory: bool, relay: bool, accept_terms: Option<u32>) -> config::Volunteer {
-    config::Volunteer { directory, relay, accept_terms, caps: Caps::default() }
+    config::Volunteer { directory, relay, accept_terms, ..config::Config::default().volunteer }
 }
 
 fn nothing_set() -> config::Volunteer {
@@ -111,6 +111,26 @@ fn the_settings_may_agree_and_may_be_overruled_for_a_run() {
     // By command the person may also want less than the settings.
     node.accept(&store, &new(2, &[VolunteerRole::Relay]), 8).unwrap();
     assert_eq!(node.agreed_roles(), Roles::RELAY);
+}
+
+#[test]
+fn no_consent_and_no_cap_goes_beyond_the_policy() {
+    let store = Store::in_memory().unwrap();
+    let mut node = open(&store, 1);
+    node.accept(&store, &new(1, &ALL), 5).unwrap();
+    assert_eq!(node.agreed_roles(), BOTH);
+
+    let policy = "[serving]\nroles = [\"directory\"]\ncalls = 3\ndirectory_bytes_per_month = 100\n";
+    let mut under = settings(true, true, Some(1));
+    under.policy = std::sync::Arc::new(crate::policy::parse(policy).unwrap());
+    let mut node = Volunteering::new(&store, &under, 1, NOW).unwrap();
+    assert_eq!(node.agreed_roles(), Roles::DIRECTORY, "what was agreed to before the policy came");
+    let refused = node.accept(&store, &new(1, &ALL), 6).unwrap_err();
+    assert_eq!(refused.code, "T2004", "{refused}");
+    node.accept(&store, &new(1, &[VolunteerRole::Directory]), 7).unwrap();
+    node.set_caps(&store, &CapsChange { calls: Some(9), devices: Some(9), ..CapsChange::default() }).unwrap();
+    assert_eq!((node.caps().calls, node.caps().devices, node.caps().directory_bytes_per_month), (3, 9, 100));
+    assert_eq!(node.election_caps(NOW.unix_ms).directory_bytes_a_month, Some(100));
 }
 
 #[test]
