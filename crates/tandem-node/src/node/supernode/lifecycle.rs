@@ -72,7 +72,7 @@ impl Bound {
         let service = secret().public();
         // The swarm asks for its own ports; the relay's are one above.
         for at in place.listen.full.iter().filter(|_| place.relay) {
-            let allowed = makings.warden.may_listen(super::relay_address(*at).port());
+            let allowed = makings.warden.may_listen(super::relay::relay_address(*at).port());
             allowed.map_err(|refusal| StartError::Settings(refusal.problem()))?;
         }
         let relay = if place.relay { Some(start_relay(place, service)?) } else { None };
