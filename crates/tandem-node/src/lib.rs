@@ -14,6 +14,7 @@ pub mod overlay;
 pub mod platform;
 pub mod policy;
 pub mod store;
+mod stun;
 mod tap;
 pub mod why;
 

@@ -6,7 +6,6 @@
 mod classify;
 mod interfaces;
 mod probe;
-mod stun;
 mod targets;
 
 use std::net::IpAddr;

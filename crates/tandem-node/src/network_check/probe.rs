@@ -10,7 +10,8 @@ use tokio::net::{TcpSocket, UdpSocket};
 use tokio::task::JoinSet;
 
 use super::classify::{Observations, TcpAnswer, UdpAnswer};
-use super::{CheckPlan, Target, stun};
+use super::{CheckPlan, Target};
+use crate::stun;
 
 /// When a Binding request is sent (again), after the beginning (RFC 8489 §6.2.1 has 500 ms; a check is shorter).
 const SEND_AT: [Duration; 3] = [Duration::ZERO, Duration::from_millis(300), Duration::from_millis(900)];

@@ -94,6 +94,8 @@ pub struct ServiceConfig {
     pub public: PublicAddresses,
     /// Counts what all its connections carry.
     pub traffic: Traffic,
+    /// Serving from the start; else in standby until [`super::ServiceCommand::Gate`].
+    pub open: bool,
 }
 
 impl ServiceConfig {
@@ -107,7 +109,7 @@ impl ServiceConfig {
     ) -> Self {
         let listen = Places::one(listen);
         let (limits, traffic) = (ServiceLimits::default(), Traffic::default());
-        Self { secret, network, listen, external: None, limits, public, traffic }
+        Self { secret, network, listen, external: None, limits, public, traffic, open: true }
     }
 }
 
@@ -117,6 +119,7 @@ impl std::fmt::Debug for ServiceConfig {
             .field("network", &self.network)
             .field("listen", &self.listen)
             .field("external", &self.external)
+            .field("open", &self.open)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }

@@ -37,8 +37,14 @@ const PACKET_BYTES_MAX: usize = 16 * 1024;
 
 pub(super) type Kad = kad::Behaviour<NearStore>;
 
-/// kad as this network uses it: always serving, everything filtered, nobody let in by itself.
-pub(super) fn behaviour(network: NetworkId, protocols: &Protocols, local: PeerId, records_max: usize) -> Kad {
+/// kad as this network uses it: serving while the gate is open, everything filtered, nobody let in by itself.
+pub(super) fn behaviour(
+    network: NetworkId,
+    protocols: &Protocols,
+    local: PeerId,
+    records_max: usize,
+    open: bool,
+) -> Kad {
     let mut config = kad::Config::new(protocols.kad.clone());
     config
         .set_replication_factor(REPLICATION)
@@ -54,8 +60,27 @@ pub(super) fn behaviour(network: NetworkId, protocols: &Protocols, local: PeerId
         .set_provider_publication_interval(None)
         .set_max_packet_size(PACKET_BYTES_MAX);
     let mut kad = kad::Behaviour::with_config(local, NearStore::new(network, local, records_max), config);
-    kad.set_mode(Some(kad::Mode::Server));
+    set_open(&mut kad, open);
     kad
+}
+
+/// Closed: it answers nothing, keeps nothing, asks nobody and forgets whom it knew.
+pub(super) fn set_open(kad: &mut Kad, open: bool) {
+    kad.set_mode(Some(if open { kad::Mode::Server } else { kad::Mode::Client }));
+    kad.store_mut().set_open(open);
+    if open {
+        return;
+    }
+    for mut query in kad.iter_queries_mut() {
+        query.finish();
+    }
+    let known: Vec<PeerId> = kad
+        .kbuckets()
+        .flat_map(|bucket| bucket.iter().map(|entry| *entry.node.key.preimage()).collect::<Vec<_>>())
+        .collect();
+    for peer in known {
+        kad.remove_peer(&peer);
+    }
 }
 
 /// Operations under way.

@@ -12,6 +12,7 @@ mod config;
 mod connections;
 mod counting;
 mod device;
+mod dial_back;
 mod directory;
 mod links;
 mod paths;
@@ -23,6 +24,7 @@ mod record_store;
 mod routable;
 mod service;
 mod shared_tcp;
+mod standby;
 mod stream_task;
 mod streams;
 mod transport;
@@ -33,6 +35,7 @@ pub use address::{PublicAddresses, RangeError};
 pub use config::{DeviceConfig, Places, PreferredTransport, ServiceConfig, ServiceLimits};
 pub use counting::Traffic;
 pub use device::spawn_device;
+pub use dial_back::{Check, CheckOutcome};
 pub use service::spawn_service;
 pub use transport::StartError;
 
@@ -201,6 +204,20 @@ pub enum ServiceCommand {
     },
     /// Take no new circuits or reservations; keep what there is.
     Drain,
+    /// Closed: standby. Every connection is cut and the records kept are dropped; from then on the swarm still accepts
+    /// connections and home streams (policy answers what may be answered there), and refuses circuits, keeps no
+    /// records, answers no directory queries, dials nobody, and tells no address of its own. Open: it serves. Ends a
+    /// drain. Where it is so already, nothing happens.
+    Gate {
+        open: bool,
+    },
+    /// Where others reach this node from now on (binary multiaddrs without `/p2p`), instead of what
+    /// [`ServiceConfig::external`] says. Told to others while the gate is open: name them before opening it, since
+    /// nobody can reserve at a supernode that has no address.
+    SetExternal(Vec<Vec<u8>>),
+    /// Try whether another node can be reached in that way: a new connection from a fresh port, which shares nothing with
+    /// this swarm. Answered by `Checked`.
+    Check(Check),
     Connections(tokio::sync::oneshot::Sender<Vec<ConnectionInfo>>),
     Shutdown,
 }
@@ -261,6 +278,11 @@ pub enum ServiceEvent {
     },
     ReservationEnded {
         device: DeviceKey,
+    },
+    /// Answers `Check`, within about five seconds.
+    Checked {
+        id: u64,
+        outcome: CheckOutcome,
     },
     /// A TCP connection on the shared port that began with a STUN byte: it belongs to the relay.
     RelayStream(tokio::net::TcpStream, std::net::SocketAddr),

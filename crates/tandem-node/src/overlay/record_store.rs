@@ -29,6 +29,8 @@ pub(super) enum Refused {
     RolledBack(String),
     #[error("this supernode holds as many records as it can, all nearer to it")]
     Full,
+    #[error("this node is in standby and keeps no records")]
+    Standby,
 }
 
 /// Verifies a value of unknown owner against the key it is stored under.
@@ -72,6 +74,8 @@ pub(super) struct NearStore {
     local: KBucketKey<PeerId>,
     records_max: usize,
     records: BTreeMap<KBucketDistance, Stored>,
+    /// In standby nothing is kept for anybody.
+    open: bool,
 }
 
 pub(super) struct Stored {
@@ -82,11 +86,22 @@ pub(super) struct Stored {
 
 impl NearStore {
     pub(super) fn new(network: NetworkId, local: PeerId, records_max: usize) -> Self {
-        Self { network, local: KBucketKey::from(local), records_max, records: BTreeMap::new() }
+        Self { network, local: KBucketKey::from(local), records_max, records: BTreeMap::new(), open: true }
+    }
+
+    /// Closed: what there is is dropped, and nothing is taken.
+    pub(super) fn set_open(&mut self, open: bool) {
+        self.open = open;
+        if !open {
+            self.records.clear();
+        }
     }
 
     /// Verifies, merges with what is stored, and stores.
     pub(super) fn offer(&mut self, record: Record, unix_ms: u64) -> Result<(), Refused> {
+        if !self.open {
+            return Err(Refused::Standby);
+        }
         let mut new = verify(&self.network, &record.key, &record.value, unix_ms)?;
         let distance = self.distance(&record.key);
         if let Some(stored) = self.records.get(&distance)
@@ -173,7 +188,7 @@ impl RecordStore for NearStore {
     /// libp2p has one error that fits a record that was refused.
     fn put(&mut self, record: Record) -> StoreResult<()> {
         self.offer(record, crate::installation::unix_ms()).map_err(|refused| match refused {
-            Refused::Full => Error::MaxRecords,
+            Refused::Full | Refused::Standby => Error::MaxRecords,
             _ => Error::ValueTooLarge,
         })
     }

@@ -1,6 +1,8 @@
 //! The service swarm: a supernode. It keeps the directory with other supernodes, carries circuits between devices, and
 //! speaks the home protocol with both.
 
+mod gate;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -20,9 +22,11 @@ use super::circuit_door::CircuitDoor;
 use super::config::{PreferredTransport, STAGGER, ServiceConfig, ServiceLimits};
 use super::connections::{Connection, Connections};
 use super::counting::Unclaimed;
+use super::dial_back::DialBack;
 use super::directory::{self, Directory, Kad};
 use super::links::{Established, LinkAction, Links, Wanted};
 use super::routable::routable;
+use super::standby::Gate;
 use super::stream_task::{self, Probe, StreamReport, StreamWriter};
 use super::streams::{Inbound, Streams, StreamsEvent};
 use super::transport::{self, Protocols, StartError};
@@ -63,6 +67,7 @@ pub fn spawn_service(
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
+    gate: Gate,
     limits: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,
     identify: identify::Behaviour,
@@ -92,6 +97,9 @@ struct Service {
     from_streams: mpsc::Receiver<StreamReport<ClientId, HomeFrame>>,
     relay_streams: mpsc::Receiver<(tokio::net::TcpStream, std::net::SocketAddr)>,
     door: CircuitDoor,
+    checks: DialBack,
+    /// Where others reach this node: told while the gate is open.
+    external: Vec<Multiaddr>,
 }
 
 struct Client {
@@ -119,10 +127,9 @@ impl Service {
         )?;
         let behaviour = Behaviour::new(&config, &protocols, &key);
         let mut swarm = Swarm::new(wire, behaviour, peer, transport::swarm_config(IDLE_CONNECTION));
-        let mut outbox = VecDeque::new();
-        listen(&mut swarm, &config, &mut outbox)?;
+        listen(&mut swarm, &config)?;
         let (reports, from_streams) = mpsc::channel(REPORTS);
-        Ok(Self {
+        let mut service = Self {
             swarm,
             protocols,
             connections: Connections::new(unclaimed),
@@ -135,13 +142,17 @@ impl Service {
             last_client: 0,
             directory: Directory::new(config.network.clone(), peer, config.public.clone()),
             prune_at: Instant::now() + PRUNE_INTERVAL,
-            outbox,
+            outbox: VecDeque::new(),
             reports,
             from_streams,
             relay_streams,
             door,
+            checks: DialBack::new(peer, config.public.clone(), from),
+            external: Vec::new(),
             config,
-        })
+        };
+        service.tell_external(service.config.external.iter().flat_map(addresses_of).collect());
+        Ok(service)
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<ServiceCommand>, events: mpsc::Sender<ServiceEvent>) {
@@ -160,6 +171,7 @@ impl Service {
                     None | Some(ServiceCommand::Shutdown) => break,
                     Some(command) => self.handle_command(command, Instant::now()),
                 },
+                Some(checked) = self.checks.next(), if room => self.outbox.push_back(checked),
                 Some(report) = self.from_streams.recv(), if room => self.handle_report(report),
                 Some((stream, from)) = self.relay_streams.recv(), if room => {
                     self.outbox.push_back(ServiceEvent::RelayStream(stream, from));
@@ -246,6 +258,12 @@ impl Service {
             ServiceCommand::Drain => {
                 self.swarm.behaviour_mut().circuits.set_status(Some(relay::Status::Disable));
             }
+            ServiceCommand::Gate { open } => self.set_gate(open),
+            ServiceCommand::SetExternal(addresses) => {
+                self.config.external.get_or_insert_default();
+                self.tell_external(dialable(&addresses));
+            }
+            ServiceCommand::Check(check) => self.check(check),
             ServiceCommand::Connections(answer) => {
                 let supernodes = &self.supernodes;
                 let table = self.connections.table(|_, connection| !supernodes.contains(&connection.peer));
@@ -270,6 +288,11 @@ impl Service {
             self.outbox.push_back(ServiceEvent::ConnectFailed { service, reason });
             return;
         };
+        if !self.is_open() {
+            let reason = String::from("this node is in standby");
+            self.outbox.push_back(ServiceEvent::ConnectFailed { service, reason });
+            return;
+        }
         self.wanted.insert(service);
         let existing =
             self.connections.iter().find(|(_, connection)| connection.peer == peer).map(|(id, _)| id);
@@ -292,7 +315,7 @@ impl Service {
     }
 
     fn add_to_routing(&mut self, address: &SupernodeAddress) {
-        let Some(peer) = service_peer(address.service) else { return };
+        let Some(peer) = service_peer(address.service).filter(|_| self.is_open()) else { return };
         for address in dialable(&address.addresses) {
             self.directory.offer_peer(&mut self.swarm.behaviour_mut().kad, peer, &address);
         }
@@ -431,9 +454,16 @@ impl Service {
         if self.config.external.is_some() {
             return; // told at the start
         }
-        if ip_of(&address).is_some_and(|ip| self.config.public.is_public(ip)) {
-            self.swarm.add_external_address(address.clone());
+        if ip_of(&address).is_some_and(|ip| self.config.public.is_public(ip))
+            && !self.external.contains(&address)
+        {
+            self.external.push(address.clone());
+            self.apply_external();
         }
+        self.tell_listening(address);
+    }
+
+    fn tell_listening(&mut self, address: Multiaddr) {
         let peer = *self.swarm.local_peer_id();
         let address = address.with(Protocol::P2p(peer)).to_string();
         self.outbox.push_back(ServiceEvent::Listening { address });
@@ -456,7 +486,7 @@ impl Service {
     /// claims counts only where the claim is the very IP address that it speaks from or was dialled at.
     fn handle_identify(&mut self, event: identify::Event) {
         let identify::Event::Received { connection_id, peer_id, info } = event else { return };
-        if !info.protocols.contains(&self.protocols.kad) {
+        if !self.is_open() || !info.protocols.contains(&self.protocols.kad) {
             return;
         }
         if let Some(service) = key_of(&peer_id).map(ServiceKey)
@@ -545,12 +575,15 @@ impl Behaviour {
             // What lies behind the public addresses is its owner's business.
             .with_hide_listen_addrs(true);
         let mut circuits = relay::Behaviour::new(peer, circuit_config(&config.limits));
-        circuits.set_status(Some(relay::Status::Enable));
+        let status = if config.open { relay::Status::Enable } else { relay::Status::Disable };
+        circuits.set_status(Some(status));
+        let records = config.limits.records;
         Self {
+            gate: Gate::new(config.open),
             limits: connection_limits::Behaviour::new(limits),
             memory: memory_connection_limits::Behaviour::with_max_bytes(config.limits.memory_bytes),
             identify: identify::Behaviour::new(identify),
-            kad: directory::behaviour(config.network.clone(), protocols, peer, config.limits.records),
+            kad: directory::behaviour(config.network.clone(), protocols, peer, records, config.open),
             circuits,
             streams: Streams::new(vec![protocols.home.clone()], Inbound::Anyone),
         }
@@ -578,19 +611,9 @@ fn circuit_config(limits: &ServiceLimits) -> relay::Config {
     .circuit_src_per_ip(per_ip, minute)
 }
 
-fn listen(
-    swarm: &mut Swarm<Behaviour>,
-    config: &ServiceConfig,
-    outbox: &mut VecDeque<ServiceEvent>,
-) -> Result<(), StartError> {
+fn listen(swarm: &mut Swarm<Behaviour>, config: &ServiceConfig) -> Result<(), StartError> {
     for address in addresses_of(&config.listen) {
         swarm.listen_on(address.clone()).map_err(|error| StartError::listen(&address, &error))?;
-    }
-    let peer = *swarm.local_peer_id();
-    for address in config.external.iter().flat_map(addresses_of) {
-        swarm.add_external_address(address.clone());
-        let address = address.with(Protocol::P2p(peer)).to_string();
-        outbox.push_back(ServiceEvent::Listening { address });
     }
     Ok(())
 }

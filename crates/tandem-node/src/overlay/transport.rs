@@ -64,7 +64,7 @@ impl StartError {
 }
 
 /// libp2p wraps an operating system's error in one of its own for each transport.
-fn io_kind(error: &io::Error) -> io::ErrorKind {
+pub(super) fn io_kind(error: &io::Error) -> io::ErrorKind {
     let mut kind = error.kind();
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
@@ -106,7 +106,14 @@ pub(super) fn dial_words(error: &DialError) -> String {
 }
 
 fn transport_words(error: &TransportError<io::Error>) -> String {
-    let TransportError::Other(error) = error else { return "no address of it can be used".to_owned() };
+    match error {
+        TransportError::Other(error) => io_words(error),
+        TransportError::MultiaddrNotSupported(_) => "no address of it can be used".to_owned(),
+    }
+}
+
+/// What went wrong with one connection, for people.
+pub(super) fn io_words(error: &io::Error) -> String {
     match io_kind(error) {
         _ if is_silence(error) => "it does not answer".to_owned(),
         io::ErrorKind::TimedOut => "it does not answer".to_owned(),
@@ -193,7 +200,7 @@ pub(super) fn keypair(seed: &[u8; 32]) -> Result<Keypair, StartError> {
     Keypair::ed25519_from_bytes(&mut copy).map_err(|error| StartError::Key(error.to_string()))
 }
 
-type Wire = Boxed<(PeerId, StreamMuxerBox)>;
+pub(super) type Wire = Boxed<(PeerId, StreamMuxerBox)>;
 
 /// QUIC, TCP, and circuits through homes.
 pub(super) fn device(
@@ -248,6 +255,14 @@ pub(super) fn service(
     let warden = public.warden().clone();
     let inner = PublicOnly { inner, public }.boxed();
     Ok(Permitted { inner, warden }.boxed())
+}
+
+/// QUIC and TCP for one dial from a fresh port; it never listens, and nothing of the swarm's is in it.
+pub(super) fn checker(key: &Keypair, from: &[IpAddr]) -> Result<Wire, StartError> {
+    let tcp =
+        BoundTcp::new(from).upgrade(Version::V1Lazy).authenticate(noise(key)?).multiplex(yamux_config());
+    let tcp = tcp.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    Ok(OrTransport::new(quic(key), tcp).map(|either, _| either.into_inner()).boxed())
 }
 
 /// One address of a peer at a time (races are ours), and one round trip less for each stream.

@@ -24,12 +24,12 @@ fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-fn account() -> AccountSecret {
+pub(crate) fn account() -> AccountSecret {
     AccountSecret::from_seed(&[200; 32])
 }
 
 /// A record of one device; `lives_s` from now on, negative for the past.
-fn record(epoch: u64, sequence: u64, lives_s: i64) -> ReachRecord {
+pub(crate) fn record(epoch: u64, sequence: u64, lives_s: i64) -> ReachRecord {
     let (account, device) = (account(), DeviceSecret::from_seed(&[201; 32]));
     let entry = DeviceEntry { device: device.public(), serial: 1 };
     let set = DeviceSet::issue(&account, epoch, &[entry], now_s() + 24 * HOUR_S).unwrap();
@@ -38,7 +38,7 @@ fn record(epoch: u64, sequence: u64, lives_s: i64) -> ReachRecord {
     ReachRecord::new(set).with_homes(homes)
 }
 
-async fn put(service: &mut Service, value: Vec<u8>) -> u32 {
+pub(crate) async fn put(service: &mut Service, value: Vec<u8>) -> u32 {
     let account = account().public();
     service.commands.send(ServiceCommand::Put { request: 3, account, value }).await.unwrap();
     next(&mut service.events, |event| match event {
@@ -49,7 +49,10 @@ async fn put(service: &mut Service, value: Vec<u8>) -> u32 {
 }
 
 /// What was found, the reasons of what was refused on the way, and how long the first answer took.
-async fn get(service: &mut Service, account: AccountKey) -> (Option<Vec<u8>>, Vec<String>, Duration) {
+pub(crate) async fn get(
+    service: &mut Service,
+    account: AccountKey,
+) -> (Option<Vec<u8>>, Vec<String>, Duration) {
     let start = Instant::now();
     service.commands.send(ServiceCommand::Get { request: 4, account }).await.unwrap();
     let (mut refused, mut first) = (Vec::new(), None);

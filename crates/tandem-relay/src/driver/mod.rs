@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::client::Link;
 use crate::config::Config;
-use crate::server::{AllocationInfo, Server, Stats};
+use crate::server::{AllocationInfo, Server, Serving, Stats};
 
 use self::worker::Worker;
 
@@ -290,12 +290,17 @@ impl Handle {
 
     /// Refuses new allocations and keeps those there are. The relay is idle when [`Stats::allocations`] is 0.
     pub fn drain(&self) {
-        self.inner.shared.server().set_draining(true);
+        self.inner.shared.server().set_serving(Serving::Draining);
     }
 
-    /// Takes new allocations again.
+    /// Takes new allocations again, after a drain or a standby.
     pub fn resume(&self) {
-        self.inner.shared.server().set_draining(false);
+        self.inner.shared.server().set_serving(Serving::Open);
+    }
+
+    /// Answers Binding requests and nothing else; what there was of allocations is gone ([`Serving::Standby`]).
+    pub fn stand_by(&self) {
+        self.inner.shared.server().set_serving(Serving::Standby);
     }
 
     /// Whether the thread still serves. It ends by itself only if the system fails it; the log says why.

@@ -49,6 +49,18 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
+/// Whom the server serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serving {
+    /// Everybody with credentials.
+    Open,
+    /// Every new Allocate is refused with 508; what is there is kept.
+    Draining,
+    /// Binding is answered, so that others can see that the port is reached; any other request gets no answer, and there
+    /// are no allocations.
+    Standby,
+}
+
 /// One live allocation, for the owner's eyes (`tandem connections`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllocationInfo {
@@ -76,7 +88,7 @@ pub struct Server {
     total: Bucket,
     random: SplitMix,
     table: Table,
-    draining: bool,
+    serving: Serving,
     started: Instant,
     started_unix_s: u64,
     stats: Stats,
@@ -99,7 +111,7 @@ impl Server {
             total: Bucket::full(now),
             random,
             table: Table::default(),
-            draining: false,
+            serving: Serving::Open,
             started: now,
             started_unix_s: unix_s,
             stats: Stats::default(),
@@ -200,14 +212,19 @@ impl Server {
         self.table.find(client).is_some()
     }
 
-    /// While draining, every new Allocate is refused with 508 and what is there is kept.
-    pub fn set_draining(&mut self, draining: bool) {
-        self.draining = draining;
+    /// Changes whom it serves. In standby at once nothing is left of what was allocated.
+    pub fn set_serving(&mut self, serving: Serving) {
+        self.serving = serving;
+        while serving == Serving::Standby
+            && let Some((_, slot)) = self.table.next_expiry()
+        {
+            self.table.remove(slot);
+        }
     }
 
     #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.draining
+    pub fn serving(&self) -> Serving {
+        self.serving
     }
 
     #[must_use]

@@ -19,7 +19,7 @@ use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, REFRESH};
 use super::allocation::{ALLOCATIONS_LIMIT, Heir, NewAllocation, RELAYED_PORT, Room, Slot, Standing};
 use super::auth::{Authenticated, authenticate};
 use super::reply::{ErrorKind, Signed, bare_error, binding_success, challenge};
-use super::{DropReason, Server, Verdict};
+use super::{DropReason, Server, Serving, Verdict};
 use crate::client::ClientAddr;
 use crate::config::Config;
 
@@ -66,8 +66,10 @@ impl Server {
     ) -> Verdict {
         match request.method() {
             BINDING => self.handle_binding(request, from, now),
-            ALLOCATE | REFRESH | CREATE_PERMISSION | CHANNEL_BIND => self.handle_turn(request, from, now),
-            // A method we do not know is ignored (RFC 8489 §6.3).
+            ALLOCATE | REFRESH | CREATE_PERMISSION | CHANNEL_BIND if self.serving != Serving::Standby => {
+                self.handle_turn(request, from, now)
+            }
+            // A method we do not know, or serve in standby, is ignored (RFC 8489 §6.3).
             _ => Verdict::Drop(DropReason::NotForUs),
         }
     }
@@ -196,7 +198,7 @@ impl Server {
             Room::Instead(slot) => Some(slot),
             Room::Full => return Err(ErrorKind::QuotaReached),
         };
-        if self.draining {
+        if self.serving != Serving::Open {
             return Err(ErrorKind::InsufficientCapacity);
         }
         let leaving_source = leaving.map(|slot| self.table.get(slot).client.source());

@@ -7,12 +7,14 @@ use tandem_proto::grant::GrantTerms;
 use tandem_proto::ids::CallTag;
 use tandem_relay::client::ClientAddr;
 use tandem_relay::config::Rate;
-use tandem_relay::server::DropReason;
+use tandem_relay::server::{DropReason, Serving};
 
 use turn_types::attribute::RequestedTransport;
 use turn_types::message::ALLOCATE;
 
-use crate::bench::{Bench, Client, Fate, channel_data, data_of, send_indication, terms};
+use crate::bench::{
+    Bench, Client, Fate, binding_request, channel_data, data_of, request, send_indication, terms,
+};
 
 /// Addresses that somebody would like a relay to send to.
 fn unwanted_peers() -> Vec<SocketAddr> {
@@ -225,7 +227,7 @@ fn a_claim_that_is_given_up_changes_nothing_and_only_the_newest_counts() {
 fn a_full_network_and_a_draining_relay_still_let_an_allocation_move() {
     let mut bench = Bench::with(|config| config.allocations_per_source_max = 1);
     let (caller, callee) = bench.call(1);
-    bench.server.set_draining(true);
+    bench.server.set_serving(Serving::Draining);
     for round in 0..5 {
         let mut again = caller.restarted(6_000 + round);
         again.allocate(&mut bench).unwrap();
@@ -283,12 +285,27 @@ fn limits_hold_for_the_relay_and_for_a_network() {
 fn draining_refuses_the_new_and_keeps_the_old() {
     let mut bench = Bench::new();
     let (mut caller, callee) = bench.call(1);
-    bench.server.set_draining(true);
+    bench.server.set_serving(Serving::Draining);
     assert_eq!(Client::new(2, 1).allocate(&mut bench), Err(508));
     assert_eq!(caller.refresh(&mut bench, 600), Ok(600));
     caller.permit(&mut bench, callee.relayed()).unwrap();
     assert!(matches!(caller.send(&mut bench, callee.relayed(), b"x"), Fate::Forwarded { .. }));
-    bench.server.set_draining(false);
+    bench.server.set_serving(Serving::Open);
+    Client::new(2, 1).allocate(&mut bench).unwrap();
+}
+
+#[test]
+fn in_standby_it_answers_binding_and_nothing_else() {
+    let mut bench = Bench::new();
+    let (mut caller, callee) = bench.call(1);
+    bench.server.set_serving(Serving::Standby);
+    assert_eq!(bench.server.stats().allocations, 0, "nothing is left of what was");
+    assert!(matches!(caller.send(&mut bench, callee.relayed(), b"x"), Fate::Dropped(_)));
+    let from = Client::new(2, 1).address;
+    let allocate = request(ALLOCATE, 5.into()).finish();
+    assert!(matches!(bench.packet(&allocate, from), Fate::Dropped(DropReason::NotForUs)));
+    assert!(matches!(bench.packet(&binding_request(), from), Fate::Replied(_)));
+    bench.server.set_serving(Serving::Open);
     Client::new(2, 1).allocate(&mut bench).unwrap();
 }
 

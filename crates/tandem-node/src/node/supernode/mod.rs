@@ -186,6 +186,7 @@ impl Supernode {
             }
             // The home service keeps its own count of whom it serves.
             ServiceEvent::ReservationMade { .. } | ServiceEvent::ReservationEnded { .. } => {}
+            ServiceEvent::Checked { id, outcome } => tracing::debug!(id, ?outcome, "another node was tried"),
         }
         self.drive(now);
     }

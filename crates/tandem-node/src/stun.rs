@@ -7,18 +7,18 @@ use stun_types::message::{BINDING, Message, MessageClass, MessageType, MessageWr
 use stun_types::prelude::*;
 
 /// A Binding request; `transaction` is 96 random bits, the rest is ignored.
-pub(super) fn request(transaction: u128) -> Vec<u8> {
+pub(crate) fn request(transaction: u128) -> Vec<u8> {
     let kind = MessageType::from_class_method(MessageClass::Request, BINDING);
     Message::builder(kind, TransactionId::from(transaction), MessageWriteVec::new()).finish()
 }
 
 /// A fresh transaction id: unguessable, so that nobody off the path can answer.
-pub(super) fn transaction() -> u128 {
+pub(crate) fn transaction() -> u128 {
     rand::random::<u128>() >> 32
 }
 
 /// The transaction a success response answers and the address it tells; `None` for anything else.
-pub(super) fn mapped(datagram: &[u8]) -> Option<(u128, SocketAddr)> {
+pub(crate) fn mapped(datagram: &[u8]) -> Option<(u128, SocketAddr)> {
     let message = Message::from_bytes(datagram).ok()?;
     if message.class() != MessageClass::Success || message.method() != BINDING {
         return None;
