@@ -13,7 +13,7 @@ use thiserror::Error;
 use toml::Value;
 
 use super::settings::{self, SETTINGS, Setting, SettingKind};
-use super::{ANSWER_AFTER_MAX, Answer, Caps, Cidr, Config, FILE_NAME, Volunteer};
+use super::{ANSWER_AFTER_MAX, Answer, Caps, Cidr, Config, FILE_NAME, MeteredSetting, Volunteer};
 use crate::messages::Code;
 use crate::policy::{self, Policy};
 
@@ -192,6 +192,9 @@ fn check_kind(setting: &Setting, value: &Value) -> Result<(), ConfigError> {
         }
         SettingKind::Number => (value.as_integer().is_some_and(|number| number >= 0), "a number, 0 or more"),
         SettingKind::Switch => (value.is_bool(), "true or false"),
+        SettingKind::SwitchOrAuto => {
+            (value.is_bool() || value.as_str() == Some("auto"), "true, false or \"auto\"")
+        }
     };
     if fits { Ok(()) } else { Err(wrong(setting.key, Origin::File, format!("it must be {wanted}"))) }
 }
@@ -210,11 +213,21 @@ fn from_texts(setting: &Setting, texts: &[String], origin: Origin) -> Result<Val
             Ok(number) if number >= 0 => Ok(Value::Integer(number)),
             _ => Err(wrong(setting.key, origin, format!("\"{last}\" is not a number, 0 or more"))),
         },
-        SettingKind::Switch => match last.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => Ok(Value::Boolean(true)),
-            "false" | "0" | "no" | "off" => Ok(Value::Boolean(false)),
-            _ => Err(wrong(setting.key, origin, format!("\"{last}\" is neither true nor false"))),
-        },
+        SettingKind::Switch => switch(last)
+            .ok_or_else(|| wrong(setting.key, origin, format!("\"{last}\" is neither true nor false"))),
+        SettingKind::SwitchOrAuto if last.eq_ignore_ascii_case("auto") => {
+            Ok(Value::String("auto".to_owned()))
+        }
+        SettingKind::SwitchOrAuto => switch(last)
+            .ok_or_else(|| wrong(setting.key, origin, format!("\"{last}\" is neither true, false nor auto"))),
+    }
+}
+
+fn switch(text: &str) -> Option<Value> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(Value::Boolean(true)),
+        "false" | "0" | "no" | "off" => Some(Value::Boolean(false)),
+        _ => None,
     }
 }
 
@@ -241,6 +254,10 @@ fn build(values: &Values) -> Result<Config, ConfigError> {
         external,
         external_tcp,
         api: text(values, "api", socket)?.unwrap_or(defaults.api),
+        metered: match values.get("metered") {
+            Some((Value::Boolean(metered), _)) => MeteredSetting::of(*metered),
+            _ => defaults.metered,
+        },
         volunteer: volunteer(values)?,
         answer: text(values, "answer", answer)?.unwrap_or(defaults.answer),
         answer_after: text(values, "answer_after", ringing_time)?.unwrap_or(defaults.answer_after),
@@ -462,6 +479,7 @@ fn value_of(config: &Config, key: &str) -> serde_json::Value {
         "early_media" => json!(if config.early_media { "everybody" } else { "contacts" }),
         "public_ranges" => json!(config.public_ranges.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "log" => json!(config.log),
+        "metered" => config.metered.said().map_or_else(|| json!("auto"), |said| json!(said)),
         "volunteer.roles" => {
             let roles = [("directory", config.volunteer.directory), ("relay", config.volunteer.relay)];
             json!(roles.iter().filter(|(_, on)| *on).map(|(role, _)| *role).collect::<Vec<_>>())

@@ -47,6 +47,8 @@ pub struct Config {
     pub external_tcp: Vec<SocketAddr>,
     /// The local API, always on loopback.
     pub api: SocketAddr,
+    /// Whether this machine's network costs by the byte: then nobody is served.
+    pub metered: MeteredSetting,
     pub volunteer: Volunteer,
     /// What an incoming call meets.
     pub answer: Answer,
@@ -96,6 +98,31 @@ pub struct Caps {
     pub directory_bytes_per_month: u64,
 }
 
+/// What the owner says of the network's cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MeteredSetting {
+    /// The system is asked (NetworkManager); where it does not know, the network does not count as metered.
+    Auto,
+    Yes,
+    No,
+}
+
+impl MeteredSetting {
+    fn of(metered: bool) -> Self {
+        if metered { Self::Yes } else { Self::No }
+    }
+
+    /// `None`: the system is to be asked.
+    #[must_use]
+    pub fn said(self) -> Option<bool> {
+        match self {
+            Self::Auto => None,
+            Self::Yes => Some(true),
+            Self::No => Some(false),
+        }
+    }
+}
+
 /// What an incoming call meets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -117,6 +144,7 @@ impl Default for Config {
             external: Vec::new(),
             external_tcp: Vec::new(),
             api: SocketAddr::from((Ipv4Addr::LOCALHOST, 7710)),
+            metered: MeteredSetting::Auto,
             volunteer: Volunteer {
                 directory: false,
                 relay: false,

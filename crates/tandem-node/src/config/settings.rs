@@ -9,6 +9,8 @@ pub enum SettingKind {
     /// Not negative.
     Number,
     Switch,
+    /// A switch, or `"auto"`.
+    SwitchOrAuto,
 }
 
 /// One setting.
@@ -41,6 +43,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("early_media", "TANDEM_EARLY_MEDIA", SettingKind::Text),
     setting("public_ranges", "TANDEM_PUBLIC_RANGES", SettingKind::List),
     setting("log", "TANDEM_LOG", SettingKind::Text),
+    setting("metered", "TANDEM_METERED", SettingKind::SwitchOrAuto),
     setting("volunteer.roles", "TANDEM_VOLUNTEER", SettingKind::List),
     setting("volunteer.accept_terms", "TANDEM_ACCEPT_TERMS", SettingKind::Number),
     setting("volunteer.devices", "TANDEM_VOLUNTEER_DEVICES", SettingKind::Number),

@@ -1,24 +1,33 @@
-//! Ports that the router forwards to a call's sockets (PCP, RFC 6887; NAT-PMP, RFC 6886; UPnP IGD).
+//! Ports that the router forwards (PCP, RFC 6887; NAT-PMP, RFC 6886; UPnP IGD): to a call's sockets, and to the places
+//! where a volunteer's node listens.
 //!
 //! One task a mapping, on the node's runtime, so that a call whose thread has ended still gives its port back. Nothing
-//! runs, and no router is asked, before a call with a contact wants a port.
+//! runs, and no router is asked, before a call with a contact wants a port, or a volunteer's node listens.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
 use portmapper::{Client, Config, ProbeOutput, Protocol};
+use tandem_core::election::Carrier;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Mappings at once: a call has one, and its legs to other devices one each until it is answered.
 const MAPPINGS_MAX: usize = 8;
+/// Ports kept for a service at once: QUIC, the relay and TCP, and as many that are being given back after the network
+/// changed.
+const KEPT_MAX: usize = 6;
 const REQUESTS_MAX: usize = 16;
 /// What is asked of the router waits this long for the probe that tells which protocol it speaks.
 const PROBE_WITHIN: Duration = Duration::from_secs(3);
 /// A call that ends while its port is being asked for waits so long for the answer: the library's own patience.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// A router that spoke none of the protocols is asked again after this long: it may have been told to since.
+const PROBE_AGAIN: Duration = Duration::from_secs(15 * 60);
+/// A kept port whose mapping was refused or lost is asked for again this often.
+const MAP_AGAIN: Duration = Duration::from_secs(60);
 /// A router gets this long to take a port back.
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 /// A node that ends waits so long for that: both of the above, and some grace.
@@ -34,6 +43,15 @@ pub(crate) struct MappingWanted {
     pub(crate) told: mpsc::Sender<SocketAddr>,
 }
 
+/// A port that is to stay forwarded for as long as somebody listens to what becomes of it.
+#[derive(Debug)]
+pub(crate) struct KeptWanted {
+    pub(crate) port: u16,
+    pub(crate) carrier: Carrier,
+    /// Hears of the external address, and when there is none (any more).
+    pub(crate) told: watch::Sender<Option<SocketAddr>>,
+}
+
 /// Asks for mappings. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct PortMapping {
@@ -43,6 +61,7 @@ pub(crate) struct PortMapping {
 #[derive(Debug, Clone)]
 struct Queue {
     wanted: mpsc::Sender<MappingWanted>,
+    kept: mpsc::Sender<KeptWanted>,
     /// How many mappings are held or being given back.
     held: watch::Receiver<usize>,
 }
@@ -56,9 +75,22 @@ impl PortMapping {
     /// Serves from this runtime on until the last clone is dropped and all ports are given back.
     pub(crate) fn start(runtime: &Handle) -> Self {
         let (wanted, requests) = mpsc::channel(REQUESTS_MAX);
+        let (kept, to_keep) = mpsc::channel(REQUESTS_MAX);
         let (count, held) = watch::channel(0);
-        runtime.spawn(serve(requests, count));
-        Self { queue: Some(Queue { wanted, held }) }
+        runtime.spawn(serve(requests, to_keep, count));
+        Self { queue: Some(Queue { wanted, kept, held }) }
+    }
+
+    /// Keeps this port of the machine forwarded until the receiver is dropped; then the router gets it back. `None`: the
+    /// router forwards nothing (yet); it is asked again now and then.
+    pub(crate) fn keep(&self, port: u16, carrier: Carrier) -> watch::Receiver<Option<SocketAddr>> {
+        let (told, mapped) = watch::channel(None);
+        if let Some(queue) = &self.queue
+            && queue.kept.try_send(KeptWanted { port, carrier, told }).is_err()
+        {
+            tracing::warn!(port, "too many forwarded ports are wanted for the service");
+        }
+        mapped
     }
 
     /// Asks for a mapping to this socket. Nothing is promised: most routers that can do it are told not to.
@@ -84,12 +116,25 @@ impl PortMapping {
     #[cfg(test)]
     pub(crate) fn observed() -> (Self, mpsc::Receiver<MappingWanted>) {
         let (wanted, requests) = mpsc::channel(REQUESTS_MAX);
-        (Self { queue: Some(Queue { wanted, held: watch::channel(0).1 }) }, requests)
+        let kept = mpsc::channel(REQUESTS_MAX).0;
+        (Self { queue: Some(Queue { wanted, kept, held: watch::channel(0).1 }) }, requests)
+    }
+
+    /// The same for ports that are to be kept.
+    #[cfg(test)]
+    pub(crate) fn observed_kept() -> (Self, mpsc::Receiver<KeptWanted>) {
+        let (kept, requests) = mpsc::channel(REQUESTS_MAX);
+        let wanted = mpsc::channel(REQUESTS_MAX).0;
+        (Self { queue: Some(Queue { wanted, kept, held: watch::channel(0).1 }) }, requests)
     }
 }
 
-async fn serve(mut requests: mpsc::Receiver<MappingWanted>, count: watch::Sender<usize>) {
-    let mut mappings = JoinSet::new();
+async fn serve(
+    mut requests: mpsc::Receiver<MappingWanted>,
+    mut to_keep: mpsc::Receiver<KeptWanted>,
+    count: watch::Sender<usize>,
+) {
+    let (mut mappings, mut kept) = (JoinSet::new(), JoinSet::new());
     loop {
         tokio::select! {
             wanted = requests.recv() => match wanted {
@@ -97,31 +142,118 @@ async fn serve(mut requests: mpsc::Receiver<MappingWanted>, count: watch::Sender
                 Some(_) => tracing::debug!("too many forwarded ports at once"),
                 None => break,
             },
+            Some(wanted) = to_keep.recv() => {
+                if kept.len() < KEPT_MAX {
+                    kept.spawn(keep(wanted));
+                } else {
+                    tracing::warn!("too many forwarded ports are kept for the service");
+                }
+            }
             Some(_) = mappings.join_next() => {}
+            Some(_) = kept.join_next() => {}
         }
-        count.send_replace(mappings.len());
+        count.send_replace(mappings.len() + kept.len());
     }
-    while mappings.join_next().await.is_some() {
-        count.send_replace(mappings.len());
+    // Both ends of the queue go together.
+    to_keep.close();
+    while mappings.join_next().await.is_some() || kept.join_next().await.is_some() {
+        count.send_replace(mappings.len() + kept.len());
+    }
+}
+
+/// Speaks whatever the router speaks, about UDP.
+pub(crate) fn client() -> Client {
+    client_for(Carrier::Udp, None)
+}
+
+/// Speaks one protocol, or any. The library forgets what a router speaks after ten minutes, before a mapping is due to be
+/// renewed, and then tries UPnP: what is to be kept goes on in the protocol that it began in.
+fn client_for(carrier: Carrier, only: Option<Spoken>) -> Client {
+    let speaks = |protocol: Spoken| only.is_none_or(|only| only == protocol);
+    let protocol = match carrier {
+        Carrier::Udp => Protocol::Udp,
+        Carrier::Tcp => Protocol::Tcp,
+    };
+    Client::new(Config {
+        enable_upnp: speaks(Spoken::Upnp),
+        enable_pcp: speaks(Spoken::Pcp),
+        enable_nat_pmp: speaks(Spoken::NatPmp),
+        protocol,
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    Pcp,
+    NatPmp,
+    Upnp,
+}
+
+/// The best that it speaks; only UPnP works without having been found first.
+fn best_of(found: &ProbeOutput) -> Option<Spoken> {
+    let spoken = [(found.pcp, Spoken::Pcp), (found.nat_pmp, Spoken::NatPmp), (found.upnp, Spoken::Upnp)];
+    spoken.into_iter().find(|(speaks, _)| *speaks).map(|(_, spoken)| spoken)
+}
+
+/// Keeps a port forwarded: asks again where there was no answer, and where a mapping was lost.
+async fn keep(wanted: KeptWanted) {
+    let Some(port) = NonZeroU16::new(wanted.port) else { return };
+    loop {
+        let found = tokio::select! {
+            () = wanted.told.closed() => return,
+            found = probe(&client_for(wanted.carrier, None)) => found,
+        };
+        if let Some(spoken) = found.as_ref().and_then(best_of) {
+            return keep_by(spoken, port, &wanted).await;
+        }
+        tokio::select! {
+            () = wanted.told.closed() => return,
+            () = tokio::time::sleep(PROBE_AGAIN) => {}
+        }
+    }
+}
+
+async fn keep_by(spoken: Spoken, port: NonZeroU16, wanted: &KeptWanted) {
+    let client = client_for(wanted.carrier, Some(spoken));
+    let mut external = client.watch_external_address();
+    client.update_local_port(port);
+    let mut again = tokio::time::interval_at(tokio::time::Instant::now() + MAP_AGAIN, MAP_AGAIN);
+    loop {
+        tokio::select! {
+            () = wanted.told.closed() => break,
+            changed = external.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let address = external.borrow_and_update().filter(|address| is_of_use(*address.ip()));
+                wanted.told.send_replace(address.map(SocketAddr::V4));
+            }
+            // Nothing happens while there is a mapping.
+            _ = again.tick() => client.procure_mapping(),
+        }
+    }
+    if external.borrow_and_update().is_none() {
+        // The router may be about to answer: a mapping that nobody knows of could not be given back.
+        drop(tokio::time::timeout(ANSWER_WITHIN, external.wait_for(Option::is_some)).await);
+    }
+    give_back(&client, external, spoken != Spoken::Upnp).await;
+}
+
+async fn probe(client: &Client) -> Option<ProbeOutput> {
+    match tokio::time::timeout(PROBE_WITHIN, client.probe()).await {
+        Ok(Ok(Ok(found))) => Some(found),
+        _ => None,
     }
 }
 
 /// Asks the router, keeps the mapping alive, and gives it back when nobody listens any more.
-/// Speaks whatever the router speaks, about UDP.
-pub(crate) fn client() -> Client {
-    Client::new(Config { enable_upnp: true, enable_pcp: true, enable_nat_pmp: true, protocol: Protocol::Udp })
-}
-
 async fn hold(wanted: MappingWanted) {
     let Some(port) = NonZeroU16::new(wanted.local.port()) else { return };
     let client = client();
     // Without it, only UPnP would be tried: the library asks by PCP and NAT-PMP those who are known to speak it.
     let found = tokio::select! {
         () = wanted.told.closed() => return,
-        probed = tokio::time::timeout(PROBE_WITHIN, client.probe()) => match probed {
-            Ok(Ok(Ok(found))) => Some(found),
-            _ => None,
-        },
+        found = probe(&client) => found,
     };
     tracing::debug!(?found, "what the router speaks");
     let mut external = client.watch_external_address();
@@ -146,6 +278,15 @@ async fn hold(wanted: MappingWanted) {
         // The router may be about to answer: a mapping that nobody knows of could not be given back.
         drop(tokio::time::timeout(ANSWER_WITHIN, external.wait_for(Option::is_some)).await);
     }
+    let by_packet = found.as_ref().is_some_and(|found| found.pcp || found.nat_pmp);
+    give_back(&client, external, by_packet).await;
+}
+
+async fn give_back(
+    client: &Client,
+    mut external: watch::Receiver<Option<std::net::SocketAddrV4>>,
+    by_packet: bool,
+) {
     let held = external.borrow_and_update().is_some();
     client.deactivate();
     if held {
@@ -154,7 +295,6 @@ async fn hold(wanted: MappingWanted) {
             tracing::debug!("the router did not take its port back; the mapping ends by itself");
         }
         // The library forgets the mapping first and tells the router then: by one packet, or by a web request.
-        let by_packet = found.as_ref().is_some_and(|found| found.pcp || found.nat_pmp);
         tokio::time::sleep(if by_packet { PACKET_GRACE } else { UPNP_GRACE }).await;
     }
 }

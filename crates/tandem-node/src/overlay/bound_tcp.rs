@@ -13,6 +13,7 @@ use libp2p::core::Transport;
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::multiaddr::Protocol;
 use libp2p::tcp::{self, tokio::TcpStream};
+use thiserror::Error;
 use tokio::net::TcpSocket;
 
 pub(super) struct BoundTcp {
@@ -49,7 +50,7 @@ impl Transport for BoundTcp {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
         let from = if to.is_ipv4() { self.from_v4 } else { self.from_v6 };
-        Ok(Box::pin(connect(from, to)))
+        Ok(Box::pin(async move { connect(from, to).await.map_err(findable) }))
     }
 
     fn poll(
@@ -58,6 +59,15 @@ impl Transport for BoundTcp {
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
         Pin::new(&mut self.listeners).poll(cx)
     }
+}
+
+/// libp2p hides a transport's error in types of its own, which lead on to its source only.
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct Dialled(#[source] io::Error);
+
+fn findable(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), Dialled(error))
 }
 
 /// An address of ours that is gone (another network) is no reason not to connect at all.

@@ -51,7 +51,13 @@ async fn in_standby_it_is_reached_and_carries_no_circuit() {
     .await;
 
     gate(&home, true).await;
-    device.settle(&home).await;
+    device.send(DeviceCommand::Reserve(home.key)).await;
+    next(&mut device.events, |event| match event {
+        DeviceEvent::Reserved { service } => (service == home.key).then_some(()),
+        DeviceEvent::ReservationLost { reason, .. } => panic!("{reason}"),
+        _ => None,
+    })
+    .await;
     gate(&home, false).await;
     let (mut closed, mut lost) = (false, false);
     next(&mut device.events, |event| {
