@@ -390,8 +390,8 @@ mod tests {
 
     #[test]
     fn what_the_owner_says_stands_for_what_the_machine_would_find_out() {
-        let external = Places { full: vec![at("9.9.9.9:4000")], tcp: Vec::new() };
-        let said = ListeningPlan { external, ..everywhere_plan() };
+        let config = Config { external: vec![at("9.9.9.9:4000")], ..Config::default() };
+        let said = ListeningPlan::new(&config, everywhere_plan().places, PublicAddresses::default(), true);
         let inside = network(&[own("192.168.1.2"), own("2a00::1")]);
         let ways = ways_in(&said, &inside, &Mapped::default());
         assert_eq!(shown(&ways), ["mapped Udp 9.9.9.9:4000 9.9.9.9:4001", "mapped Tcp 9.9.9.9:4000"]);
@@ -440,8 +440,8 @@ mod tests {
         for kept in kept {
             tokio::time::timeout(WITHIN, kept.told.closed()).await.expect("it is given back");
         }
-        let none = tokio::time::timeout(WITHIN, listening.ways.wait_for(Vec::is_empty)).await;
-        assert!(none.is_ok());
+        let none = tokio::time::timeout(WITHIN, listening.ways.wait_for(Vec::is_empty)).await.is_ok();
+        assert!(none);
         let again = tokio::time::timeout(WITHIN, asked.recv()).await.unwrap().unwrap();
         assert_eq!(again.port, 14_000);
         // A network with a public address needs no router.

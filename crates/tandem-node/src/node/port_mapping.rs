@@ -199,9 +199,10 @@ fn best_of(found: &ProbeOutput) -> Option<Spoken> {
 async fn keep(wanted: KeptWanted) {
     let Some(port) = NonZeroU16::new(wanted.port) else { return };
     loop {
+        let client = client_for(wanted.carrier, None);
         let found = tokio::select! {
             () = wanted.told.closed() => return,
-            found = probe(&client_for(wanted.carrier, None)) => found,
+            found = probe(&client) => found,
         };
         if let Some(spoken) = found.as_ref().and_then(best_of) {
             return keep_by(spoken, port, &wanted).await;

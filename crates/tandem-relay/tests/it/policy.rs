@@ -9,6 +9,7 @@ use tandem_relay::client::ClientAddr;
 use tandem_relay::config::Rate;
 use tandem_relay::server::{DropReason, Serving};
 
+use stun_types::message::MessageWrite;
 use turn_types::attribute::RequestedTransport;
 use turn_types::message::ALLOCATE;
 
