@@ -27,6 +27,7 @@ pub(crate) use lifecycle::{Bound, Echo, Place};
 use month::Month;
 pub(crate) use reached::Reached;
 use relay::Relay;
+pub(crate) use relay::relay_address;
 
 /// How long a descriptor holds without being renewed, in seconds.
 const DESCRIPTOR_LIFE_S: u64 = 3 * 3600;
