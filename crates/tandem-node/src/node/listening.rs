@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(everywhere_plan().to_map(&inside), Some(("192.168.1.2".parse().unwrap(), 14_000)));
         let mut mapped = Mapped { udp: Some(at("8.8.8.8:3000")), ..Mapped::default() };
         let ways = shown(&ways_in(&everywhere_plan(), &inside, &mapped));
-        assert_eq!(ways[2], "mapped Udp 8.8.8.8:3000", "the relay's port is not forwarded: {ways:?}");
+        assert_eq!(ways[0], "mapped Udp 8.8.8.8:3000", "the relay's port is not forwarded: {ways:?}");
         mapped.relay = Some(at("8.8.8.8:3777"));
         mapped.tcp = Some(at("8.8.8.8:3001"));
         let ways = shown(&ways_in(&everywhere_plan(), &inside, &mapped));
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_chosen_once_and_another_one_when_it_istaken() {
+    fn a_port_is_chosen_once_and_another_one_when_it_is_taken() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store.sqlite"), 0).unwrap();
         let config = Config::default();

@@ -335,8 +335,8 @@ mod tests {
         assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// What the router was asked: a mapping for this port and this lifetime.
-    type Asked = (u16, u32);
+    /// What the router was asked: a mapping for this port, by this carrier and for this lifetime.
+    type Asked = (u16, Carrier, u32);
 
     /// A router that speaks NAT-PMP (RFC 6886 §3), in a network namespace of its own. Gives the number of its thread, by
     /// which the namespace is found, then serves as soon as its interface is there.
@@ -357,28 +357,32 @@ mod tests {
         while let Ok((len, from)) = socket.recv_from(&mut buffer) {
             let answer = match &buffer[..len] {
                 [0, 0] => [&[0, 128, 0, 0, 0, 0, 0, 1][..], &OUTSIDE.octets()].concat(),
-                [0, 1, _, _, inside @ .., a, b, c, d] => {
+                [0, code @ (1 | 2), _, _, inside @ .., a, b, c, d] => {
                     let port = u16::from_be_bytes([inside[0], inside[1]]);
                     let lifetime = u32::from_be_bytes([*a, *b, *c, *d]);
-                    asked.blocking_send((port, lifetime)).unwrap();
+                    let carrier = if *code == 1 { Carrier::Udp } else { Carrier::Tcp };
+                    asked.blocking_send((port, carrier, lifetime)).unwrap();
                     let outside = OUTSIDE_PORT.to_be_bytes();
-                    [&[0, 129, 0, 0, 0, 0, 0, 1][..], &inside[..2], &outside, &[*a, *b, *c, *d]].concat()
+                    [&[0, 128 + *code, 0, 0, 0, 0, 0, 1][..], &inside[..2], &outside, &[*a, *b, *c, *d]]
+                        .concat()
                 }
                 // PCP: it does not know that version.
                 _ => continue,
             };
             socket.send_to(&answer, from).unwrap();
-            if buffer[1] == 1 && buffer[8..12] == [0; 4] {
+            if buffer[1] > 0 && buffer[8..12] == [0; 4] {
                 return;
             }
         }
     }
 
-    #[test]
-    fn a_port_is_asked_of_the_router_and_given_back() {
+    /// On a machine of its own behind such a router, until its one port is given back.
+    fn behind_a_router<F: Future<Output = ()>>(
+        act: impl FnOnce(mpsc::Receiver<Asked>) -> F + Send + 'static,
+    ) {
         let (thread_told, thread) = std_mpsc::channel();
         let (begin, begun) = std_mpsc::channel();
-        let (asked_told, mut asked) = mpsc::channel(16);
+        let (asked_told, asked) = mpsc::channel(16);
         let serving = std::thread::spawn(move || router(&thread_told, &begun, &asked_told));
         let machine = std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET)
@@ -391,27 +395,47 @@ mod tests {
             ip("link set lan up");
             ip(&format!("route add default via {ROUTER}"));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let ports = PortMapping::start(&Handle::current());
-                let (told, mut mapped) = mpsc::channel(4);
-                ports.want(MappingWanted { local: "192.168.77.2:7777".parse().unwrap(), told });
-                let external = tokio::time::timeout(WITHIN, mapped.recv()).await.expect("in time");
-                assert_eq!(external, Some((OUTSIDE, OUTSIDE_PORT).into()));
-                let (port, lifetime) = asked.recv().await.unwrap();
-                assert!(port == 7777 && lifetime > 60, "{port} for {lifetime} s");
-                drop(mapped);
-                ports.given_back().await;
-                assert_eq!(
-                    *ports.queue.as_ref().unwrap().held.borrow(),
-                    0,
-                    "a node that ends waits for that"
-                );
-                let given_back = tokio::time::timeout(WITHIN, asked.recv()).await.unwrap();
-                assert_eq!(given_back, Some((7777, 0)));
-            });
+            runtime.block_on(act(asked));
         });
         machine.join().expect("the machine's part ends well");
         serving.join().expect("the router's part ends well");
+    }
+
+    async fn given_back(ports: &PortMapping, asked: &mut mpsc::Receiver<Asked>) -> Option<Asked> {
+        ports.given_back().await;
+        assert_eq!(*ports.queue.as_ref().unwrap().held.borrow(), 0, "a node that ends waits for that");
+        tokio::time::timeout(WITHIN, asked.recv()).await.unwrap()
+    }
+
+    #[test]
+    fn a_port_is_asked_of_the_router_and_given_back() {
+        behind_a_router(async |mut asked| {
+            let ports = PortMapping::start(&Handle::current());
+            let (told, mut mapped) = mpsc::channel(4);
+            ports.want(MappingWanted { local: "192.168.77.2:7777".parse().unwrap(), told });
+            let external = tokio::time::timeout(WITHIN, mapped.recv()).await.expect("in time");
+            assert_eq!(external, Some((OUTSIDE, OUTSIDE_PORT).into()));
+            let (port, carrier, lifetime) = asked.recv().await.unwrap();
+            assert_eq!((port, carrier), (7777, Carrier::Udp));
+            assert!(lifetime > 60, "for {lifetime} s");
+            drop(mapped);
+            assert_eq!(given_back(&ports, &mut asked).await, Some((7777, Carrier::Udp, 0)));
+        });
+    }
+
+    #[test]
+    fn a_port_is_kept_for_as_long_as_somebody_wants_it() {
+        behind_a_router(async |mut asked| {
+            let ports = PortMapping::start(&Handle::current());
+            let mut mapped = ports.keep(7778, Carrier::Tcp);
+            let told = tokio::time::timeout(WITHIN, mapped.wait_for(Option::is_some)).await.is_ok();
+            assert!(told && *mapped.borrow() == Some((OUTSIDE, OUTSIDE_PORT).into()), "{mapped:?}");
+            let (port, carrier, lifetime) = asked.recv().await.unwrap();
+            assert_eq!((port, carrier), (7778, Carrier::Tcp));
+            assert!(lifetime > 60, "for {lifetime} s");
+            drop(mapped);
+            assert_eq!(given_back(&ports, &mut asked).await, Some((7778, Carrier::Tcp, 0)));
+        });
     }
 
     #[test]
@@ -419,6 +443,7 @@ mod tests {
         let (told, mut mapped) = mpsc::channel(4);
         PortMapping::forbidden().want(MappingWanted { local: "192.168.77.2:7777".parse().unwrap(), told });
         assert_eq!(mapped.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+        assert_eq!(*PortMapping::forbidden().keep(7777, Carrier::Udp).borrow(), None);
     }
 
     #[test]
