@@ -6,9 +6,11 @@
 //! host to another network. `docs/LAB.md` explains all of it.
 
 mod address;
+pub mod attacks;
 mod call;
 mod cast;
 pub mod changes;
+pub mod election;
 mod figures;
 mod lab;
 pub mod mapping;

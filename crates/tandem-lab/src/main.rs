@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use tandem_lab::mapping::{self, Speaks};
 use tandem_lab::matrix::{self, Options, Outcome, Pair, Relation, Report};
-use tandem_lab::{can_make_namespaces, changes, privacy, why_not};
+use tandem_lab::{attacks, can_make_namespaces, changes, election, privacy, why_not};
 
 /// What exit statuses mean: 0 all as the table says, 1 not, 2 wrong arguments, 3 the machine cannot.
 const CANNOT: u8 = 3;
@@ -25,6 +25,8 @@ const CANNOT: u8 = 3;
   ./x lab --changes                                what a call lives through: networks that change, NATs that forget …
   ./x lab --changes offline --rounds 5             one of them, five times
   ./x lab --port-mapping                           routers that forward ports: PCP, NAT-PMP, UPnP, none of them
+  ./x lab --election                               30 plain nodes elect their supernodes, which are then killed
+  ./x lab --attacks omit                           a hundred hostile supernodes in one network, lying in this manner
   ./x lab --privacy                                who learns whose address: everything captured and searched"
 )]
 struct Arguments {
@@ -44,6 +46,19 @@ struct Arguments {
     /// A router that forwards ports by this protocol, or by each of them in turn, and one that speaks none
     #[arg(long, value_name = "PROTOCOL", num_args = 0.., conflicts_with_all = ["pair", "few", "changes"])]
     port_mapping: Option<Vec<Speaks>>,
+    /// Thirty plain nodes that begin with one address elect their supernodes, which are killed one by one
+    #[arg(long, conflicts_with_all = ["pair", "few", "changes", "port_mapping", "privacy"])]
+    election: bool,
+    /// With --election: eight nodes, within a minute or so
+    #[arg(long, requires = "election")]
+    small: bool,
+    /// A hundred hostile supernodes in one /16 that lie in these manners (lure, omit, delay, garbage), or in all of them
+    #[arg(long, value_name = "MANNER", num_args = 0.., value_parser = clap::builder::PossibleValuesParser::new(attacks::MANNERS),
+        conflicts_with_all = ["pair", "few", "changes", "port_mapping", "privacy", "election"])]
+    attacks: Option<Vec<String>>,
+    /// The hostile program
+    #[arg(long, value_name = "FILE", default_value = "target/release/examples/hostile", requires = "attacks")]
+    hostile: PathBuf,
     /// Who learns whose address: all that two people and six supernodes receive is captured, decrypted and searched.
     /// Takes a build of the program with its tap
     #[arg(long, conflicts_with_all = ["pair", "few", "changes", "port_mapping"])]
@@ -108,6 +123,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
     }
     if arguments.privacy {
         return run_privacy(arguments);
+    }
+    if let Some(manners) = &arguments.attacks {
+        return run_attacks(arguments, manners);
+    }
+    if arguments.election {
+        return run_election(arguments);
     }
     let pairs = if arguments.few {
         Pair::few()
@@ -180,6 +201,41 @@ fn run_privacy(arguments: &Arguments) -> Result<bool> {
         println!("Logs, taps and recordings: {}", options.out.display());
     }
     Ok(report.held())
+}
+
+fn run_attacks(arguments: &Arguments, manners: &[String]) -> Result<bool> {
+    let options = attacks::Options {
+        binary: arguments.binary.clone(),
+        hostile: arguments.hostile.clone(),
+        out: arguments.out.clone(),
+        log: arguments.log.clone(),
+    };
+    let manners: Vec<&str> = manners.iter().map(String::as_str).collect();
+    let manners = if manners.is_empty() { attacks::MANNERS } else { &manners };
+    let outcomes = attacks::run(manners, &options, &|line| eprintln!("{line}"))?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&outcomes)?);
+    } else {
+        outcomes.iter().for_each(|outcome| println!("{}", outcome.words()));
+    }
+    Ok(outcomes.iter().all(|outcome| outcome.held))
+}
+
+fn run_election(arguments: &Arguments) -> Result<bool> {
+    let options = election::Options {
+        binary: arguments.binary.clone(),
+        out: arguments.out.clone(),
+        log: arguments.log.clone(),
+        size: if arguments.small { election::Size::SMALL } else { election::Size::FULL },
+    };
+    let report = election::run(&options, &|line| eprintln!("{line}"))?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.table());
+        println!("Logs: {}", arguments.out.join("election").display());
+    }
+    Ok(report.held)
 }
 
 fn show(arguments: &Arguments, pairs: &[Pair], report: &Report, picture: &Path) {

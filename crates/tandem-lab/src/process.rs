@@ -353,6 +353,15 @@ impl Process {
         kill(pid, signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
+    /// Whether it has ended, and then whether with success.
+    ///
+    /// # Errors
+    /// When the system cannot say.
+    pub fn ended(&mut self) -> Result<Option<bool>> {
+        let status = self.child.try_wait().with_context(|| format!("cannot ask for {}", self.name))?;
+        Ok(status.map(|status| status.success()))
+    }
+
     /// Asks it to end and waits; says whether it ended by itself in time.
     pub fn stop(mut self) -> bool {
         if self.signal(Signal::SIGTERM).is_err() {

@@ -9,6 +9,7 @@ pub mod frame;
 pub mod grant;
 pub mod identity;
 pub mod ids;
+pub mod leaving;
 pub mod multiaddr;
 pub mod names;
 pub mod network;

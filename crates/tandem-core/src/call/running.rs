@@ -91,13 +91,22 @@ impl Calls {
     /// A relay of the call carries nothing any more. If fewer than two are left, one of the fallback list is added
     /// after a second.
     pub fn handle_relay_dead(&mut self, leg: LegId, service: ServiceKey, now: Now) {
+        self.replace_relay(leg, service, "fell silent", now);
+    }
+
+    /// A relay of the call drains: it still carries, and is replaced as one that carries nothing.
+    pub fn handle_relay_leaving(&mut self, leg: LegId, service: ServiceKey, now: Now) {
+        self.replace_relay(leg, service, "is stopping", now);
+    }
+
+    fn replace_relay(&mut self, leg: LegId, service: ServiceKey, what: &str, now: Now) {
         let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
         if leg.plan.state(service) != Some(Use::Joined) {
             return;
         }
         leg.plan.set(service, Use::Dead(now.mono_ms));
         leg.redraws.hurry(now);
-        head.note(out, &format!("Relay {} fell silent.", short(service)));
+        head.note(out, &format!("Relay {} {what}.", short(service)));
         if leg.plan.live() < RELAYS_WANTED && leg.watch.top_up_at.is_none() {
             leg.watch.top_up_at = Some(now.mono_ms + TOP_UP_MS);
         }

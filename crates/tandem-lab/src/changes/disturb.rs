@@ -122,6 +122,41 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         redundancy: "always",
         networks: RELAYED,
+        length: s(36),
+        ..scenario(
+            "relay-drains-always",
+            "the supernode whose relay is in use is told to end; always mirrored",
+            Target::NothingLost,
+            drain_relay,
+        )
+    },
+    Scenario {
+        networks: RELAYED,
+        length: s(36),
+        ..scenario("relay-drains", "the same; auto", Target::NothingLost, drain_relay)
+    },
+    Scenario {
+        length: s(60),
+        ..scenario(
+            "directory-dies",
+            "every supernode dies in the same moment; direct call",
+            Target::NothingLost,
+            kill_directory,
+        )
+    },
+    Scenario {
+        networks: RELAYED,
+        length: s(60),
+        ..scenario(
+            "directory-silent",
+            "no supernode answers any more but as a relay; relayed call",
+            Target::NothingLost,
+            silence_directory,
+        )
+    },
+    Scenario {
+        redundancy: "always",
+        networks: RELAYED,
         length: ATTRITION_LENGTH,
         ..scenario(
             "attrition",
@@ -187,6 +222,22 @@ fn sleep(stage: &mut Stage) -> Result<Disturbed> {
     stage.let_pass(ASLEEP)?;
     stage.alice().signal(Signal::SIGCONT)?;
     Ok(Disturbed { began, over: SystemTime::now() })
+}
+
+fn drain_relay(stage: &mut Stage) -> Result<Disturbed> {
+    let began = SystemTime::now();
+    stage.drain_relay_in_use()?;
+    Ok(Disturbed { began, over: SystemTime::now() })
+}
+
+fn kill_directory(stage: &mut Stage) -> Result<Disturbed> {
+    stage.kill_servers()?;
+    Ok(Disturbed::now())
+}
+
+fn silence_directory(stage: &mut Stage) -> Result<Disturbed> {
+    stage.silence_directory()?;
+    Ok(Disturbed::now())
 }
 
 fn attrition(stage: &mut Stage) -> Result<Disturbed> {

@@ -20,6 +20,22 @@ const SERVERS: usize = 6;
 const DELAY: Duration = Duration::from_millis(10);
 /// A call has had time enough to find its path before; this is for a busy machine.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+/// A node that was told to end drains 10 s at most (docs/OPERATING.md).
+const DRAINED_WITHIN: Duration = Duration::from_secs(12);
+/// STUN and TURN over UDP pass, nothing else comes in or leaves.
+const ONLY_RELAY: &str = "table inet directory {
+chain input { type filter hook input priority 0; policy accept;
+iifname lo accept
+udp dport 4002 accept
+meta l4proto { tcp, udp } drop
+}
+chain output { type filter hook output priority 0; policy accept;
+oifname lo accept
+udp sport 4002 accept
+meta l4proto { tcp, udp } drop
+}
+}
+";
 
 /// A call that goes on in a lab. The order of fields is the order of their end.
 pub(crate) struct Stage {
@@ -127,6 +143,43 @@ impl Stage {
             ensure!(Instant::now() < until, "the call's path is {path:?} instead of {wanted:?}");
             self.let_pass(Duration::from_millis(100))?;
         }
+    }
+
+    /// Tells the supernode whose relay the call uses first to end, and waits until it has ended by itself.
+    pub(crate) fn drain_relay_in_use(&mut self) -> Result<()> {
+        let now = self.call.as_ref().context("nobody calls")?.now(&self.cast.alice)?;
+        let relay = now.relays_in_use.first().cloned().context("the call uses no relay")?;
+        let at = self.cast.servers.iter().position(|(_, server)| server.service_id() == relay);
+        let at = at.with_context(|| format!("the relay in use is none of the lab's supernodes: {relay}"))?;
+        let (name, mut server) = self.cast.servers.remove(at).context("it was there")?;
+        server.signal(Signal::SIGTERM)?;
+        let began = Instant::now();
+        loop {
+            match server.ended()? {
+                Some(true) => return Ok(()),
+                Some(false) => anyhow::bail!("{name} failed when it was told to end; its log: {}", server.log().display()),
+                None => {}
+            }
+            ensure!(began.elapsed() < DRAINED_WITHIN, "{name} did not end within {} s", DRAINED_WITHIN.as_secs());
+            self.let_pass(Duration::from_millis(100))?;
+        }
+    }
+
+    /// Every supernode dies in the same moment.
+    pub(crate) fn kill_servers(&mut self) -> Result<()> {
+        for (_, server) in &self.cast.servers {
+            server.signal(Signal::SIGKILL)?;
+        }
+        self.cast.servers.clear();
+        Ok(())
+    }
+
+    /// Every supernode is silent from now on, but for the port of its relay.
+    pub(crate) fn silence_directory(&self) -> Result<()> {
+        for (name, _) in &self.cast.servers {
+            self.lab.host(name)?.namespace().nft(ONLY_RELAY)?;
+        }
+        Ok(())
     }
 
     /// Kills the oldest supernode and starts a new one, of another key, in its place.

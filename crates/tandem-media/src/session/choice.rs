@@ -33,6 +33,7 @@ impl PathSet {
             Some(path) if path.closed => "the path before was closed",
             Some(path) if !path.heard(now) => "the path before fell silent",
             Some(path) if !path.usable(now) => "the other end no longer hears the path before",
+            Some(path) if path.leaving.is_some() && candidate.leaving.is_none() => "the relay before is stopping",
             Some(_) if !self.controlling && candidate.peer_primary => "the other end chose it",
             Some(path) if candidate.route == Route::Direct && path.route != Route::Direct => {
                 "a direct path works"
@@ -60,9 +61,9 @@ impl PathSet {
         usable.min_by_key(|(id, path)| self.rank(**id, path, now)).map(|(id, _)| *id)
     }
 
-    /// Lower is better: the controlling end's choice, not slow, proven direct, UDP, the shorter way with a bonus for the
+    /// Lower is better: not about to go, the controlling end's choice, not slow, proven direct, UDP, the shorter way with a bonus for the
     /// one in use.
-    fn rank(&self, id: PathId, path: &Path, now: Instant) -> (bool, bool, u8, Duration, PathId) {
+    fn rank(&self, id: PathId, path: &Path, now: Instant) -> (bool, bool, bool, u8, Duration, PathId) {
         let proven = path.validated_at.is_some_and(|at| now.saturating_duration_since(at) >= DIRECT_PROVEN);
         let in_use = self.primary == Some(id);
         let round_trip = path.round_trip.unwrap_or_default();
@@ -81,7 +82,7 @@ impl PathSet {
         let usable = self.paths.values().filter(|path| path.usable(now));
         let shortest = usable.filter_map(|path| path.round_trip).min().unwrap_or_default();
         let slow = round_trip > shortest + SLOW;
-        (!follows, slow, class, cost, id)
+        (path.leaving.is_some(), !follows, slow, class, cost, id)
     }
 
     pub(super) fn choose_mirror(&mut self, now: Instant) {
@@ -111,12 +112,13 @@ impl PathSet {
         }
     }
 
-    /// A path of another fate than the primary's: the present one while it works, else the best, else any valid one.
+    /// A path of another fate than the primary's: the present one while it works and stays, else the best, else any valid
+    /// one.
     fn choose_second(&self, now: Instant) -> Option<PathId> {
         let primary = self.primary.and_then(|id| self.paths.get(&id))?;
         let other = |path: &Path| !path.shares_fate(primary);
-        let present =
-            self.second.filter(|id| self.paths.get(id).is_some_and(|path| other(path) && path.usable(now)));
+        let stays = |path: &Path| other(path) && path.usable(now) && path.leaving.is_none();
+        let present = self.second.filter(|id| self.paths.get(id).is_some_and(stays));
         let any = || self.valid(now).find(|id| self.paths.get(id).is_some_and(other));
         present.or_else(|| self.best(now, other)).or_else(any)
     }

@@ -470,6 +470,7 @@ impl Session {
             self.with_leg(index, now, |leg, context, out| leg.drive(context, out));
             self.take_leg_events(index, now);
         }
+        self.leave_relays(now);
         self.drop_failed_legs();
         self.drive_direct(now);
         if self.paths.primary().is_some() {
@@ -544,6 +545,12 @@ impl Session {
                 }
                 LegEvent::Silent => self.push_event(Event::RelaySilent { relay: service }),
                 LegEvent::Back => self.push_event(Event::RelayBack { relay: service }),
+                LegEvent::Leaving => {
+                    if let Some(path) = self.legs[index].path {
+                        self.paths.leaving(path, now);
+                    }
+                    self.push_event(Event::RelayLeaving { relay: service });
+                }
                 LegEvent::GrantStale => self.push_event(Event::GrantStale { relay: service }),
                 LegEvent::Failed(reason) => {
                     if let Some(path) = self.legs[index].path {
@@ -559,13 +566,27 @@ impl Session {
     fn drop_silent_relay(&mut self, now: Instant) -> bool {
         let silent = |leg: &Leg| leg.path.is_none_or(|path| self.paths.long_silent(path, now));
         let Some(index) = self.legs.iter().position(silent) else { return false };
+        self.give_back(index, now);
+        self.drop_failed_legs();
+        true
+    }
+
+    /// Gives back what relays gave that drain, once nobody needs it.
+    fn leave_relays(&mut self, now: Instant) {
+        for index in 0..self.legs.len() {
+            let leg = &self.legs[index];
+            if leg.relay.is_leaving() && leg.path.is_some_and(|path| self.paths.may_leave(path, now)) {
+                self.give_back(index, now);
+            }
+        }
+    }
+
+    fn give_back(&mut self, index: usize, now: Instant) {
         self.legs[index].relay.close(now, &mut |transmit| self.transmits.push_back(transmit));
         if let Some(path) = self.legs[index].path {
             self.paths.closed(path, now);
         }
         self.take_leg_events(index, now);
-        self.drop_failed_legs();
-        true
     }
 
     fn open_path(&mut self, route: Route, way: Way, now: Instant) -> Option<PathId> {

@@ -39,6 +39,8 @@ pub(super) struct Path {
     pub(super) gave_up_at: Option<Instant>,
     pub(super) opened_at: Instant,
     pub(super) closed: bool,
+    /// Since when its relay says that it drains.
+    pub(super) leaving: Option<Instant>,
     /// Since when an authentic round trip is known.
     pub(super) validated_at: Option<Instant>,
     pub(super) last_heard: Option<Instant>,
@@ -69,6 +71,7 @@ impl Path {
             gave_up_at: None,
             opened_at: now,
             closed: false,
+            leaving: None,
             validated_at: None,
             last_heard: None,
             last_sound: None,

@@ -40,6 +40,8 @@ const ALL_SILENT: Duration = Duration::from_millis(150);
 /// The same before anything has ever passed.
 const ALL_SILENT_FIRST: Duration = Duration::from_millis(2500);
 const ALL_SILENT_REPEAT: Duration = Duration::from_secs(2);
+/// What a relay that leaves gave is kept this long at least.
+const LEAVE_AFTER: Duration = Duration::from_secs(3);
 /// Paths of one session, dead ones included.
 pub(super) const MAX_PATHS: usize = 32;
 
@@ -173,6 +175,26 @@ impl PathSet {
             path.closed = true;
             self.reconsider(now);
         }
+    }
+
+    /// The path's relay will be gone in a while: sound moves if it can, and is mirrored while it does.
+    pub(super) fn leaving(&mut self, id: PathId, now: Instant) {
+        let Some(path) = self.paths.get_mut(&id) else { return };
+        path.leaving.get_or_insert(now);
+        if self.primary == Some(id) {
+            self.hold_silent(now, "the relay in use is stopping");
+        }
+        self.reconsider(now);
+    }
+
+    /// Whether nobody needs this path any more, whose relay is leaving: neither end sends first on it, copies go
+    /// elsewhere, and both have had time to move.
+    pub(super) fn may_leave(&self, id: PathId, now: Instant) -> bool {
+        let Some(path) = self.paths.get(&id) else { return true };
+        let long = path.leaving.is_some_and(|at| now.saturating_duration_since(at) >= LEAVE_AFTER);
+        let primary = self.primary.filter(|primary| *primary != id).and_then(|id| self.paths.get(&id));
+        let moved = primary.is_some_and(|primary| primary.usable(now)) && !path.peer_primary;
+        long && moved && self.second != Some(id)
     }
 
     pub(super) fn connected(&mut self, now: Instant) {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use stun_types::message::TransactionId;
+use tandem_proto::leaving;
 use turn_client_proto::api::{
     DelayedMessageOrChannelSend, Transmit as TurnTransmit, TransmitBuild, TurnConfig, TurnEvent, TurnPollRet,
     TurnRecvRet,
@@ -60,6 +61,8 @@ pub(super) struct Attempt {
     /// When the channel is to be asked for (again); `None` while an answer is awaited.
     pub(super) bind_at: Option<Instant>,
     pub(super) binds_refused: u8,
+    /// The relay says that it drains.
+    pub(super) leaving: bool,
     /// It is of no use any more, and is closed then.
     pub(super) retired: Option<Instant>,
     pub(super) closed: bool,
@@ -95,6 +98,7 @@ impl Attempt {
             bound_at: None,
             bind_at: None,
             binds_refused: 0,
+            leaving: false,
             retired: None,
             closed: false,
         }
@@ -172,6 +176,10 @@ impl Attempt {
         deliver: &mut dyn FnMut(&[u8]),
         binding: &mut dyn FnMut(stun::Answer),
     ) {
+        if leaving::is_notice(data) {
+            self.leaving = true;
+            return;
+        }
         if let Some(answer) = stun::answer(data) {
             if answer.binding {
                 return binding(answer);

@@ -47,6 +47,8 @@ pub(super) enum LegEvent {
     Silent,
     /// It answers again.
     Back,
+    /// It drains: it serves on for a while, and the call is to move.
+    Leaving,
     /// It refused the grant for a new allocation.
     GrantStale,
     Failed(String),
@@ -79,6 +81,8 @@ pub(super) struct RelayLeg {
     /// Ours, as it was told.
     relayed: Option<SocketAddr>,
     was_bound: bool,
+    /// It said that it drains, and that was told.
+    leaving: bool,
     failed: Option<String>,
     /// It was closed because it is not needed any more, which is no failure.
     left: bool,
@@ -134,6 +138,7 @@ impl RelayLeg {
             remotes: 0,
             relayed: None,
             was_bound: false,
+            leaving: false,
             failed: None,
             left: false,
             stats: Stats { added: Some(now), ..Stats::default() },
@@ -154,6 +159,11 @@ impl RelayLeg {
     /// Whether the allocation in use was made over TCP.
     pub(super) fn over_tcp(&self) -> bool {
         self.in_use().is_some_and(Attempt::is_tcp)
+    }
+
+    /// Whether it said that it drains.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving && !self.has_failed()
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -232,6 +242,10 @@ impl RelayLeg {
             }
         };
         attempt.take(from, data, remote, now, deliver, &mut binding);
+        if in_use && attempt.leaving && !self.leaving {
+            self.leaving = true;
+            self.events.push(LegEvent::Leaving);
+        }
         if attempt.answered == Some(now) {
             let took = now.saturating_duration_since(attempt.began);
             let best = match (attempt.transport, attempt.server.port()) {

@@ -188,6 +188,9 @@ pub enum Event {
     /// This relay, which was in use, has answered nothing for a second. It is tried on, for as long as the session
     /// lasts; have another one ready. Told once for each silence.
     RelaySilent { relay: ServiceKey },
+    /// This relay drains and will be gone in a while. Sound moves to another path at once, if one works; have another
+    /// relay ready. Told once.
+    RelayLeaving { relay: ServiceKey },
     /// It answers again, and its path can be used.
     RelayBack { relay: ServiceKey },
     /// The relay refused the grant when a new allocation was wanted there: get a new one and `add_relay` it, which

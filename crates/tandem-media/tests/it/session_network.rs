@@ -288,6 +288,50 @@ fn a_relay_that_started_anew_wants_a_new_grant_and_carries_again() {
 }
 
 #[test]
+fn a_call_moves_off_a_relay_that_drains_and_loses_nothing() {
+    for redundancy in [Redundancy::Always, Redundancy::Auto, Redundancy::Off] {
+        let mut world = World::call(2, redundancy, true);
+        let drained = world.primary(A);
+        let service = world.relays[drained].service;
+        let at = world.elapsed();
+        world.drains(drained);
+        world.run(ms(1_000));
+        for side in [A, B] {
+            let told = world.count(side, at, |event| *event == Event::RelayLeaving { relay: service });
+            assert_eq!(told, 1, "{redundancy:?}");
+            assert_ne!(world.primary(side), drained, "{redundancy:?}: sound moves at once");
+        }
+        // Another relay takes its place; then nobody needs it any more, and it ends.
+        let fresh = world.new_relay();
+        world.use_relay(fresh);
+        world.run(ms(5_000));
+        assert_eq!(world.allocations_of(drained), 0, "{redundancy:?}: what it gave was given back");
+        world.reset(drained);
+        world.run(ms(3_000));
+        assert_eq!(lost(&world), [0, 0], "{redundancy:?}");
+        for side in [A, B] {
+            assert!(world.gap_since(side, at) <= ms(60), "{redundancy:?}: {:?}", world.gap_since(side, at));
+        }
+    }
+}
+
+#[test]
+fn a_call_stays_on_the_only_relay_that_drains_until_there_is_another() {
+    let mut world = World::call(1, Redundancy::Auto, true);
+    world.drains(0);
+    world.run(ms(5_000));
+    assert_eq!((world.primary(A), world.primary(B)), (0, 0));
+    assert_eq!(world.allocations_of(0), 2);
+    let fresh = world.new_relay();
+    world.use_relay(fresh);
+    world.run(ms(5_000));
+    assert_eq!((world.primary(A), world.primary(B)), (fresh, fresh));
+    world.reset(0);
+    world.run(ms(2_000));
+    assert_eq!(lost(&world), [0, 0]);
+}
+
+#[test]
 fn hostile_candidates_make_nobody_a_scanner() {
     let mut world = between([None, None], Redundancy::Auto, ms(3_000));
     let at = world.elapsed();

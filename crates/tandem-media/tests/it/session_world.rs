@@ -20,7 +20,7 @@ use tandem_relay::client::ClientAddr;
 use tandem_relay::config::Config;
 use tandem_relay::credentials::Credentials;
 use tandem_relay::framing::{Frame, first_frame};
-use tandem_relay::server::{HEADROOM, Server, TAILROOM, Verdict};
+use tandem_relay::server::{HEADROOM, Server, Serving, TAILROOM, Verdict};
 
 use crate::session_line::{Line, Trace};
 use crate::session_nat::{Kind, Nat};
@@ -322,14 +322,42 @@ impl World {
             let queued = self.queue.peek().map(|Reverse((at, _))| *at);
             let now = self.now;
             let timers = self.sides.iter_mut().filter_map(|side| side.session.poll_timeout(now)).min();
-            let next = [queued, timers, Some(self.next_frame)].into_iter().flatten().min().unwrap();
+            let draining = self.relays.iter().filter(|relay| relay.server.serving() == Serving::Draining && !relay.dead);
+            let notices = draining.filter_map(|relay| relay.server.poll_timeout()).min();
+            let next = [queued, timers, notices, Some(self.next_frame)].into_iter().flatten().min().unwrap();
             if next > end {
                 break;
             }
             self.now = next.max(self.now);
-            self.step(queued == Some(next));
+            if notices == Some(next) {
+                self.send_notices();
+            } else {
+                self.step(queued == Some(next));
+            }
         }
         self.now = end;
+    }
+
+    /// This relay takes nothing new from now on, and tells its clients.
+    pub(crate) fn drains(&mut self, relay: usize) {
+        self.relays[relay].server.set_serving(Serving::Draining, self.now);
+    }
+
+    fn send_notices(&mut self) {
+        for relay in 0..self.relays.len() {
+            if self.relays[relay].server.serving() != Serving::Draining || self.relays[relay].dead {
+                continue;
+            }
+            self.relays[relay].server.handle_timeout(self.now);
+            while let Some((to, notice)) = self.relays[relay].server.poll_notice() {
+                self.out_of_relay(relay, to, notice.to_vec(), false);
+            }
+        }
+    }
+
+    /// How many allocations this relay has.
+    pub(crate) fn allocations_of(&self, relay: usize) -> usize {
+        self.relays[relay].server.allocations().count()
     }
 
     fn step(&mut self, queued: bool) {

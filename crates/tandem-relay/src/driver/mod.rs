@@ -288,19 +288,20 @@ impl Handle {
         rows
     }
 
-    /// Refuses new allocations and keeps those there are. The relay is idle when [`Stats::allocations`] is 0.
+    /// Refuses new allocations, keeps those there are, and tells their clients. The relay is idle when [`Stats::allocations`] is 0.
     pub fn drain(&self) {
-        self.inner.shared.server().set_serving(Serving::Draining);
+        self.inner.shared.server().set_serving(Serving::Draining, worker::now());
+        self.inner.shared.wake();
     }
 
     /// Takes new allocations again, after a drain or a standby.
     pub fn resume(&self) {
-        self.inner.shared.server().set_serving(Serving::Open);
+        self.inner.shared.server().set_serving(Serving::Open, worker::now());
     }
 
     /// Answers Binding requests and nothing else; what there was of allocations is gone ([`Serving::Standby`]).
     pub fn stand_by(&self) {
-        self.inner.shared.server().set_serving(Serving::Standby);
+        self.inner.shared.server().set_serving(Serving::Standby, worker::now());
     }
 
     /// Whether the thread still serves. It ends by itself only if the system fails it; the log says why.

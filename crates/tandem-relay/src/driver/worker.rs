@@ -118,7 +118,7 @@ impl Worker {
             self.take_adopted();
             self.accept();
             self.serve_tcp(&mut batch);
-            self.tick();
+            self.tick(&mut batch);
         }
     }
 
@@ -313,12 +313,28 @@ impl Worker {
         self.shared.counters.tcp_clients.store(self.clients.len(), Ordering::Relaxed);
     }
 
+    /// What the core sends unasked.
+    fn send_notices(&mut self, batch: &mut Batch) {
+        let notices: Vec<_> = std::iter::from_fn(|| self.shared.server().poll_notice()).collect();
+        if notices.is_empty() {
+            return;
+        }
+        for (to, bytes) in notices {
+            match to.link() {
+                Link::Udp(port) => self.ports[usize::from(port)].queue_own(to.address(), bytes.to_vec()),
+                Link::Tcp(connection) => self.queue_tcp(connection, &bytes),
+            }
+        }
+        self.flush(batch);
+    }
+
     // ---- time -----------------------------------------------------------------------------------------------------
 
-    fn tick(&mut self) {
+    fn tick(&mut self, batch: &mut Batch) {
         let now = now();
         let shared = Arc::clone(&self.shared);
         shared.server().handle_timeout(now);
+        self.send_notices(batch);
         if now < self.next_sweep {
             return;
         }

@@ -17,14 +17,16 @@ mod request;
 mod stats;
 mod switch;
 
+use std::collections::VecDeque;
 use std::net::SocketAddrV4;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use stun_types::attribute::Realm;
 use stun_types::message::{Message, MessageClass};
 use tandem_proto::ids::{CallTag, DeviceKey};
+use tandem_proto::leaving;
 
 pub use self::stats::{DropReason, Stats};
 pub use self::switch::{HEADROOM, TAILROOM};
@@ -35,6 +37,9 @@ use self::nonce::Nonces;
 use crate::client::ClientAddr;
 use crate::config::Config;
 use crate::framing::{Frame, first_frame};
+
+/// Clients of a relay that drains are told so this often (spec/relay.md, "A relay that leaves").
+const NOTICE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is to be done with a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +94,10 @@ pub struct Server {
     random: SplitMix,
     table: Table,
     serving: Serving,
+    /// While it drains: when its clients are told next.
+    notice_at: Option<Instant>,
+    /// What goes to clients unasked: one notice for each allocation at most.
+    notices: VecDeque<(ClientAddr, [u8; leaving::BYTES])>,
     started: Instant,
     started_unix_s: u64,
     stats: Stats,
@@ -112,6 +121,8 @@ impl Server {
             random,
             table: Table::default(),
             serving: Serving::Open,
+            notice_at: None,
+            notices: VecDeque::new(),
             started: now,
             started_unix_s: unix_s,
             stats: Stats::default(),
@@ -185,11 +196,33 @@ impl Server {
     /// When [`Server::handle_timeout`] wants to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.table.next_expiry().map(|(expires, _)| expires)
+        let expiry = self.table.next_expiry().map(|(expires, _)| expires);
+        let notice = self.notice_at.filter(|_| self.table.len() > 0);
+        [expiry, notice].into_iter().flatten().min()
     }
 
-    /// Ends what has expired.
+    /// Ends what has expired. Then fetch [`Server::poll_notice`] until it has no more.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.expire(now);
+        if self.notice_at.is_some_and(|at| at <= now) {
+            self.notice_at = Some(now + NOTICE_INTERVAL);
+            self.notices.clear();
+            for allocation in self.table.iter() {
+                let [a, b] = [self.random.next(), self.random.next()].map(u64::to_be_bytes);
+                let mut transaction = [0; 12];
+                transaction[..8].copy_from_slice(&a);
+                transaction[8..].copy_from_slice(&b[..4]);
+                self.notices.push_back((allocation.client, leaving::notice(transaction)));
+            }
+        }
+    }
+
+    /// What is to be sent to a client that has not asked: that this relay drains.
+    pub fn poll_notice(&mut self) -> Option<(ClientAddr, [u8; leaving::BYTES])> {
+        self.notices.pop_front()
+    }
+
+    fn expire(&mut self, now: Instant) {
         while let Some((expires, slot)) = self.table.next_expiry() {
             if expires > now {
                 break;
@@ -212,9 +245,12 @@ impl Server {
         self.table.find(client).is_some()
     }
 
-    /// Changes whom it serves. In standby at once nothing is left of what was allocated.
-    pub fn set_serving(&mut self, serving: Serving) {
+    /// Changes whom it serves. While it drains its clients are told. In standby at once nothing is left of what was
+    /// allocated.
+    pub fn set_serving(&mut self, serving: Serving, now: Instant) {
         self.serving = serving;
+        self.notice_at = (serving == Serving::Draining).then(|| self.notice_at.unwrap_or(now));
+        self.notices.clear();
         while serving == Serving::Standby
             && let Some((_, slot)) = self.table.next_expiry()
         {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tandem_proto::grant::GrantTerms;
 use tandem_proto::ids::CallTag;
+use tandem_proto::leaving;
 use tandem_relay::client::ClientAddr;
 use tandem_relay::config::Rate;
 use tandem_relay::server::{DropReason, Serving};
@@ -228,7 +229,7 @@ fn a_claim_that_is_given_up_changes_nothing_and_only_the_newest_counts() {
 fn a_full_network_and_a_draining_relay_still_let_an_allocation_move() {
     let mut bench = Bench::with(|config| config.allocations_per_source_max = 1);
     let (caller, callee) = bench.call(1);
-    bench.server.set_serving(Serving::Draining);
+    bench.server.set_serving(Serving::Draining, bench.now);
     for round in 0..5 {
         let mut again = caller.restarted(6_000 + round);
         again.allocate(&mut bench).unwrap();
@@ -286,12 +287,12 @@ fn limits_hold_for_the_relay_and_for_a_network() {
 fn draining_refuses_the_new_and_keeps_the_old() {
     let mut bench = Bench::new();
     let (mut caller, callee) = bench.call(1);
-    bench.server.set_serving(Serving::Draining);
+    bench.server.set_serving(Serving::Draining, bench.now);
     assert_eq!(Client::new(2, 1).allocate(&mut bench), Err(508));
     assert_eq!(caller.refresh(&mut bench, 600), Ok(600));
     caller.permit(&mut bench, callee.relayed()).unwrap();
     assert!(matches!(caller.send(&mut bench, callee.relayed(), b"x"), Fate::Forwarded { .. }));
-    bench.server.set_serving(Serving::Open);
+    bench.server.set_serving(Serving::Open, bench.now);
     Client::new(2, 1).allocate(&mut bench).unwrap();
 }
 
@@ -299,15 +300,42 @@ fn draining_refuses_the_new_and_keeps_the_old() {
 fn in_standby_it_answers_binding_and_nothing_else() {
     let mut bench = Bench::new();
     let (mut caller, callee) = bench.call(1);
-    bench.server.set_serving(Serving::Standby);
+    bench.server.set_serving(Serving::Standby, bench.now);
     assert_eq!(bench.server.stats().allocations, 0, "nothing is left of what was");
     assert!(matches!(caller.send(&mut bench, callee.relayed(), b"x"), Fate::Dropped(_)));
     let from = Client::new(2, 1).address;
     let allocate = request(ALLOCATE, 5.into()).finish();
     assert!(matches!(bench.packet(&allocate, from), Fate::Dropped(DropReason::NotForUs)));
     assert!(matches!(bench.packet(&binding_request(), from), Fate::Replied(_)));
-    bench.server.set_serving(Serving::Open);
+    bench.server.set_serving(Serving::Open, bench.now);
     Client::new(2, 1).allocate(&mut bench).unwrap();
+}
+
+#[test]
+fn a_relay_that_drains_tells_its_clients_and_nobody_else() {
+    let mut bench = Bench::new();
+    let (caller, callee) = bench.call(1);
+    assert_eq!(bench.server.poll_notice(), None);
+    bench.server.set_serving(Serving::Draining, bench.now);
+    for round in 0..3 {
+        assert_eq!(bench.server.poll_timeout(), Some(bench.now), "round {round}");
+        bench.server.handle_timeout(bench.now);
+        let mut told: Vec<_> = std::iter::from_fn(|| bench.server.poll_notice()).collect();
+        assert!(told.iter().all(|(_, notice)| leaving::is_notice(notice)));
+        assert_ne!(told[0].1, told[1].1, "each has a transaction id of its own");
+        told.sort_by_key(|(client, _)| *client);
+        let mut clients = [caller.address, callee.address];
+        clients.sort();
+        assert_eq!(told.iter().map(|(client, _)| *client).collect::<Vec<_>>(), clients);
+        // Asked to drain again: no reason to tell it more often.
+        bench.server.set_serving(Serving::Draining, bench.now);
+        bench.server.handle_timeout(bench.now);
+        assert_eq!(bench.server.poll_notice(), None);
+        bench.now += Duration::from_secs(1);
+    }
+    bench.server.set_serving(Serving::Open, bench.now);
+    bench.server.handle_timeout(bench.now);
+    assert_eq!(bench.server.poll_notice(), None);
 }
 
 #[test]

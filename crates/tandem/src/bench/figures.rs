@@ -95,6 +95,17 @@ impl Row {
         self
     }
 
+    /// Case and figure, for tests.
+    #[cfg(test)]
+    pub(super) fn title(&self) -> String {
+        format!("{}: {}", self.case, self.figure)
+    }
+
+    #[cfg(test)]
+    pub(super) fn values(&self) -> &[f64] {
+        &self.values
+    }
+
     fn held(&self) -> Option<bool> {
         self.target.map(|target| target.held(&self.values))
     }

@@ -1,6 +1,7 @@
 //! `tandem bench`: durations, each beside an unharmed control of the same run. Tests assert counts and order; what
 //! takes how long is measured here, with the real binary and processes of its own, on this machine.
 
+mod crowd;
 mod figures;
 mod idle;
 mod lost_relay;
@@ -9,7 +10,7 @@ mod set_up;
 mod sound;
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
@@ -23,6 +24,7 @@ const BOB: &[u8] = include_bytes!("../../../../assets/speech/bob.wav");
   tandem bench demo --rounds 3
   tandem bench setup --json
   tandem bench idle --quick
+  tandem bench crowd --nodes 30,100
   tandem bench sound --speech one.wav two.wav
 
 Exit status 0 if every target was reached. Other work on the machine shows in the figures: look at the control.")]
@@ -48,6 +50,8 @@ enum What {
     Setup(set_up::SetupBench),
     /// Memory and traffic of a leaf that only waits; needs root, for a network namespace
     Idle(idle::IdleBench),
+    /// Memory, traffic and processor of 30, 100 and 300 nodes that only wait; in namespaces of its own
+    Crowd(crowd::CrowdBench),
     /// Quality of the sound (PESQ-WB), with and without the death of a relay
     Sound(sound::SoundBench),
 }
@@ -57,11 +61,17 @@ enum What {
 /// # Errors
 /// When the network cannot be started, or nothing could be measured.
 pub(crate) fn run(args: &BenchArgs) -> Result<bool> {
+    if let What::Crowd(options) = &args.what
+        && !options.inside
+    {
+        return Err(crowd::enter());
+    }
     let bench = Bench::new(args)?;
     let (name, found) = match &args.what {
         What::Demo(options) => ("demo", lost_relay::run(&bench, options)),
         What::Setup(options) => ("setup", set_up::run(&bench, options)),
         What::Idle(options) => ("idle", idle::run(&bench, options)),
+        What::Crowd(options) => ("crowd", crowd::run(&bench, options)),
         What::Sound(options) => ("sound", sound::run(&bench, options)),
     };
     let report =
@@ -82,10 +92,10 @@ struct Bench {
 
 impl Bench {
     fn new(args: &BenchArgs) -> Result<Self> {
-        let folder = args
-            .out
-            .clone()
-            .unwrap_or_else(|| std::env::temp_dir().join(format!("tandem-bench-{}", std::process::id())));
+        let begun_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        // A process id alone is not unique: a bench in a process namespace of its own is number 1.
+        let name = format!("tandem-bench-{}-{begun_ms}", std::process::id());
+        let folder = args.out.clone().unwrap_or_else(|| std::env::temp_dir().join(name));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(Self {
             rounds: args.rounds,

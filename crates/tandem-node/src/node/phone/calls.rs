@@ -574,6 +574,7 @@ impl Phone {
             Event::RelayFailed { relay, .. } | Event::RelaySilent { relay } => {
                 self.calls.handle_relay_dead(leg, *relay, now);
             }
+            Event::RelayLeaving { relay } => self.calls.handle_relay_leaving(leg, *relay, now),
             Event::RelayBack { relay } => self.calls.handle_relay_alive(leg, *relay, now),
             Event::AllPathsSilent => self.calls.handle_all_paths_silent(leg, now),
             Event::PathsRecovered => self.calls.handle_sound_again(leg, now),

@@ -1,0 +1,236 @@
+//! A hundred hostile supernodes in one /16 beside eight honest ones: how many of a device's homes they get, whether people
+//! are still found, and whether calls go through. The hostile program is `crates/tandem-node/examples/hostile.rs`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::election::{CallMade, attempt};
+use crate::lab::Lab;
+use crate::plan::{HomePlan, Nat, Plan};
+use crate::process::{Ground, NodePlan, Process, end, lines_of};
+
+const HONEST: usize = 8;
+/// Their number is in their addresses (`address`): the hostile ones are in 51.9.0.0/16.
+const HOSTILE_HOST: &str = "s9";
+const HOSTILE_NETWORK: &str = "51.9";
+const HOSTILE_AT: &str = "/ip4/51.9.";
+const HOSTILE_COUNT: usize = 100;
+const HOMES: usize = 3;
+const HOMES_WITHIN: Duration = Duration::from_secs(40);
+/// The hostile ones have this long to make themselves known.
+const SPREAD: Duration = Duration::from_secs(20);
+/// How often homes are looked at, and for how long, while calls are made.
+const LOOKS: usize = 6;
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How the hostile ones lie, in the words of the program.
+pub const MANNERS: &[&str] = &["lure", "omit", "delay", "garbage"];
+
+/// How it is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The program under test.
+    pub binary: PathBuf,
+    /// The hostile one.
+    pub hostile: PathBuf,
+    /// Folder for data and logs.
+    pub out: PathBuf,
+    /// What the nodes log.
+    pub log: String,
+}
+
+/// One manner of lying.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    pub manner: String,
+    pub held: bool,
+    /// Devices, and the most hostile homes that any of them ever had.
+    pub devices: usize,
+    pub hostile_homes_max: usize,
+    /// Devices that had a hostile home at the last look.
+    pub with_hostile_home: usize,
+    pub calls: usize,
+    pub calls_failed: Vec<CallMade>,
+    pub ringing_ms_max: Option<u64>,
+    /// What does not hold, in sentences.
+    pub wrong: Vec<String>,
+}
+
+/// Runs these manners, each in a lab of its own.
+///
+/// # Errors
+/// When a lab cannot be built or a node cannot be started.
+pub fn run(manners: &[&str], options: &Options, say: &dyn Fn(String)) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for manner in manners {
+        let outcome = one(manner, options).with_context(|| format!("{HOSTILE_COUNT} that {manner}"))?;
+        say(outcome.words());
+        outcomes.push(outcome);
+    }
+    Ok(outcomes)
+}
+
+fn one(manner: &str, options: &Options) -> Result<Outcome> {
+    let kinds = [Nat::None, Nat::PortRestricted, Nat::Symmetric, Nat::FullCone, Nat::UdpBlocked, Nat::Symmetric];
+    let mut plan = Plan::with_servers(HONEST + 1, None);
+    for (n, nat) in (1..).zip(kinds) {
+        plan = plan.home(HomePlan::new(&format!("h{n}"), nat));
+    }
+    let lab = Lab::build(&plan)?;
+    let folder = options.out.join(format!("attack-{manner}"));
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    let ground = Ground::new(&options.binary, &folder)?.log(&options.log);
+    let mut bootstrap: Vec<String> = Vec::new();
+    let mut honest = Vec::new();
+    for n in 1..=HONEST {
+        let node = ground.start(lab.host(&format!("s{n}"))?, &NodePlan::server(&bootstrap))?;
+        if bootstrap.len() < 2 {
+            bootstrap.extend(node.ready().listen.first().cloned());
+        }
+        honest.push(node);
+    }
+    let hostile = Hostile::start(&lab, &options.hostile, manner, &bootstrap, ground.folder())?;
+    std::thread::sleep(SPREAD);
+    // Half of what people begin from is hostile too.
+    let begin: Vec<String> = bootstrap.iter().chain(hostile.listen.iter().take(2)).cloned().collect();
+    let mut devices = Vec::new();
+    for n in 1..=kinds.len() {
+        let mut person = NodePlan::person(&begin, "echo");
+        person.more = ["--strangers", "ring"].map(str::to_owned).to_vec();
+        devices.push(ground.start(lab.host(&format!("h{n}-host"))?, &person)?);
+    }
+    watch(manner, &devices)
+}
+
+fn watch(manner: &str, devices: &[Process]) -> Result<Outcome> {
+    let mut wrong = Vec::new();
+    let begun = Instant::now();
+    while begun.elapsed() < HOMES_WITHIN && !all_have_homes(devices)? {
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    if !all_have_homes(devices)? {
+        wrong.push(format!("not every device had {HOMES} homes after {} s", HOMES_WITHIN.as_secs()));
+    }
+    let (mut most, mut with, mut made) = (0, 0, Vec::new());
+    for look in 0..LOOKS {
+        with = 0;
+        for device in devices {
+            let homes = device.status()?.home_details;
+            let hostile = homes.iter().filter(|home| home.reserved && home.remote.starts_with(HOSTILE_AT)).count();
+            most = most.max(hostile);
+            with += usize::from(hostile > 0);
+        }
+        let (caller, callee) = (&devices[look % devices.len()], &devices[(look + 1) % devices.len()]);
+        made.push(attempt(caller, callee));
+        std::thread::sleep(LOOK);
+    }
+    if most > 1 {
+        wrong.push(format!("a device had {most} homes in the hostile network"));
+    }
+    let calls = made.len();
+    let ringing_ms_max = made.iter().filter_map(|call| call.ringing_ms).max();
+    let calls_failed: Vec<CallMade> = made.into_iter().filter(|call| !call.connected).collect();
+    if !calls_failed.is_empty() {
+        wrong.push(format!("{} of {calls} calls failed", calls_failed.len()));
+    }
+    Ok(Outcome {
+        manner: manner.to_owned(),
+        held: wrong.is_empty(),
+        devices: devices.len(),
+        hostile_homes_max: most,
+        with_hostile_home: with,
+        calls,
+        calls_failed,
+        ringing_ms_max,
+        wrong,
+    })
+}
+
+fn all_have_homes(devices: &[Process]) -> Result<bool> {
+    for device in devices {
+        if device.status()?.reach.homes.len() < HOMES {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The hostile program. Dropping it ends it.
+struct Hostile {
+    child: Child,
+    listen: Vec<String>,
+}
+
+impl Hostile {
+    fn start(lab: &Lab, program: &Path, manner: &str, bootstrap: &[String], folder: &Path) -> Result<Self> {
+        ensure!(
+            program.exists(),
+            "there is no program {} (build it: cargo build --release -p tandem-node --example hostile)",
+            program.display()
+        );
+        let host = lab.host(HOSTILE_HOST)?;
+        let gate = host.v4().context("the hostile host has no address")?;
+        lab.core().ip(&[format!("route add {HOSTILE_NETWORK}.0.0/16 via {gate}")])?;
+        host.namespace().ip(&[format!("route add local {HOSTILE_NETWORK}.0.0/16 dev lo")])?;
+        let mut command = host.command(&program.canonicalize()?);
+        command.args(["--network", HOSTILE_NETWORK, "--manner", manner]);
+        command.args(["--count", &HOSTILE_COUNT.to_string()]);
+        for address in bootstrap {
+            command.args(["--bootstrap", address]);
+        }
+        let log = std::fs::File::create(folder.join("hostile.log"))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().context("cannot run ip netns exec")?;
+        let lines = lines_of(&mut child);
+        let mut hostile = Self { child, listen: Vec::new() };
+        let line = lines?.recv_timeout(HOMES_WITHIN).context("the hostile program did not start")?;
+        let ready: Listening = serde_json::from_str(&line.text)?;
+        hostile.listen = ready.listen;
+        Ok(hostile)
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+#[derive(Deserialize)]
+struct Listening {
+    listen: Vec<String>,
+}
+
+impl Outcome {
+    /// A few lines for people.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let mut text = format!(
+            "{:<8} {}: {} devices had at most {} hostile home each ({} of them at the end); {} calls, {} failed, ringing \
+             within {} ms",
+            self.manner,
+            if self.held { "held" } else { "NOT HELD" },
+            self.devices,
+            self.hostile_homes_max,
+            self.with_hostile_home,
+            self.calls,
+            self.calls_failed.len(),
+            self.ringing_ms_max.map_or_else(|| "—".to_owned(), |ms| ms.to_string())
+        );
+        for wrong in &self.wrong {
+            // Writing to a String cannot fail.
+            write!(text, "\n    {wrong}").ok();
+        }
+        for call in &self.calls_failed {
+            write!(text, "\n    {} to {}: {}", call.caller, call.callee, call.why).ok();
+        }
+        text
+    }
+}
