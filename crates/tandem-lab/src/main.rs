@@ -57,7 +57,12 @@ struct Arguments {
         conflicts_with_all = ["pair", "few", "changes", "port_mapping", "privacy", "election"])]
     attacks: Option<Vec<String>>,
     /// The hostile program
-    #[arg(long, value_name = "FILE", default_value = "target/release/examples/hostile", requires = "attacks")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "target/release/examples/hostile",
+        requires = "attacks"
+    )]
     hostile: PathBuf,
     /// Who learns whose address: all that two people and six supernodes receive is captured, decrypted and searched.
     /// Takes a build of the program with its tap

@@ -68,10 +68,9 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
                 let known = given.bootstrap.iter_mut().find(|endpoint| endpoint.service == peer.service);
                 match known {
                     Some(endpoint) => endpoint.addresses.push(peer.address.to_bytes()),
-                    None => given.bootstrap.push(Endpoint {
-                        service: peer.service,
-                        addresses: vec![peer.address.to_bytes()],
-                    }),
+                    None => given
+                        .bootstrap
+                        .push(Endpoint { service: peer.service, addresses: vec![peer.address.to_bytes()] }),
                 }
             }
             _ => return Err(format!("there is no argument {name}").into()),
@@ -162,7 +161,8 @@ impl Hostile {
                 self.execute(command).await;
             }
             let now_ms = now(self.begun).mono_ms;
-            let wait_ms = self.service.poll_timeout().map_or(1_000, |at| at.saturating_sub(now_ms)).min(1_000);
+            let wait_ms =
+                self.service.poll_timeout().map_or(1_000, |at| at.saturating_sub(now_ms)).min(1_000);
             tokio::select! {
                 event = self.events.recv() => match event {
                     Some(event) => self.take(event).await,
@@ -203,7 +203,9 @@ impl Hostile {
         self.lies += 1;
         match (self.manner, body) {
             (Manner::Omit, Body::Publish(_)) => Some(Body::Published(wire::Published { copies: 20 })),
-            (Manner::Omit, Body::LookUp(_)) => Some(Body::LookedUp(wire::LookedUp { record: None, done: true })),
+            (Manner::Omit, Body::LookUp(_)) => {
+                Some(Body::LookedUp(wire::LookedUp { record: None, done: true }))
+            }
             (Manner::Omit, Body::SupernodesRequest(_)) => {
                 Some(Body::Supernodes(wire::Supernodes { descriptors: Vec::new() }))
             }
@@ -278,7 +280,11 @@ fn nonsense(n: u64) -> Body {
             done: true,
         }),
         1 => Body::Supernodes(wire::Supernodes { descriptors: vec![signed; 16] }),
-        2 => Body::Grant(wire::Grant { username: "x".repeat(200), relay: vec![bytes], ..wire::Grant::default() }),
+        2 => Body::Grant(wire::Grant {
+            username: "x".repeat(200),
+            relay: vec![bytes],
+            ..wire::Grant::default()
+        }),
         3 => Body::Failure(wire::Failure { code: u32::MAX, detail: "y".repeat(500) }),
         _ => Body::Published(wire::Published { copies: u32::MAX }),
     }

@@ -76,7 +76,8 @@ pub fn run(manners: &[&str], options: &Options, say: &dyn Fn(String)) -> Result<
 }
 
 fn one(manner: &str, options: &Options) -> Result<Outcome> {
-    let kinds = [Nat::None, Nat::PortRestricted, Nat::Symmetric, Nat::FullCone, Nat::UdpBlocked, Nat::Symmetric];
+    let kinds =
+        [Nat::None, Nat::PortRestricted, Nat::Symmetric, Nat::FullCone, Nat::UdpBlocked, Nat::Symmetric];
     let mut plan = Plan::with_servers(HONEST + 1, None);
     for (n, nat) in (1..).zip(kinds) {
         plan = plan.home(HomePlan::new(&format!("h{n}"), nat));
@@ -123,7 +124,8 @@ fn watch(manner: &str, devices: &[Process]) -> Result<Outcome> {
         with = 0;
         for device in devices {
             let homes = device.status()?.home_details;
-            let hostile = homes.iter().filter(|home| home.reserved && home.remote.starts_with(HOSTILE_AT)).count();
+            let hostile =
+                homes.iter().filter(|home| home.reserved && home.remote.starts_with(HOSTILE_AT)).count();
             most = most.max(hostile);
             with += usize::from(hostile > 0);
         }

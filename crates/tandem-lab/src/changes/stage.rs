@@ -157,10 +157,17 @@ impl Stage {
         loop {
             match server.ended()? {
                 Some(true) => return Ok(()),
-                Some(false) => anyhow::bail!("{name} failed when it was told to end; its log: {}", server.log().display()),
+                Some(false) => anyhow::bail!(
+                    "{name} failed when it was told to end; its log: {}",
+                    server.log().display()
+                ),
                 None => {}
             }
-            ensure!(began.elapsed() < DRAINED_WITHIN, "{name} did not end within {} s", DRAINED_WITHIN.as_secs());
+            ensure!(
+                began.elapsed() < DRAINED_WITHIN,
+                "{name} did not end within {} s",
+                DRAINED_WITHIN.as_secs()
+            );
             self.let_pass(Duration::from_millis(100))?;
         }
     }

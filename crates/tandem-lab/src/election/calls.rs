@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use tandem_api::{CallRequest, CallStarted, CallSummary};
 
-use super::report::CallMade;
 use super::millis;
+use super::report::CallMade;
 use crate::process::Process;
 
 const EVERY: Duration = Duration::from_secs(3);

@@ -44,9 +44,7 @@ fn bytes_in(text: &str) -> Option<u64> {
 /// TCP sockets that listen at anything but loopback, as `/proc` has them.
 pub(super) fn listening(process: &Process) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    for (name, loopback) in
-        [("tcp", "0100007F"), ("tcp6", "00000000000000000000000001000000")]
-    {
+    for (name, loopback) in [("tcp", "0100007F"), ("tcp6", "00000000000000000000000001000000")] {
         let path = format!("/proc/{}/net/{name}", process.pid());
         let Ok(text) = std::fs::read_to_string(&path) else {
             anyhow::ensure!(name == "tcp6", "cannot read {path}; is the node gone?");

@@ -15,8 +15,8 @@ use anyhow::{Context as _, Result};
 
 pub use report::{CallMade, Guarded, Kill, Report, TakenOver, ThreeAtOnce};
 
-pub(crate) use calls::attempt;
 use calls::Calls;
+pub(crate) use calls::attempt;
 use stage::Stage;
 
 /// What the issue asks for.
@@ -139,7 +139,8 @@ fn kill_one_by_one(
         let before: BTreeSet<String> = standing.into_iter().collect();
         stage::kill(volunteers, &victim)?;
         let began = Instant::now();
-        let mut kill = Kill { name: victim.clone(), homes_lost, taken_over: Vec::new(), homes_again_ms: None };
+        let mut kill =
+            Kill { name: victim.clone(), homes_lost, taken_over: Vec::new(), homes_again_ms: None };
         while began.elapsed() < KILL_AFTER {
             for name in stage::serving(volunteers) {
                 let new = !before.contains(&name) && kill.taken_over.iter().all(|other| other.name != name);

@@ -109,7 +109,8 @@ impl Report {
     }
 
     pub(super) fn words_of_calls(&self) -> String {
-        let mut text = format!("{} calls while supernodes died, {} failed", self.calls, self.calls_failed.len());
+        let mut text =
+            format!("{} calls while supernodes died, {} failed", self.calls, self.calls_failed.len());
         for call in &self.calls_failed {
             let (caller, callee) = (&call.caller, &call.callee);
             // Writing to a String cannot fail.
@@ -165,17 +166,26 @@ impl Report {
             // Writing to a String cannot fail.
             writeln!(text, "{what:<44} {value}").ok();
         };
-        line("plain nodes (public, of them consented)", format!("{} ({}, {})", self.nodes, self.public, self.consented));
+        line(
+            "plain nodes (public, of them consented)",
+            format!("{} ({}, {})", self.nodes, self.public, self.consented),
+        );
         line("serving after the election", self.elected.join(", "));
         let homes = Spread::of(self.homes_after_ms.iter().map(|ms| *ms as f64 / 1e3).collect());
-        let homes = homes.map_or("—".to_owned(), |s| format!("{:.1} / {:.1}, {} of {}", s.p50, s.max, s.count, self.nodes));
+        let homes = homes.map_or("—".to_owned(), |s| {
+            format!("{:.1} / {:.1}, {} of {}", s.p50, s.max, s.count, self.nodes)
+        });
         line("last start → three homes, s (median / last)", homes);
         for kill in &self.kills {
             line(&format!("killed: {}", kill.name), kill.course());
         }
         let ringing = self.ringing_ms;
-        let ringing = ringing.map_or("—".to_owned(), |s| format!("{:.0} / {:.0} / {:.0}", s.p50, s.p95, s.max));
-        line(&format!("calls until {LEFT} were left"), format!("{}, {} failed", self.calls, self.calls_failed.len()));
+        let ringing =
+            ringing.map_or("—".to_owned(), |s| format!("{:.0} / {:.0} / {:.0}", s.p50, s.p95, s.max));
+        line(
+            &format!("calls until {LEFT} were left"),
+            format!("{}, {} failed", self.calls, self.calls_failed.len()),
+        );
         line("call → ringing, ms (p50 / p95 / max)", ringing);
         if let Some(three) = &self.three_at_once {
             line("all homes of one device killed at once", three.words());
@@ -195,7 +205,8 @@ impl Report {
 impl Kill {
     fn course(&self) -> String {
         let seconds = |ms: u64| format!("{:.1} s", ms as f64 / 1e3);
-        let taken = self.taken_over.iter().map(|one| format!("{} serves after {}", one.name, seconds(one.after_ms)));
+        let taken =
+            self.taken_over.iter().map(|one| format!("{} serves after {}", one.name, seconds(one.after_ms)));
         let taken = taken.collect::<Vec<_>>().join(", ");
         let again = self.homes_again_ms.map_or_else(|| "NEVER".to_owned(), seconds);
         let by = if taken.is_empty() { "no reserve was needed".to_owned() } else { taken };
@@ -213,7 +224,12 @@ impl ThreeAtOnce {
             || "was not reachable again".to_owned(),
             |ms| format!("was reachable again after {:.1} s", ms as f64 / 1e3),
         );
-        format!("{} lost {} at once and {after} ({} calls)", self.device, self.homes.join(", "), self.attempts)
+        format!(
+            "{} lost {} at once and {after} ({} calls)",
+            self.device,
+            self.homes.join(", "),
+            self.attempts
+        )
     }
 }
 
@@ -224,7 +240,8 @@ mod tests {
     fn good() -> Report {
         let mut report = Report::new(Size::SMALL);
         report.homes_after_ms = vec![1_000; 8];
-        let kill = |ms| Kill { name: "s1".to_owned(), homes_lost: 3, taken_over: Vec::new(), homes_again_ms: ms };
+        let kill =
+            |ms| Kill { name: "s1".to_owned(), homes_lost: 3, taken_over: Vec::new(), homes_again_ms: ms };
         report.kills = vec![kill(Some(2_000))];
         report.take_calls(vec![CallMade { rang: true, connected: true, ..CallMade::default() }]);
         report.three_at_once = Some(ThreeAtOnce {

@@ -20,8 +20,14 @@ const FIRST: &str = "s1";
 const AT_ONCE: usize = 4;
 /// Behind these in turn. A network that lets out TCP to port 443 only is left out: nobody here listens there but the first
 /// supernode, which dies.
-const NATS: [Nat; 6] =
-    [Nat::PortRestricted, Nat::Symmetric, Nat::FullCone, Nat::AddressRestricted, Nat::UdpBlocked, Nat::PortRestricted];
+const NATS: [Nat; 6] = [
+    Nat::PortRestricted,
+    Nat::Symmetric,
+    Nat::FullCone,
+    Nat::AddressRestricted,
+    Nat::UdpBlocked,
+    Nat::PortRestricted,
+];
 /// One of six homes is behind the carrier besides.
 const BEHIND_CARRIER: usize = 6;
 const SERVES_AGAIN: Duration = Duration::from_secs(40);
@@ -206,7 +212,9 @@ pub(super) fn living_homes(device: &Process, volunteers: &[Volunteer]) -> Result
 
 /// Whether this multiaddr is one of server sN of a lab (`address`).
 fn is_at(multiaddr: &str, name: &str) -> bool {
-    let Some(number) = name.strip_prefix('s').and_then(|number| number.parse::<u8>().ok()) else { return false };
+    let Some(number) = name.strip_prefix('s').and_then(|number| number.parse::<u8>().ok()) else {
+        return false;
+    };
     let v4 = format!("/ip4/51.{number}.0.20/");
     let v6 = format!("/ip6/2a01:{number:x}::20/");
     multiaddr.starts_with(&v4) || multiaddr.starts_with(&v6)

@@ -33,7 +33,9 @@ impl PathSet {
             Some(path) if path.closed => "the path before was closed",
             Some(path) if !path.heard(now) => "the path before fell silent",
             Some(path) if !path.usable(now) => "the other end no longer hears the path before",
-            Some(path) if path.leaving.is_some() && candidate.leaving.is_none() => "the relay before is stopping",
+            Some(path) if path.leaving.is_some() && candidate.leaving.is_none() => {
+                "the relay before is stopping"
+            }
             Some(_) if !self.controlling && candidate.peer_primary => "the other end chose it",
             Some(path) if candidate.route == Route::Direct && path.route != Route::Direct => {
                 "a direct path works"

@@ -48,7 +48,10 @@ impl Gauge {
         let private = ["Private_Clean", "Private_Dirty"].map(|name| megabytes(&memory, name));
         Ok(Self {
             pss_mb: megabytes(&memory, "Pss").context("no line Pss in smaps_rollup")?,
-            private_mb: private.into_iter().sum::<Option<f64>>().context("no line Private in smaps_rollup")?,
+            private_mb: private
+                .into_iter()
+                .sum::<Option<f64>>()
+                .context("no line Private in smaps_rollup")?,
             cpu_ms: cpu_ms(&read("stat")?).context("not a stat file of proc(5)")?,
             traffic,
         })
@@ -76,7 +79,8 @@ mod tests {
 
     #[test]
     fn what_the_kernel_writes_is_read() {
-        let memory = "00400000-7ffd---p 0 00:00 0 [rollup]\nRss:  9000 kB\nPss:  1000 kB\nPss_Dirty: 500 kB\n";
+        let memory =
+            "00400000-7ffd---p 0 00:00 0 [rollup]\nRss:  9000 kB\nPss:  1000 kB\nPss_Dirty: 500 kB\n";
         assert_eq!(megabytes(memory, "Pss"), Some(1.024));
         assert_eq!(megabytes(memory, "Private_Clean"), None);
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 25 17 0 0 20 0 1 0 100 0 0";

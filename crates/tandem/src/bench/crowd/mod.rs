@@ -178,7 +178,8 @@ fn report(crowds: &[Crowd], options: &CrowdBench) -> Report {
 
 fn rows(crowd: &Crowd, kind: Kind) -> Vec<Row> {
     let of_kind: Vec<&Reading> = crowd.readings.iter().filter(|reading| reading.kind == kind).collect();
-    let each = |value: &dyn Fn(&Reading) -> f64| of_kind.iter().map(|reading| value(reading)).collect::<Vec<f64>>();
+    let each =
+        |value: &dyn Fn(&Reading) -> f64| of_kind.iter().map(|reading| value(reading)).collect::<Vec<f64>>();
     let row = |figure: &str, values: Vec<f64>| {
         Row::new(format!("{} nodes, {} {}", crowd.nodes, of_kind.len(), kind.plural()), figure, values)
     };
@@ -197,7 +198,8 @@ fn rows(crowd: &Crowd, kind: Kind) -> Vec<Row> {
         row("received, B/s", each(&|reading| per_second(reading.traffic.received_bytes, reading))),
         row("packets both ways, 1/s", each(&|reading| per_second(reading.traffic.packets, reading))),
         row("processor, ms a minute", each(&|reading| reading.cpu_ms * 60.0 / reading.seconds)),
-        row("homes at the end", each(&|reading| reading.homes as f64)).target(Target::AllAtLeast(HOMES as f64)),
+        row("homes at the end", each(&|reading| reading.homes as f64))
+            .target(Target::AllAtLeast(HOMES as f64)),
     ];
     match kind {
         Kind::Leaf => rows.push(row("start to reachable, ms", each(&|reading| reading.ready_ms))),

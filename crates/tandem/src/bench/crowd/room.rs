@@ -49,7 +49,8 @@ pub(super) fn enter() -> anyhow::Error {
         Err(error) => return anyhow::Error::new(error).context("cannot find this program's own file"),
     };
     command.arg(program).args(std::env::args_os().skip(1)).arg("--inside");
-    anyhow::Error::new(command.exec()).context("the program 'unshare' cannot be run; install the package util-linux")
+    anyhow::Error::new(command.exec())
+        .context("the program 'unshare' cannot be run; install the package util-linux")
 }
 
 /// Makes the network of the room. All of 51.0.0.0/8 and 81.0.0.0/8 is this machine.
