@@ -6,7 +6,8 @@
 //! ```
 //!
 //! All of them claim both roles and no load at all, keep no record, and name a relay where nobody answers. What else they
-//! do is their manner ([`Manner`]). When all listen, one line of JSON says where.
+//! do is their manner ([`Manner`]), from the start or after `--honest-for SECONDS`. When all listen, one line of JSON says
+//! where.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -42,17 +43,26 @@ enum Manner {
     Delay,
     /// Answers everything, with nonsense.
     Garbage,
+    /// An honest supernode, but for its relay, whose directory is gone after a while: it finds nobody.
+    Forget,
 }
 
 struct Arguments {
     network: [u8; 2],
     count: u8,
     manner: Manner,
+    honest_for: Duration,
     bootstrap: Vec<Endpoint>,
 }
 
 fn arguments() -> Result<Arguments, Box<dyn Error>> {
-    let mut given = Arguments { network: [51, 66], count: 1, manner: Manner::Lure, bootstrap: Vec::new() };
+    let mut given = Arguments {
+        network: [51, 66],
+        count: 1,
+        manner: Manner::Lure,
+        honest_for: Duration::ZERO,
+        bootstrap: Vec::new(),
+    };
     let mut words = std::env::args().skip(1);
     while let Some(name) = words.next() {
         let value = words.next().ok_or("every argument has a value")?;
@@ -62,6 +72,7 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
                 given.network = [a.parse()?, b.parse()?];
             }
             "--count" => given.count = value.parse()?,
+            "--honest-for" => given.honest_for = Duration::from_secs(value.parse()?),
             "--manner" => given.manner = manner(&value)?,
             "--bootstrap" => {
                 let peer: PeerAddress = value.parse()?;
@@ -85,6 +96,7 @@ fn manner(word: &str) -> Result<Manner, String> {
         "omit" => Ok(Manner::Omit),
         "delay" => Ok(Manner::Delay),
         "garbage" => Ok(Manner::Garbage),
+        "forget" => Ok(Manner::Forget),
         _ => Err(format!("there is no manner {word}")),
     }
 }
@@ -113,6 +125,7 @@ struct Hostile {
     secret: ServiceSecret,
     at: SocketAddr,
     manner: Manner,
+    honest_for: Duration,
     service: Service,
     commands: mpsc::Sender<ServiceCommand>,
     events: mpsc::Receiver<ServiceEvent>,
@@ -131,7 +144,9 @@ impl Hostile {
         let secret = ServiceSecret::from_seed(&seed);
         let public = PublicAddresses::with_ranges(&["127.0.0.0/8", "10.0.0.0/8"])?;
         let mut swarm = ServiceConfig::new(secret.clone(), NetworkId::default(), at, public);
-        swarm.limits.records = 0;
+        if given.manner != Manner::Forget {
+            swarm.limits.records = 0;
+        }
         let (commands, events) = spawn_service(swarm)?;
         let begun = Instant::now();
         let mut config = Config::new(secret.public(), "tandem/0.1.0".to_owned());
@@ -145,6 +160,7 @@ impl Hostile {
             secret,
             at,
             manner: given.manner,
+            honest_for: given.honest_for,
             service,
             commands,
             events,
@@ -199,11 +215,12 @@ impl Hostile {
 
     /// What it says instead of doing what was asked.
     fn instead_of(&mut self, asked: &HomeFrame) -> Option<Body> {
-        let body = asked.body.as_ref().filter(|_| asked.id != 0)?;
+        let lies = asked.id != 0 && self.begun.elapsed() >= self.honest_for;
+        let body = asked.body.as_ref().filter(|_| lies)?;
         self.lies += 1;
         match (self.manner, body) {
             (Manner::Omit, Body::Publish(_)) => Some(Body::Published(wire::Published { copies: 20 })),
-            (Manner::Omit, Body::LookUp(_)) => {
+            (Manner::Omit | Manner::Forget, Body::LookUp(_)) => {
                 Some(Body::LookedUp(wire::LookedUp { record: None, done: true }))
             }
             (Manner::Omit, Body::SupernodesRequest(_)) => {

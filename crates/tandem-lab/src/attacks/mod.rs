@@ -29,7 +29,12 @@ const LOOKS: usize = 6;
 const LOOK: Duration = Duration::from_secs(5);
 
 /// How the hostile ones lie, in the words of the program.
-pub const MANNERS: &[&str] = &["lure", "omit", "delay", "garbage"];
+pub const MANNERS: &[&str] = &["lure", "omit", "delay", "garbage", FORGET];
+
+/// No hundred in one network, but every supernode that there is: honest until their directory is gone.
+const FORGET: &str = "forget";
+const FORGETFUL: usize = 6;
+const HONEST_FOR: Duration = Duration::from_secs(60);
 
 /// How it is run.
 #[derive(Debug, Clone)]
@@ -68,7 +73,8 @@ pub struct Outcome {
 pub fn run(manners: &[&str], options: &Options, say: &dyn Fn(String)) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for manner in manners {
-        let outcome = one(manner, options).with_context(|| format!("{HOSTILE_COUNT} that {manner}"))?;
+        let outcome = if *manner == FORGET { forget(options) } else { one(manner, options) };
+        let outcome = outcome.with_context(|| format!("hostile supernodes that {manner}"))?;
         say(outcome.words());
         outcomes.push(outcome);
     }
@@ -97,7 +103,8 @@ fn one(manner: &str, options: &Options) -> Result<Outcome> {
         }
         honest.push(node);
     }
-    let hostile = Hostile::start(&lab, &options.hostile, manner, &bootstrap, ground.folder())?;
+    let plan = HostilePlan { host: HOSTILE_HOST, network: HOSTILE_NETWORK, count: HOSTILE_COUNT, manner };
+    let hostile = Hostile::start(&lab, &options.hostile, &plan, &bootstrap, ground.folder())?;
     std::thread::sleep(SPREAD);
     // Half of what people begin from is hostile too.
     let begin: Vec<String> = bootstrap.iter().chain(hostile.listen.iter().take(2)).cloned().collect();
@@ -164,6 +171,71 @@ fn all_have_homes(devices: &[Process]) -> Result<bool> {
     Ok(true)
 }
 
+/// Two contacts whose supernodes find nobody any more: by the homes that Alice remembers of Bob, she reaches him all the
+/// same. She is started anew in between, so that no connection is left of the call before.
+fn forget(options: &Options) -> Result<Outcome> {
+    let mut plan = Plan::with_servers(FORGETFUL, None);
+    for name in ["alice", "bob"] {
+        plan = plan.home(HomePlan::new(name, Nat::PortRestricted));
+    }
+    let lab = Lab::build(&plan)?;
+    let folder = options.out.join("attack-forget");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    let ground = Ground::new(&options.binary, &folder)?.log(&options.log);
+    let begun = Instant::now();
+    let mut bootstrap: Vec<String> = Vec::new();
+    let mut hostile = Vec::new();
+    for n in 1..=FORGETFUL {
+        let (host, network) = (format!("s{n}"), format!("51.{n}"));
+        let plan = HostilePlan { host: &host, network: &network, count: 1, manner: FORGET };
+        let one = Hostile::start(&lab, &options.hostile, &plan, &bootstrap, ground.folder())?;
+        bootstrap.extend(one.listen.first().cloned());
+        hostile.push(one);
+    }
+    let started = |name: &str, fresh: bool| -> Result<Process> {
+        let plan = NodePlan { fresh, ..NodePlan::person(&bootstrap, "echo") };
+        let node = ground.start(lab.host(name)?, &plan)?;
+        node.wait_until(HOMES_WITHIN, |status| status.reach.homes.len() >= HOMES)?;
+        Ok(node)
+    };
+    let (alice, bob) = (started("alice-host", true)?, started("bob-host", true)?);
+    alice.add_contact("Bob", bob.address())?;
+    bob.add_contact("Alice", alice.address())?;
+    let mut made = vec![attempt(&alice, &bob)];
+    ensure!(begun.elapsed() < HONEST_FOR, "the first call came too late: the directory is gone already");
+    alice.stop();
+    std::thread::sleep(HONEST_FOR.saturating_sub(begun.elapsed()) + Duration::from_secs(1));
+    let alice = started("alice-host", false)?;
+    made.push(attempt(&alice, &bob));
+    let ringing_ms_max = made.iter().filter_map(|call| call.ringing_ms).max();
+    let calls = made.len();
+    let calls_failed: Vec<CallMade> = made.into_iter().filter(|call| !call.connected).collect();
+    let wrong: Vec<String> =
+        calls_failed.iter().map(|call| format!("a contact was not reached: {}", call.why)).collect();
+    Ok(Outcome {
+        manner: FORGET.to_owned(),
+        held: wrong.is_empty(),
+        devices: 2,
+        hostile_homes_max: HOMES,
+        with_hostile_home: 2,
+        calls,
+        calls_failed,
+        ringing_ms_max,
+        wrong,
+    })
+}
+
+/// Hostile supernodes on one host.
+struct HostilePlan<'a> {
+    host: &'a str,
+    /// The first two numbers of their addresses.
+    network: &'a str,
+    count: usize,
+    manner: &'a str,
+}
+
 /// The hostile program. Dropping it ends it.
 struct Hostile {
     child: Child,
@@ -171,23 +243,32 @@ struct Hostile {
 }
 
 impl Hostile {
-    fn start(lab: &Lab, program: &Path, manner: &str, bootstrap: &[String], folder: &Path) -> Result<Self> {
+    fn start(
+        lab: &Lab,
+        program: &Path,
+        plan: &HostilePlan<'_>,
+        bootstrap: &[String],
+        folder: &Path,
+    ) -> Result<Self> {
         ensure!(
             program.exists(),
             "there is no program {} (build it: cargo build --release -p tandem-node --example hostile)",
             program.display()
         );
-        let host = lab.host(HOSTILE_HOST)?;
+        let (host, network) = (lab.host(plan.host)?, plan.network);
         let gate = host.v4().context("the hostile host has no address")?;
-        lab.core().ip(&[format!("route add {HOSTILE_NETWORK}.0.0/16 via {gate}")])?;
-        host.namespace().ip(&[format!("route add local {HOSTILE_NETWORK}.0.0/16 dev lo")])?;
+        lab.core().ip(&[format!("route add {network}.0.0/16 via {gate}")])?;
+        host.namespace().ip(&[format!("route add local {network}.0.0/16 dev lo")])?;
         let mut command = host.command(&program.canonicalize()?);
-        command.args(["--network", HOSTILE_NETWORK, "--manner", manner]);
-        command.args(["--count", &HOSTILE_COUNT.to_string()]);
+        command.args(["--network", network, "--manner", plan.manner]);
+        command.args(["--count", &plan.count.to_string()]);
+        if plan.manner == FORGET {
+            command.args(["--honest-for", &HONEST_FOR.as_secs().to_string()]);
+        }
         for address in bootstrap {
             command.args(["--bootstrap", address]);
         }
-        let log = std::fs::File::create(folder.join("hostile.log"))?;
+        let log = std::fs::File::create(folder.join(format!("hostile-{}.log", plan.host)))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().context("cannot run ip netns exec")?;
         let lines = lines_of(&mut child);

@@ -354,6 +354,9 @@ impl Node {
             PhoneNews::Seen { account, seen } => {
                 memory::remember_seen(&self.installation.store, account, &seen)
             }
+            PhoneNews::Record { account, record } => {
+                memory::remember_record(&self.installation.store, account, &record);
+            }
             PhoneNews::DeviceSet { account, device_set } => {
                 memory::remember_device_set(&self.installation.store, account, &device_set);
             }
@@ -649,7 +652,9 @@ impl Node {
     pub(crate) fn with_person(&mut self, act: impl FnOnce(&mut Phone, &mut Surroundings<'_>)) {
         let store = &self.installation.store;
         let seen = |account| memory::seen(store, account);
-        let mut around = Surroundings { now: self.clock.now(), peers: &mut self.peers, seen: &seen };
+        let remembered = |account| memory::remembered_record(store, account);
+        let now = self.clock.now();
+        let mut around = Surroundings { now, peers: &mut self.peers, seen: &seen, remembered: &remembered };
         act(&mut self.person, &mut around);
     }
 
@@ -660,7 +665,9 @@ impl Node {
 
     fn with_echo(&mut self, act: impl FnOnce(&mut Phone, &mut Surroundings<'_>)) {
         let Some(echo) = &mut self.echo else { return };
-        let mut around = Surroundings { now: self.clock.now(), peers: &mut self.peers, seen: &|_| None };
+        let now = self.clock.now();
+        let mut around =
+            Surroundings { now, peers: &mut self.peers, seen: &|_| None, remembered: &|_| None };
         act(echo, &mut around);
     }
 }

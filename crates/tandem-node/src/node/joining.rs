@@ -147,7 +147,9 @@ impl Waiting {
     fn with(&mut self, act: impl FnOnce(&mut Phone, &mut Surroundings<'_>)) {
         let nothing = |_| None::<Seen>;
         let now = self.clock.now();
-        act(&mut self.phone, &mut Surroundings { now, peers: &mut self.peers, seen: &nothing });
+        let mut around =
+            Surroundings { now, peers: &mut self.peers, seen: &nothing, remembered: &|_| None };
+        act(&mut self.phone, &mut around);
     }
 
     /// One event, or one turn of the clock, until `until_ms` at the latest. False: the swarm has ended.

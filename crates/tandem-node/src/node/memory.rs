@@ -5,7 +5,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 use tandem_proto::ids::{AccountKey, DeviceKey};
 use tandem_proto::network::network_group;
-use tandem_proto::record::Seen;
+use tandem_proto::record::{ReachRecord, Seen};
 use tandem_proto::signed::{DEVICES_MAX, DeviceCertificate, DeviceSet, SupernodeDescriptor};
 use tandem_proto::wire;
 
@@ -54,6 +54,20 @@ pub(crate) fn seen(store: &Store, account: AccountKey) -> Option<Seen> {
             None
         }
     }
+}
+
+/// Where a contact was found, to be tried without the directory. Nothing is kept of other accounts.
+pub(crate) fn remember_record(store: &Store, account: AccountKey, record: &[u8]) {
+    note(store.remember_homes(account, record));
+}
+
+/// Where a contact was found last, if any of it still holds.
+pub(crate) fn remembered_record(store: &Store, account: AccountKey) -> Option<ReachRecord> {
+    let bytes = store.remembered_homes(account).unwrap_or_else(|error| {
+        tracing::warn!(%error, "where a contact was last cannot be read");
+        None
+    })?;
+    ReachRecord::decode_verified(&bytes, account, unix_ms()).ok()
 }
 
 /// A device set is what matters against a revoked device.

@@ -14,6 +14,8 @@ use super::{OwnRecord, Phone, PhoneNews, Surroundings};
 
 /// Look-ups at once.
 const LOOK_UPS_MAX: usize = 8;
+/// A contact that the directory has not found by then is tried where it was found last.
+const REMEMBERED_AFTER_MS: u64 = 1_500;
 
 /// The look-ups under way.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub(super) struct LookUps {
 #[derive(Debug)]
 pub(super) enum Step {
     Do(Command),
+    /// The homes found last are tried meanwhile.
+    Remembered,
     /// Nothing more will come of it. A machine may end without a last command.
     Forget,
 }
@@ -47,14 +51,32 @@ struct Active {
     not_found: bool,
     /// All that verified so far, merged.
     record: Option<ReachRecord>,
+    /// When what is remembered is tried, if nothing was found before.
+    remembered_ms: Option<u64>,
+}
+
+impl Active {
+    /// When it is to be woken for what is remembered.
+    fn remembered_at(&self) -> Option<u64> {
+        self.remembered_ms.filter(|_| self.record.is_none())
+    }
 }
 
 impl LookUps {
-    fn begin(&mut self, number: u64, purpose: Purpose, account: AccountKey, machine: LookUp) -> bool {
+    fn begin(
+        &mut self,
+        number: u64,
+        purpose: Purpose,
+        account: AccountKey,
+        machine: LookUp,
+        now: Now,
+    ) -> bool {
         if self.active.len() >= LOOK_UPS_MAX {
             return false;
         }
-        self.active.insert(number, Active { purpose, account, machine, not_found: false, record: None });
+        let remembered_ms = (purpose != Purpose::Own).then_some(now.mono_ms + REMEMBERED_AFTER_MS);
+        let active = Active { purpose, account, machine, not_found: false, record: None, remembered_ms };
+        self.active.insert(number, active);
         self.gather(number);
         true
     }
@@ -64,13 +86,18 @@ impl LookUps {
         for number in numbers {
             if let Some(active) = self.active.get_mut(&number) {
                 active.machine.handle_timeout(now);
+                if active.remembered_at().is_some_and(|at| at <= now.mono_ms) {
+                    active.remembered_ms = None;
+                    self.steps.push_back((number, Step::Remembered));
+                }
             }
             self.gather(number);
         }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<u64> {
-        self.active.values().filter_map(|active| active.machine.poll_timeout()).min()
+        let due = |active: &Active| [active.machine.poll_timeout(), active.remembered_at()];
+        self.active.values().flat_map(due).flatten().min()
     }
 
     pub(super) fn poll_command(&mut self) -> Option<(u64, Step)> {
@@ -104,7 +131,7 @@ impl Phone {
         let homes: Vec<PeerRef> = self.homes.reserved().collect();
         let machine = LookUp::new(&homes, (around.seen)(account), around.now);
         let number = self.number();
-        if !self.look_ups.begin(number, Purpose::Call(call), account, machine) {
+        if !self.look_ups.begin(number, Purpose::Call(call), account, machine, around.now) {
             self.calls.handle_lookup_done(call, around.now);
         }
     }
@@ -118,7 +145,7 @@ impl Phone {
         let homes: Vec<PeerRef> = self.homes.reserved().collect();
         let machine = LookUp::new(&homes, (around.seen)(account), around.now);
         let number = self.number();
-        if !self.look_ups.begin(number, Purpose::Own, account, machine) {
+        if !self.look_ups.begin(number, Purpose::Own, account, machine, around.now) {
             self.own_looked_up(OwnRecord::Unreachable, around);
         }
     }
@@ -127,6 +154,7 @@ impl Phone {
         let Some(active) = self.look_ups.active.get(&number) else { return };
         let command = match step {
             Step::Do(command) => command,
+            Step::Remembered => return self.try_remembered(number, around),
             Step::Forget => return self.forget_look_up(number, around),
         };
         match command {
@@ -142,7 +170,9 @@ impl Phone {
             }
             Command::Outcome(outcome) => {
                 tracing::info!(?outcome, "a look-up found nobody");
-                match active.purpose {
+                let purpose = active.purpose;
+                self.try_remembered(number, around);
+                match purpose {
                     Purpose::Call(call) => self.calls.handle_lookup_done(call, around.now),
                     Purpose::Own => {
                         let active = self.look_ups.active.get_mut(&number);
@@ -203,7 +233,19 @@ impl Phone {
         let reachable = record.homes().iter().filter(|entry| !entry.homes().is_empty()).count();
         self.news.push_back(PhoneNews::Found { call, devices: u32::try_from(reachable).unwrap_or(u32::MAX) });
         self.news.push_back(PhoneNews::Seen { account, seen: seen_of(&record) });
+        self.news.push_back(PhoneNews::Record { account, record: record.encode() });
         self.calls.handle_found(call, &record, around.now);
+    }
+
+    /// Where a contact was found last: the directory does not find it, or takes long.
+    fn try_remembered(&mut self, number: u64, around: &mut Surroundings<'_>) {
+        let Some(active) = self.look_ups.active.get_mut(&number) else { return };
+        let Purpose::Call(call) = active.purpose else { return };
+        active.remembered_ms = None;
+        if let Some(record) = (around.remembered)(active.account) {
+            tracing::info!("a contact is tried where it was found last");
+            self.calls.handle_found(call, &record, around.now);
+        }
     }
 
     fn forget_look_up(&mut self, number: u64, around: &mut Surroundings<'_>) {
@@ -241,7 +283,7 @@ mod tests {
         for number in 0..3 * LOOK_UPS_MAX as u64 {
             let machine = LookUp::new(&[a, b], None, now);
             assert!(
-                look_ups.begin(number, Purpose::Call(CallId([1; 16])), AccountKey([7; 32]), machine),
+                look_ups.begin(number, Purpose::Call(CallId([1; 16])), AccountKey([7; 32]), machine, now),
                 "number {number}"
             );
             for home in [a, b] {
@@ -255,5 +297,42 @@ mod tests {
             }
             assert!(forgotten, "number {number}");
         }
+    }
+
+    #[test]
+    fn what_is_remembered_is_tried_once_while_the_homes_say_nothing() {
+        let at = |mono_ms| Now { mono_ms, unix_ms: 1_000_000 + mono_ms };
+        let mut look_ups = LookUps::default();
+        let machine = || LookUp::new(&[PeerRef(1), PeerRef(2)], None, at(0));
+        assert!(look_ups.begin(1, Purpose::Call(CallId([1; 16])), AccountKey([7; 32]), machine(), at(0)));
+        assert!(look_ups.begin(2, Purpose::Own, AccountKey([8; 32]), machine(), at(0)));
+        let mut tried = Vec::new();
+        let mut now_ms = 0;
+        while let Some(next_ms) = look_ups.poll_timeout() {
+            now_ms = next_ms.max(now_ms);
+            look_ups.handle_timeout(at(now_ms));
+            while let Some((number, step)) = look_ups.poll_command() {
+                match step {
+                    Step::Remembered => tried.push((number, now_ms)),
+                    Step::Forget => drop(look_ups.active.remove(&number)),
+                    Step::Do(_) => {}
+                }
+            }
+        }
+        assert_eq!(tried, [(1, REMEMBERED_AFTER_MS)], "and not for the own account");
+    }
+
+    #[test]
+    fn what_is_found_soon_makes_what_is_remembered_superfluous() {
+        let now = Now { mono_ms: 0, unix_ms: 1_000_000 };
+        let mut look_ups = LookUps::default();
+        let machine = LookUp::new(&[PeerRef(1)], None, now);
+        assert!(look_ups.begin(1, Purpose::Call(CallId([1; 16])), AccountKey([7; 32]), machine, now));
+        let set = tandem_proto::identity::AccountSecret::from_seed(&[7; 32]);
+        let entry = tandem_proto::signed::DeviceEntry { device: tandem_proto::ids::DeviceKey([2; 32]), serial: 1 };
+        let set = tandem_proto::signed::DeviceSet::issue(&set, 1, &[entry], 2_000_000_000).unwrap();
+        look_ups.active.get_mut(&1).unwrap().record = Some(ReachRecord::new(set));
+        look_ups.handle_timeout(Now { mono_ms: REMEMBERED_AFTER_MS, unix_ms: 1_000_000 });
+        assert!(std::iter::from_fn(|| look_ups.poll_command()).all(|(_, step)| !matches!(step, Step::Remembered)));
     }
 }

@@ -27,7 +27,7 @@ use tandem_media::session::Event;
 use tandem_proto::identity::DeviceSecret;
 use tandem_proto::ids::{AccountKey, DeviceKey, ServiceKey};
 use tandem_proto::names::feature;
-use tandem_proto::record::Seen;
+use tandem_proto::record::{ReachRecord, Seen};
 use tandem_proto::request::Challenge;
 use tandem_proto::signed::{DeviceSet, Roles, SupernodeDescriptor};
 use tandem_proto::wire::Signed;
@@ -81,6 +81,11 @@ pub(crate) enum PhoneNews {
     Seen {
         account: AccountKey,
         seen: Seen,
+    },
+    /// The newest record of an account that was called, encoded: to try a contact without the directory.
+    Record {
+        account: AccountKey,
+        record: Vec<u8>,
     },
     DeviceSet {
         account: AccountKey,
@@ -171,6 +176,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) peers: &'a mut PeerTable,
     /// What this node remembers of an account.
     pub(crate) seen: &'a dyn Fn(AccountKey) -> Option<Seen>,
+    /// Where a contact was found last; nothing for other accounts.
+    pub(crate) remembered: &'a dyn Fn(AccountKey) -> Option<ReachRecord>,
 }
 
 /// The channels a phone speaks on.
