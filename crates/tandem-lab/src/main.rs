@@ -52,6 +52,9 @@ struct Arguments {
     /// With --election: eight nodes, within a minute or so
     #[arg(long, requires = "election")]
     small: bool,
+    /// With --election: those that may serve do so by their settings, without any election; a control
+    #[arg(long, requires = "election")]
+    steady: bool,
     /// A hundred hostile supernodes in one /16 that lie in these manners (lure, omit, delay, garbage), or in all of them
     #[arg(long, value_name = "MANNER", num_args = 0.., value_parser = clap::builder::PossibleValuesParser::new(attacks::MANNERS),
         conflicts_with_all = ["pair", "few", "changes", "port_mapping", "privacy", "election"])]
@@ -231,6 +234,7 @@ fn run_election(arguments: &Arguments) -> Result<bool> {
         binary: arguments.binary.clone(),
         out: arguments.out.clone(),
         log: arguments.log.clone(),
+        steady: arguments.steady,
         size: if arguments.small { election::Size::SMALL } else { election::Size::FULL },
     };
     let report = election::run(&options, &|line| eprintln!("{line}"))?;

@@ -65,6 +65,8 @@ pub struct Options {
     /// What the nodes log.
     pub log: String,
     pub size: Size,
+    /// Those that may serve do so by their settings, all of them: a control without an election.
+    pub steady: bool,
 }
 
 /// Runs it all.

@@ -49,6 +49,7 @@ pub(super) struct Stage {
     ground: Ground,
     lab: Lab,
     size: Size,
+    steady: bool,
 }
 
 impl Stage {
@@ -68,7 +69,15 @@ impl Stage {
             std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
         }
         let ground = Ground::new(&options.binary, &folder)?.log(&options.log);
-        Ok(Self { volunteers: Vec::new(), leaves: Vec::new(), bootstrap: Vec::new(), ground, lab, size })
+        Ok(Self {
+            volunteers: Vec::new(),
+            leaves: Vec::new(),
+            bootstrap: Vec::new(),
+            ground,
+            lab,
+            size,
+            steady: options.steady,
+        })
     }
 
     /// Starts everybody; owners consent as soon as their node runs. Returns when the last one was started.
@@ -124,8 +133,9 @@ impl Stage {
         let mut plan = NodePlan::person(&self.bootstrap, "echo");
         plan.more = ["--strangers", "ring"].map(str::to_owned).to_vec();
         plan.fresh = fresh;
+        plan.server = self.steady && consents;
         let node = self.ground.start(self.lab.host(name)?, &plan)?;
-        if consents && fresh {
+        if consents && fresh && !self.steady {
             consent(&node)?;
         }
         Ok(node)

@@ -666,8 +666,7 @@ impl Node {
     fn with_echo(&mut self, act: impl FnOnce(&mut Phone, &mut Surroundings<'_>)) {
         let Some(echo) = &mut self.echo else { return };
         let now = self.clock.now();
-        let mut around =
-            Surroundings { now, peers: &mut self.peers, seen: &|_| None, remembered: &|_| None };
+        let mut around = Surroundings { now, peers: &mut self.peers, seen: &|_| None, remembered: &|_| None };
         act(echo, &mut around);
     }
 }

@@ -147,8 +147,7 @@ impl Waiting {
     fn with(&mut self, act: impl FnOnce(&mut Phone, &mut Surroundings<'_>)) {
         let nothing = |_| None::<Seen>;
         let now = self.clock.now();
-        let mut around =
-            Surroundings { now, peers: &mut self.peers, seen: &nothing, remembered: &|_| None };
+        let mut around = Surroundings { now, peers: &mut self.peers, seen: &nothing, remembered: &|_| None };
         act(&mut self.phone, &mut around);
     }
 

@@ -329,10 +329,13 @@ mod tests {
         let machine = LookUp::new(&[PeerRef(1)], None, now);
         assert!(look_ups.begin(1, Purpose::Call(CallId([1; 16])), AccountKey([7; 32]), machine, now));
         let set = tandem_proto::identity::AccountSecret::from_seed(&[7; 32]);
-        let entry = tandem_proto::signed::DeviceEntry { device: tandem_proto::ids::DeviceKey([2; 32]), serial: 1 };
+        let entry =
+            tandem_proto::signed::DeviceEntry { device: tandem_proto::ids::DeviceKey([2; 32]), serial: 1 };
         let set = tandem_proto::signed::DeviceSet::issue(&set, 1, &[entry], 2_000_000_000).unwrap();
         look_ups.active.get_mut(&1).unwrap().record = Some(ReachRecord::new(set));
         look_ups.handle_timeout(Now { mono_ms: REMEMBERED_AFTER_MS, unix_ms: 1_000_000 });
-        assert!(std::iter::from_fn(|| look_ups.poll_command()).all(|(_, step)| !matches!(step, Step::Remembered)));
+        assert!(
+            std::iter::from_fn(|| look_ups.poll_command()).all(|(_, step)| !matches!(step, Step::Remembered))
+        );
     }
 }
