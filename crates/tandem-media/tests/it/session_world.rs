@@ -322,7 +322,8 @@ impl World {
             let queued = self.queue.peek().map(|Reverse((at, _))| *at);
             let now = self.now;
             let timers = self.sides.iter_mut().filter_map(|side| side.session.poll_timeout(now)).min();
-            let draining = self.relays.iter().filter(|relay| relay.server.serving() == Serving::Draining && !relay.dead);
+            let draining =
+                self.relays.iter().filter(|relay| relay.server.serving() == Serving::Draining && !relay.dead);
             let notices = draining.filter_map(|relay| relay.server.poll_timeout()).min();
             let next = [queued, timers, notices, Some(self.next_frame)].into_iter().flatten().min().unwrap();
             if next > end {
