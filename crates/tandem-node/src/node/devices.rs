@@ -284,6 +284,9 @@ impl Node {
 
     /// A newer set that names this device: another device of the account made it.
     pub(super) fn take_own_set(&mut self, set: DeviceSet, side: &NodeSide) {
+        if self.is_overtaken(&set) {
+            return;
+        }
         self.compare(&set, side);
         let papers = Papers { certificate: self.installation.keys.certificate.clone(), device_set: set };
         self.keep_papers(papers);
@@ -292,6 +295,9 @@ impl Node {
 
     /// Another device renewed this one's papers; the phone shows them already.
     pub(super) fn take_renewed(&mut self, handed: Handed, side: &NodeSide) {
+        if self.is_overtaken(&handed.papers.device_set) {
+            return;
+        }
         for other in &handed.others {
             self.remember_certificate(other, None);
         }

@@ -28,6 +28,9 @@ impl Node {
     /// A newer set that names this device by another certificate: its maker did not know of a renewal, or this data folder
     /// is an old copy. It is not revoked by that.
     pub(in crate::node) fn take_other_papers(&mut self, set: DeviceSet, side: &NodeSide) {
+        if self.is_overtaken(&set) {
+            return;
+        }
         let now_ms = self.clock.now().mono_ms;
         let holder = self.installation.keys.entropy.is_some();
         let before = self.devices.dispute.take();
@@ -44,6 +47,12 @@ impl Node {
         if holder {
             self.devices.mend_ms = Some(now_ms);
         }
+    }
+
+    /// A change was made here while the news of `set` was on its way through this node, and ranks above it: whoever made
+    /// `set` hears of that, and puts right what it lacks.
+    pub(super) fn is_overtaken(&self, set: &DeviceSet) -> bool {
+        !set.outranks(&self.installation.keys.device_set)
     }
 
     /// What does another device's set leave out that was here? Revocations and renewals are made again; whose device is gone
