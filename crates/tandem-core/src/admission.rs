@@ -1,4 +1,5 @@
-//! What a supernode sheds first when it has too much to do: search and presence, then signalling, calls last.
+//! What a supernode sheds first when it has too much to do: checks, search and presence, then signalling, then new
+//! calls; calls in progress last.
 
 use crate::backoff::TokenBucket;
 use crate::rng::Rng;
@@ -6,24 +7,30 @@ use crate::rng::Rng;
 /// Kinds of work, the first to be shed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
-    /// Look-ups, lists of supernodes.
+    /// Trying to reach a candidate.
+    Check,
+    /// Look-ups, lists of supernodes, notices of reserves, questions for the load.
     Search,
     /// Is that device reserved here?
     Presence,
     /// New reservations, publications.
     Signalling,
-    /// Grants, and whatever a call needs to go on.
+    /// Grants for new calls.
     Call,
+    /// Grants for a call that has one here, and the place of a device that is in a call.
+    CallInProgress,
 }
 
 impl Work {
     /// The share of the capacity, in per cent, that must be free for this work to be taken on.
     fn floor_percent(self) -> u32 {
         match self {
+            Self::Check => 60,
             Self::Search => 50,
             Self::Presence => 40,
             Self::Signalling => 20,
-            Self::Call => 0,
+            Self::Call => 5,
+            Self::CallInProgress => 0,
         }
     }
 }
@@ -101,11 +108,15 @@ mod tests {
         let mut rng = Rng::new(1);
         let mut admission = Admission::new(100, 0);
         let mut admitted = |work| (0..1_000).filter(|_| admission.admit(work, &mut rng, 0).is_ok()).count();
-        assert_eq!(admitted(Work::Search), 200);
+        assert_eq!(admitted(Work::Check), 160);
+        assert_eq!(admitted(Work::Search), 40);
         assert_eq!(admitted(Work::Presence), 40);
         assert_eq!(admitted(Work::Search), 0);
         assert_eq!(admitted(Work::Signalling), 80);
-        assert_eq!(admitted(Work::Call), 80);
+        assert_eq!(admitted(Work::Check), 0);
+        assert_eq!(admitted(Work::Call), 60);
+        assert_eq!(admitted(Work::Signalling), 0);
+        assert_eq!(admitted(Work::CallInProgress), 20);
     }
 
     #[test]
@@ -118,10 +129,12 @@ mod tests {
                 admission.admit(work, &mut rng, 0).is_err()
             })
         };
+        assert_eq!(shed_at(Work::Check), Some(89));
         assert_eq!(shed_at(Work::Search), Some(91));
         assert_eq!(shed_at(Work::Presence), Some(93));
         assert_eq!(shed_at(Work::Signalling), Some(97));
-        assert_eq!(shed_at(Work::Call), None);
+        assert_eq!(shed_at(Work::Call), Some(100));
+        assert_eq!(shed_at(Work::CallInProgress), None);
     }
 
     #[test]

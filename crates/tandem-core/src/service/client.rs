@@ -30,22 +30,27 @@ pub(super) const PENDING_MAX: u8 = 4;
 /// Frames beyond its allowance before a client is dropped.
 const EXCESS_MAX: u8 = 40;
 
-/// About 200 bytes.
+/// About 300 bytes.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     /// The key that authenticated the connection.
     pub(super) peer: [u8; 32],
+    /// Where it is; absent when that is not known.
+    pub(super) remote: Option<IpAddr>,
     /// Whom quotas are counted by; absent when the address is not known.
     pub(super) subnet: Option<u64>,
     /// The network group of its address; what it is told of depends on it.
     pub(super) network: Option<u32>,
     /// We opened it: we ask, the other answers.
     pub(super) outbound: bool,
+    /// Outbound: only to bring an invitation.
+    pub(super) for_invitation: bool,
     pub(super) phase: Phase,
     pub(super) reserved: bool,
     pub(super) in_call: bool,
     /// Whose device it is, from what it published.
     pub(super) account: Option<AccountKey>,
+    opened_ms: u64,
     pub(super) heard_ms: u64,
     /// Its clock minus ours, in seconds, from its hello.
     pub(super) skew_s: i64,
@@ -54,6 +59,8 @@ pub(super) struct Client {
     frames: TokenBucket,
     pub(super) searches: TokenBucket,
     pub(super) lists: TokenBucket,
+    /// Checks, notices of reserves, questions for the load.
+    pub(super) errands: TokenBucket,
     /// Outbound: when to ask for supernodes, and how often we have.
     pub(super) ask_ms: u64,
     pub(super) asked: u32,
@@ -65,13 +72,16 @@ impl Client {
     pub(super) fn new(peer: [u8; 32], remote: Option<IpAddr>, outbound: bool, now_mono_ms: u64) -> Self {
         Self {
             peer,
+            remote,
             subnet: remote.map(subnet),
             network: remote.map(network_group),
             outbound,
+            for_invitation: false,
             phase: Phase::AwaitingHello,
             reserved: false,
             in_call: false,
             account: None,
+            opened_ms: now_mono_ms,
             heard_ms: now_mono_ms,
             skew_s: 0,
             pending: 0,
@@ -79,6 +89,7 @@ impl Client {
             frames: TokenBucket::new(40, 250, now_mono_ms),
             searches: TokenBucket::new(10, 2_000, now_mono_ms),
             lists: TokenBucket::new(6, 15_000, now_mono_ms),
+            errands: TokenBucket::new(12, 5_000, now_mono_ms),
             ask_ms: now_mono_ms,
             asked: 0,
             awaiting: None,
@@ -93,13 +104,14 @@ impl Client {
         ServiceKey(self.peer)
     }
 
-    pub(super) fn expires_ms(&self) -> u64 {
+    /// `life_ms_max`: since it was opened, whatever is said on it.
+    pub(super) fn expires_ms(&self, life_ms_max: u64) -> u64 {
         let patience_ms = match self.phase {
             Phase::AwaitingHello => HELLO_MS_MAX,
             _ if self.in_call => IN_CALL_MS_MAX,
             _ => IDLE_MS_MAX,
         };
-        self.heard_ms + patience_ms
+        (self.heard_ms + patience_ms).min(self.opened_ms.saturating_add(life_ms_max))
     }
 
     /// One frame came. `Err(true)`: too many for too long, drop the client.

@@ -64,6 +64,11 @@ impl Directory {
         self.pending.is_empty()
     }
 
+    /// Forgets everything; answers to earlier requests change nothing any more.
+    pub(super) fn clear(&mut self) {
+        *self = Self { next_request: self.next_request, ..Self::default() };
+    }
+
     pub(super) fn forget_client(&mut self, gone: ClientRef) {
         for pending in self.pending.values_mut() {
             if let Purpose::Get { waiters } = &mut pending.purpose {

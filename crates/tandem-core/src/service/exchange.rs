@@ -56,13 +56,26 @@ impl Exchange {
     }
 
     /// A minute holds so many different ones, whoever recommends how many.
-    fn may_contact(&mut self, service: ServiceKey, now_mono_ms: u64) -> bool {
+    pub(super) fn may_contact(&mut self, service: ServiceKey, now_mono_ms: u64) -> bool {
         self.contacts.forget_old(now_mono_ms);
         let allowed = self.contacts.allowed_at_ms(service, now_mono_ms) <= now_mono_ms;
         if allowed {
             self.contacts.note(service, now_mono_ms);
         }
         allowed
+    }
+
+    /// It says nothing of itself any more.
+    pub(super) fn stand_by(&mut self) {
+        self.own = None;
+        self.dialling.clear();
+        self.settled = true;
+    }
+
+    /// The number of the next request on a stream that this node opened.
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
     }
 
     pub(super) fn own(&self) -> Option<&SupernodeDescriptor> {
@@ -91,7 +104,7 @@ impl Service {
 
     /// The descriptor asked for with `SignDescriptor`. Another supernode's is ignored.
     pub fn handle_own_descriptor(&mut self, descriptor: SupernodeDescriptor, now: Now) {
-        if descriptor.service() == self.config.service {
+        if descriptor.service() == self.config.service && self.roles != Roles::default() {
             self.exchange.signed_ms = now.mono_ms;
             self.exchange.sign_ms = now.mono_ms + self.rng.around(RESIGN_MS, 10);
             self.exchange.own = Some(descriptor);
@@ -123,6 +136,9 @@ impl Service {
     }
 
     fn resign(&mut self, now: Now) {
+        if self.roles == Roles::default() {
+            return;
+        }
         let load_percent = self.load_percent();
         let moved = self.exchange.own().is_some_and(|own| own.load_percent() != load_percent)
             && now.mono_ms >= self.exchange.signed_ms + RESIGN_LOAD_MS;
@@ -139,7 +155,8 @@ impl Service {
             return;
         }
         self.exchange.dialling.retain(|(_, until_ms)| now.mono_ms < *until_ms);
-        let outbound = self.clients.values().filter(|state| state.outbound).map(|state| state.service());
+        let outbound = self.clients.values().filter(|state| state.outbound && !state.for_invitation);
+        let outbound = outbound.map(|state| state.service());
         let mut linked: Vec<ServiceKey> = outbound.collect();
         let open = linked.len();
         linked.extend(self.exchange.dialling.iter().map(|(service, _)| *service));
@@ -164,13 +181,15 @@ impl Service {
     /// Asks each neighbour now and then. The question also keeps the stream alive; a heartbeat does so in between.
     pub(super) fn ask_neighbours(&mut self, now: Now) {
         let due = |state: &super::Client| {
-            state.outbound && state.phase == Phase::Supernode && now.mono_ms >= state.ask_ms
+            state.outbound
+                && !state.for_invitation
+                && state.phase == Phase::Supernode
+                && now.mono_ms >= state.ask_ms
         };
         let due: Vec<ClientRef> =
             self.clients.iter().filter(|(_, state)| due(state)).map(|(client, _)| *client).collect();
         for client in due {
-            self.exchange.next_id += 1;
-            let id = self.exchange.next_id;
+            let id = self.exchange.next_id();
             let Some(state) = self.clients.get_mut(&client) else { continue };
             let first = state.asked < ASKED_FIRST;
             // Every second message of a settled stream is a heartbeat: liveness at half the question's rate.
@@ -190,6 +209,9 @@ impl Service {
 
     /// A frame on a stream that we opened.
     pub(super) fn handle_answer(&mut self, client: ClientRef, id: u64, body: Body, now: Now) {
+        if self.is_invitation_answer(client, id, &body, now) {
+            return;
+        }
         let Some(state) = self.clients.get_mut(&client) else { return };
         if id != 0 && state.awaiting != Some(id) {
             return;
@@ -228,11 +250,16 @@ impl Service {
 
     /// A supernode proved its key to us.
     pub(super) fn meet(&mut self, descriptor: SupernodeDescriptor) {
+        // Whoever stands by takes no part.
+        if descriptor.service() == self.config.service || self.roles == Roles::default() {
+            return;
+        }
         let endpoint = Endpoint::of(&descriptor);
-        if descriptor.service() != self.config.service && descriptor.roles().contains(Roles::DIRECTORY) {
+        let in_directory = descriptor.roles().contains(Roles::DIRECTORY);
+        if in_directory || descriptor.roles().contains(Roles::RELAY) {
             let before = self.neighbours.met(endpoint.service);
             let noted = self.neighbours.note(descriptor, true);
-            if noted != Noted::Refused && (!before || noted == Noted::Newer) {
+            if in_directory && noted != Noted::Refused && (!before || noted == Noted::Newer) {
                 self.commands.push_back(Command::AddToRouting(endpoint));
             }
         }

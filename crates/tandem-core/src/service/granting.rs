@@ -54,6 +54,20 @@ impl Granting {
         self.subnets.retain(|_, bucket| !bucket.is_full(now.mono_ms));
     }
 
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Somebody has a grant for this call here: it is in progress, or being set up by its two ends.
+    pub(super) fn is_known(&self, tag: &[u8]) -> bool {
+        CallTag::try_from(tag).is_ok_and(|tag| self.tags.contains_key(&tag))
+    }
+
+    /// The device has a grant for this call and asks for another.
+    fn is_renewal(&self, tag: CallTag, device: DeviceKey) -> bool {
+        self.tags.get(&tag).is_some_and(|known| known.devices.contains(&device))
+    }
+
     fn admit(
         &mut self,
         tag: CallTag,
@@ -115,7 +129,8 @@ impl Service {
             self.fail(client, id, FailureCode::NoRelay, "this supernode does not relay");
             return;
         }
-        if self.reserving.is_draining() {
+        // A call that is here already may be carried on until it has moved.
+        if self.reserving.is_draining() && !self.granting.is_renewal(tag, device) {
             self.busy(client, id, None, now);
             return;
         }

@@ -5,13 +5,17 @@
 //! directory, new connections, its own signature. After every call the driver drains [`Service::poll_command`] and
 //! re-arms its timer from [`Service::poll_timeout`]. Everything an outsider can make grow is bounded.
 
+mod candidates;
 mod client;
 mod directory;
 mod exchange;
 mod granting;
+mod inviting;
 mod neighbours;
+mod rates;
 mod reserving;
 mod revoking;
+mod standing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -22,7 +26,7 @@ use tandem_proto::names::{
     FAILURE_DETAIL_BYTES_MAX, FailureCode, VERSIONS, VersionRange, feature, negotiate,
 };
 use tandem_proto::network::network_group;
-use tandem_proto::signed::{Roles, SupernodeDescriptor};
+use tandem_proto::signed::{Invitation, Roles, SupernodeDescriptor};
 use tandem_proto::wire::home_frame::Body;
 use tandem_proto::wire::{Busy, Failure, HomeFrame, HomeHello, Signed};
 
@@ -30,13 +34,19 @@ use crate::admission::{Admission, Work};
 use crate::network::subnet;
 use crate::rng::Rng;
 use crate::time::Now;
+use candidates::Candidates;
 use client::{Client, Phase};
 use directory::Directory;
 use exchange::Exchange;
 use granting::Granting;
+use inviting::Inviting;
 use neighbours::{Asker, Neighbours};
 use reserving::Reserving;
 use revoking::Revoking;
+
+pub use candidates::{Check, CheckOutcome};
+pub use standing::Standing;
+use standing::{STANDBY_CLIENTS_MAX, STANDBY_PER_SUBNET_MAX, STANDBY_STREAM_MS};
 
 /// Streams from one subnet, at most.
 const PER_SUBNET_MAX: u32 = 512;
@@ -67,6 +77,7 @@ impl Endpoint {
 pub struct Config {
     pub service: ServiceKey,
     pub software: String,
+    /// What it serves from its start; none: it stands by until [`Service::set_roles`].
     pub roles: Roles,
     /// Reservations taken on; beyond them newcomers are referred elsewhere.
     pub reservations_max: usize,
@@ -74,7 +85,7 @@ pub struct Config {
     pub requests_per_second: u32,
     /// Streams to other supernodes it opens.
     pub neighbours: usize,
-    /// Present with the relay role: makes the grants' passwords.
+    /// Makes the grants' passwords; without it there is no relay role.
     pub relay_secret: Option<RelaySecret>,
     /// How long a grant can be used to allocate, in seconds.
     pub grant_life_s: u64,
@@ -123,8 +134,17 @@ pub enum Command {
     SignDescriptor { load_percent: u32 },
     /// A record was refused; for the log and the metrics.
     RecordRefused { from: Option<[u8; 32]>, account: Option<AccountKey>, reason: String },
-    /// All clients have left after [`Service::drain`], or the time is up.
+    /// All clients have left after [`Service::drain`], or the time is up. It stands by now.
     Drained,
+    /// Try and reach a node. Answer: `handle_checked` within 10 s.
+    Check(Check),
+    /// A node says that it is a reserve. `network`: of the address it came from. Answer: `handle_noted`.
+    Announced { id: u64, service: ServiceKey, network: u32 },
+    /// A supernode invites this node to serve; its signature is verified. `network`: of the address it came from.
+    /// Answer: `answer_invitation`.
+    Invited { invitation: Invitation, network: Option<u32> },
+    /// What came of `invite`.
+    InvitationAnswered { reserve: ServiceKey, accepted: bool },
 }
 
 /// Figures for metrics and for the volunteer's ledger.
@@ -142,12 +162,18 @@ pub struct Figures {
     pub records_refused: u64,
     /// Revoked devices remembered.
     pub revoked: usize,
+    /// Nodes it tried to reach because they asked.
+    pub checks: u64,
+    /// Notices of reserves, and invitations to this node, that were passed on to policy.
+    pub notices: u64,
+    pub invitations: u64,
 }
 
 /// The machine. One a supernode.
 #[derive(Debug)]
 pub struct Service {
     config: Config,
+    roles: Roles,
     rng: Rng,
     clients: BTreeMap<ClientRef, Client>,
     subnets: BTreeMap<u64, u32>,
@@ -158,17 +184,21 @@ pub struct Service {
     granting: Granting,
     exchange: Exchange,
     neighbours: Neighbours,
+    candidates: Candidates,
+    inviting: Inviting,
     commands: VecDeque<Command>,
     figures: Figures,
     tick_ms: u64,
 }
 
 impl Service {
-    /// Starts by asking for a descriptor; it opens no connection before it has one. Equal seeds behave equally.
+    /// Starts by asking for a descriptor, if it has a role; it opens no connection before it has one. Equal seeds behave
+    /// equally.
     #[must_use]
     pub fn new(config: Config, seed: u64, now: Now) -> Self {
         let mut service = Self {
             admission: Admission::new(config.requests_per_second, now.mono_ms),
+            roles: config.roles,
             config,
             rng: Rng::new(seed),
             clients: BTreeMap::new(),
@@ -179,6 +209,8 @@ impl Service {
             granting: Granting::default(),
             exchange: Exchange::new(now.mono_ms),
             neighbours: Neighbours::default(),
+            candidates: Candidates::new(now.mono_ms),
+            inviting: Inviting::default(),
             commands: VecDeque::new(),
             figures: Figures::default(),
             tick_ms: now.mono_ms,
@@ -208,16 +240,24 @@ impl Service {
         if let Some(subnet) = subnet {
             *self.subnets.entry(subnet).or_default() += 1;
         }
-        self.clients.insert(client, Client::new(peer, remote, outbound, now.mono_ms));
+        let mut state = Client::new(peer, remote, outbound, now.mono_ms);
+        state.for_invitation = outbound && self.inviting.is_for(ServiceKey(peer));
+        self.clients.insert(client, state);
+        if outbound {
+            self.invitation_stream(client, ServiceKey(peer));
+        }
         let hello = self.hello(now);
         self.send(client, 0, Body::Hello(hello));
         self.drive(now);
     }
 
     fn has_room_for(&self, subnet: Option<u64>) -> bool {
-        let crowded =
-            subnet.and_then(|subnet| self.subnets.get(&subnet)).is_some_and(|n| *n >= PER_SUBNET_MAX);
-        !crowded && self.clients.len() < self.config.reservations_max * 2 + 64
+        let (most, of_subnet) = match self.standing() {
+            Standing::Standby => (STANDBY_CLIENTS_MAX, STANDBY_PER_SUBNET_MAX),
+            Standing::Serving | Standing::Draining => (self.config.reservations_max * 2 + 64, PER_SUBNET_MAX),
+        };
+        let crowded = subnet.and_then(|subnet| self.subnets.get(&subnet)).is_some_and(|n| *n >= of_subnet);
+        !crowded && self.clients.len() < most
     }
 
     /// A home stream closed. Unknown ones are ignored.
@@ -231,6 +271,7 @@ impl Service {
     pub fn handle_connect_failed(&mut self, service: ServiceKey, now: Now) {
         self.exchange.dialled(service);
         self.neighbours.failed(service, &mut self.rng, now);
+        self.invitation_lost(service, None, now);
         self.drive(now);
     }
 
@@ -268,14 +309,10 @@ impl Service {
 
     fn handle_request(&mut self, client: ClientRef, id: u64, body: Body, now: Now) {
         self.figures.requests += 1;
-        let work = match &body {
-            Body::LookUp(_) | Body::SupernodesRequest(_) => Work::Search,
-            Body::Presence(_) => Work::Presence,
-            Body::Reserve(_) | Body::Publish(_) | Body::DeviceSetNotice(_) => Work::Signalling,
-            _ => Work::Call,
-        };
-        // A heartbeat refused would cost as much as one answered, and lose a client who has a place here.
-        if !matches!(body, Body::Heartbeat(_))
+        if self.refuse_role(client, id, &body) {
+            return;
+        }
+        if let Some(work) = self.work_of(client, &body)
             && let Err(retry_ms) = self.admission.admit(work, &mut self.rng, now.mono_ms)
         {
             self.busy(client, id, Some(u64::from(retry_ms)), now);
@@ -297,18 +334,51 @@ impl Service {
             Body::SupernodesRequest(request) => self.handle_supernodes_request(client, id, &request, now),
             Body::Presence(presence) => self.handle_presence(client, id, &presence),
             Body::DeviceSetNotice(notice) => self.handle_device_set_notice(client, id, &notice, now),
+            Body::CheckRequest(request) => self.handle_check_request(client, id, &request, now),
+            Body::ReserveNotice(notice) => self.handle_reserve_notice(client, id, &notice, now),
+            Body::LoadRequest(_) => self.handle_load_request(client, id, now),
+            Body::Invitation(invitation) => {
+                self.handle_invitation(client, id, invitation.invitation.as_ref(), now);
+            }
             _ => self.fail(client, id, FailureCode::UnknownRequest, "that is an answer, not a request"),
         }
+    }
+
+    /// What is shed when there is too much to do, and when. Nothing: it has a bound of its own.
+    fn work_of(&self, client: ClientRef, body: &Body) -> Option<Work> {
+        Some(match body {
+            // A heartbeat refused would cost as much as one answered, and lose a client who has a place here.
+            Body::Heartbeat(_) | Body::Invitation(_) => return None,
+            Body::CheckRequest(_) => Work::Check,
+            Body::Presence(_) => Work::Presence,
+            // Nobody else can know the tag of a call, nor take the place of a device.
+            Body::GrantRequest(request) if self.granting.is_known(&request.call_tag) => Work::CallInProgress,
+            Body::Reserve(reserve)
+                if reserve.in_call && self.has_place_of(client, &reserve.resume_ticket) =>
+            {
+                Work::CallInProgress
+            }
+            Body::GrantRequest(_) => Work::Call,
+            Body::Reserve(_) | Body::Publish(_) | Body::DeviceSetNotice(_) => Work::Signalling,
+            _ => Work::Search,
+        })
+    }
+
+    fn has_place_of(&self, client: ClientRef, ticket: &[u8]) -> bool {
+        let device = self.clients.get(&client).map(Client::device);
+        device.is_some_and(|device| self.reserving.has_or_had_place(device, ticket))
     }
 
     // ---- hello ----------------------------------------------------------------------------------------------------
 
     fn hello(&self, now: Now) -> HomeHello {
-        let grants = if self.config.relay_secret.is_some() { feature::GRANTS } else { 0 };
+        let relays = self.roles.contains(Roles::RELAY) && self.config.relay_secret.is_some();
+        let grants = if relays { feature::GRANTS } else { 0 };
+        let homes = if self.roles.contains(Roles::DIRECTORY) { feature::HOME_ALL } else { 0 };
         HomeHello {
             version_min: VERSIONS.min,
             version_max: VERSIONS.max,
-            features: feature::HOME_ALL | grants,
+            features: homes | grants,
             software: self.config.software.clone(),
             descriptor: self.exchange.own().map(|own| own.signed().clone()),
             time_s: now.unix_ms / 1_000,
@@ -328,6 +398,7 @@ impl Service {
             (None, true) => state.phase = Phase::Supernode,
             (None, false) => state.phase = Phase::Device,
         }
+        self.bring_invitation(now);
         // A young network finds itself faster when nobody waits for the next tick.
         self.connect(now);
         self.ask_neighbours(now);
@@ -386,15 +457,18 @@ impl Service {
         self.granting.forget_expired(now);
         self.reserving.forget_expired(now.mono_ms);
         self.drive_revoking(now);
+        self.drive_candidates(now);
+        self.drive_inviting(now);
         self.drive_exchange(now);
         self.drive_drain(now);
         let nothing_to_watch = self.clients.is_empty() && self.directory.is_idle();
-        self.tick_ms =
-            now.mono_ms + if nothing_to_watch && self.exchange.is_settled() { 5 } else { 1 } * TICK_MS;
+        let settled = self.exchange.is_settled() || self.standing() == Standing::Standby;
+        self.tick_ms = now.mono_ms + if nothing_to_watch && settled { 5 } else { 1 } * TICK_MS;
     }
 
     fn expire_clients(&mut self, now: Now) {
-        let dead = |state: &Client| now.mono_ms >= state.expires_ms();
+        let life_ms_max = if self.standing() == Standing::Standby { STANDBY_STREAM_MS } else { u64::MAX };
+        let dead = |state: &Client| now.mono_ms >= state.expires_ms(life_ms_max);
         let dead: Vec<ClientRef> =
             self.clients.iter().filter(|(_, state)| dead(state)).map(|(client, _)| *client).collect();
         for client in dead {
@@ -440,9 +514,7 @@ impl Service {
     }
 
     fn fail(&mut self, client: ClientRef, id: u64, code: FailureCode, detail: &str) {
-        let fits = |end: &usize| detail.is_char_boundary(*end);
-        let end = (0..=detail.len().min(FAILURE_DETAIL_BYTES_MAX)).rev().find(fits).unwrap_or(0);
-        let detail = detail[..end].to_owned();
+        let detail = shortened(detail).to_owned();
         self.send(client, id, Body::Failure(Failure { code: code.number(), detail }));
     }
 
@@ -496,11 +568,22 @@ impl Service {
         }
         self.reserving.lost(state.device(), client, now.mono_ms);
         self.directory.forget_client(client);
-        if state.outbound {
+        self.forget_errands(client);
+        if state.outbound && !state.for_invitation {
             self.exchange.dialled(state.service());
             self.neighbours.failed(state.service(), &mut self.rng, now);
         }
+        if state.outbound {
+            self.invitation_lost(state.service(), Some(client), now);
+        }
     }
+}
+
+/// As much as a `detail` may have.
+fn shortened(detail: &str) -> &str {
+    let fits = |end: &usize| detail.is_char_boundary(*end);
+    let end = (0..=detail.len().min(FAILURE_DETAIL_BYTES_MAX)).rev().find(fits).unwrap_or(0);
+    &detail[..end]
 }
 
 /// A supernode that is full, or leaving, should be tried again after about this long.

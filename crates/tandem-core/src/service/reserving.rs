@@ -1,11 +1,11 @@
-//! Reservations: who has this supernode as a home, resuming after a lost connection, presence, draining.
+//! Reservations: who has this supernode as a home, resuming after a lost connection, presence.
 
 use std::collections::BTreeMap;
 
 use tandem_proto::ids::DeviceKey;
 use tandem_proto::names::FailureCode;
 use tandem_proto::wire::home_frame::Body;
-use tandem_proto::wire::{Drain, Heartbeat, Presence, Reserve, Reserved};
+use tandem_proto::wire::{Heartbeat, Presence, Reserve, Reserved};
 
 use super::client::Phase;
 use super::{ClientRef, Command, Service};
@@ -29,7 +29,9 @@ pub(super) struct Reserving {
     tickets: BTreeMap<DeviceKey, u64>,
     /// Draining: until then at the latest.
     drain_until_ms: Option<u64>,
-    drained: bool,
+    /// The directory role ended: when devices that are still here are cut off.
+    pub(super) part_ms: Option<u64>,
+    pub(super) calls_relayed: usize,
 }
 
 impl Reserving {
@@ -43,6 +45,34 @@ impl Reserving {
 
     pub(super) fn is_draining(&self) -> bool {
         self.drain_until_ms.is_some()
+    }
+
+    pub(super) fn begin_drain(&mut self, until_ms: u64) {
+        self.drain_until_ms = Some(until_ms);
+    }
+
+    pub(super) fn hurry(&mut self, until_ms: u64) {
+        self.drain_until_ms = self.drain_until_ms.map(|before_ms| before_ms.min(until_ms));
+    }
+
+    pub(super) fn end_drain(&mut self) {
+        self.drain_until_ms = None;
+    }
+
+    /// A drain is over: nobody is left, or the time is up.
+    pub(super) fn is_drained(&self, now_mono_ms: u64) -> bool {
+        let empty = self.reserved.is_empty() && self.calls_relayed == 0;
+        self.drain_until_ms.is_some_and(|until_ms| empty || now_mono_ms >= until_ms)
+    }
+
+    /// Nobody is reserved here any more, and no place is kept.
+    pub(super) fn clear(&mut self) {
+        *self = Self { calls_relayed: self.calls_relayed, ..Self::default() };
+    }
+
+    /// The device has a place here, or had one a moment ago and shows its ticket.
+    pub(super) fn has_or_had_place(&self, device: DeviceKey, ticket: &[u8]) -> bool {
+        self.client_of(device).is_some() || self.resumes(device, ticket)
     }
 
     /// A stream ended: if it held a reservation, the place is kept for a while.
@@ -82,7 +112,7 @@ impl Service {
         }
         let device = state.device();
         let before = self.reserving.client_of(device);
-        let returning = before.is_some() || self.reserving.resumes(device, &reserve.resume_ticket);
+        let returning = self.reserving.has_or_had_place(device, &reserve.resume_ticket);
         if self.reserving.is_draining() || !self.has_place(returning) {
             self.busy(client, id, None, now);
             return;
@@ -136,30 +166,5 @@ impl Service {
         }
         let reserved = self.is_reserved(device);
         self.send(client, id, Body::Presence(Presence { device: presence.device.clone(), reserved }));
-    }
-
-    /// Leaves: tells every client, refuses whatever is new, and says [`Command::Drained`] when the last reservation
-    /// has gone or `within_ms` have passed.
-    pub fn drain(&mut self, within_ms: u32, now: Now) {
-        if self.reserving.is_draining() {
-            return;
-        }
-        self.reserving.drain_until_ms = Some(now.mono_ms + u64::from(within_ms));
-        let inbound: Vec<ClientRef> =
-            self.clients.iter().filter(|(_, state)| !state.outbound).map(|(client, _)| *client).collect();
-        for client in inbound {
-            let referrals = self.referrals(&self.asker(client, now), now);
-            self.send(client, 0, Body::Drain(Drain { within_ms, referrals }));
-        }
-        self.drive_drain(now);
-    }
-
-    pub(super) fn drive_drain(&mut self, now: Now) {
-        let Some(until_ms) = self.reserving.drain_until_ms else { return };
-        let over = self.reserving.reserved.is_empty() || now.mono_ms >= until_ms;
-        if over && !self.reserving.drained {
-            self.reserving.drained = true;
-            self.commands.push_back(Command::Drained);
-        }
     }
 }

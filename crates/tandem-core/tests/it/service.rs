@@ -48,10 +48,38 @@ impl Bench {
     }
 
     fn open(&mut self, client: u64, peer: [u8; 32]) -> ClientRef {
+        self.open_at(client, peer, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))
+    }
+
+    pub(crate) fn open_at(&mut self, client: u64, peer: [u8; 32], remote: IpAddr) -> ClientRef {
         let client = ClientRef(client);
-        let remote = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
         self.service.handle_opened(client, peer, Some(remote), false, self.now);
         client
+    }
+
+    /// A device that has said hello, from there.
+    pub(crate) fn device_at(&mut self, client: u64, remote: IpAddr) -> ClientRef {
+        let opened = self.open_at(client, device_secret(client).public().0, remote);
+        self.service.handle_frame(opened, hello(1, 1, self.now), self.now);
+        self.take();
+        opened
+    }
+
+    /// A supernode that has said hello, from there.
+    pub(crate) fn supernode_at(&mut self, client: u64, secret: &ServiceSecret, remote: IpAddr) -> ClientRef {
+        let opened = self.open_at(client, secret.public().0, remote);
+        self.service.handle_frame(opened, greeting(secret, self.now), self.now);
+        self.take();
+        opened
+    }
+
+    /// One that is about to leave, and still has a device.
+    pub(crate) fn reserved_if(&mut self, draining: bool) {
+        if draining {
+            self.reserved(99);
+            self.service.drain(60_000, self.now);
+            self.take();
+        }
     }
 
     /// A device that has said hello.
@@ -126,7 +154,7 @@ impl Bench {
         sent.collect()
     }
 
-    fn closed(&mut self, client: ClientRef) -> bool {
+    pub(crate) fn closed(&mut self, client: ClientRef) -> bool {
         self.take().contains(&Command::Close(client))
     }
 }
@@ -145,7 +173,7 @@ pub(crate) fn device_secret(index: u64) -> DeviceSecret {
     DeviceSecret::from_seed(&seed)
 }
 
-fn descriptor(secret: &ServiceSecret, sequence: u64) -> SupernodeDescriptor {
+pub(crate) fn descriptor(secret: &ServiceSecret, sequence: u64) -> SupernodeDescriptor {
     let new = NewDescriptor {
         sequence,
         not_after_s: UNIX_MS / 1_000 + 7_200,
@@ -156,8 +184,21 @@ fn descriptor(secret: &ServiceSecret, sequence: u64) -> SupernodeDescriptor {
     SupernodeDescriptor::issue(secret, new).unwrap()
 }
 
-fn hello(version_min: u32, version_max: u32, now: Now) -> HomeFrame {
+pub(crate) fn hello(version_min: u32, version_max: u32, now: Now) -> HomeFrame {
     let hello = HomeHello { version_min, version_max, time_s: now.unix_ms / 1_000, ..HomeHello::default() };
+    HomeFrame { id: 0, body: Some(Body::Hello(hello)) }
+}
+
+/// The hello of a supernode.
+pub(crate) fn greeting(secret: &ServiceSecret, now: Now) -> HomeFrame {
+    let descriptor = Some(descriptor(secret, 1).signed().clone());
+    let hello = HomeHello {
+        version_min: 1,
+        version_max: 1,
+        time_s: now.unix_ms / 1_000,
+        descriptor,
+        ..HomeHello::default()
+    };
     HomeFrame { id: 0, body: Some(Body::Hello(hello)) }
 }
 

@@ -601,7 +601,13 @@ impl World {
                 node.service.handle_own_descriptor(descriptor, self.now);
             }
             service::Command::RecordRefused { reason, .. } => panic!("a good record was refused: {reason}"),
-            service::Command::AddToRouting(_) | service::Command::Expel(_) | service::Command::Drained => {}
+            service::Command::AddToRouting(_)
+            | service::Command::Expel(_)
+            | service::Command::Drained
+            | service::Command::InvitationAnswered { .. } => {}
+            service::Command::Check(_)
+            | service::Command::Announced { .. }
+            | service::Command::Invited { .. } => panic!("nobody here takes part in an election"),
         }
     }
 

@@ -85,6 +85,7 @@ impl Recorder {
         let mut core = Config::new(service, "tandem/test".to_owned());
         core.roles = Roles(0).with(Roles::DIRECTORY).with(Roles::RELAY);
         core.relay_secret = Some(RelaySecret::new([network; 32]));
+        core.roles = Roles::DIRECTORY.with(Roles::RELAY);
         let driver = Driver {
             begun: Instant::now(),
             secret,
@@ -238,7 +239,12 @@ impl Driver {
                     service.handle_own_descriptor(descriptor, self.now());
                     continue;
                 }
-                Command::RecordRefused { .. } | Command::Drained => continue,
+                Command::RecordRefused { .. }
+                | Command::Drained
+                | Command::Check(_)
+                | Command::Announced { .. }
+                | Command::Invited { .. }
+                | Command::InvitationAnswered { .. } => continue,
             };
             self.commands.send(command).await.unwrap();
         }
