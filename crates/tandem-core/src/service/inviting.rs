@@ -62,6 +62,10 @@ impl Default for Inviting {
 }
 
 impl Inviting {
+    pub(super) fn is_idle(&self) -> bool {
+        self.outgoing.is_none() && self.incoming.is_empty()
+    }
+
     /// This stream was opened to bring an invitation.
     pub(super) fn is_for(&self, service: ServiceKey) -> bool {
         self.outgoing.as_ref().is_some_and(|outgoing| outgoing.invitation.reserve() == service)
@@ -97,6 +101,7 @@ impl Service {
             }
             None => self.invitation_ended(false, now),
         }
+        self.tick_ms = now.mono_ms;
         self.drive(now);
     }
 

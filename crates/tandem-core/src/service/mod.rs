@@ -461,7 +461,10 @@ impl Service {
         self.drive_inviting(now);
         self.drive_exchange(now);
         self.drive_drain(now);
-        let nothing_to_watch = self.clients.is_empty() && self.directory.is_idle();
+        let nothing_to_watch = self.clients.is_empty()
+            && self.directory.is_idle()
+            && self.inviting.is_idle()
+            && !self.reserving.is_draining();
         let settled = self.exchange.is_settled() || self.standing() == Standing::Standby;
         self.tick_ms = now.mono_ms + if nothing_to_watch && settled { 5 } else { 1 } * TICK_MS;
     }

@@ -92,7 +92,8 @@ impl Service {
                 }
             }
         }
-        self.drive_drain(now);
+        self.tick_ms = now.mono_ms;
+        self.drive(now);
     }
 
     fn tell_to_leave(&mut self, client: ClientRef, within_ms: u32, now: Now) {

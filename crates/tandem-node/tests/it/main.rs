@@ -9,6 +9,7 @@
 mod api;
 mod circuit_tap;
 mod config;
+mod election_wire;
 mod keys;
 mod network;
 mod node;

@@ -85,7 +85,6 @@ impl Recorder {
         let mut core = Config::new(service, "tandem/test".to_owned());
         core.roles = Roles(0).with(Roles::DIRECTORY).with(Roles::RELAY);
         core.relay_secret = Some(RelaySecret::new([network; 32]));
-        core.roles = Roles::DIRECTORY.with(Roles::RELAY);
         let driver = Driver {
             begun: Instant::now(),
             secret,

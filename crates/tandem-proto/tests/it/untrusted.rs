@@ -60,6 +60,31 @@ proptest! {
     }
 
     #[test]
+    fn home_frames_with_changed_bytes_are_read_or_refused(
+        which in 0usize..1000,
+        changes in prop::collection::vec((any::<usize>(), any::<u8>()), 1..6),
+        cut in any::<usize>(),
+    ) {
+        let frames = samples::messages().into_iter().filter(|sample| sample.message == "HomeFrame");
+        let frames: Vec<_> = frames.collect();
+        let mut bytes = frames[which % frames.len()].bytes.clone();
+        for (at, byte) in changes {
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        bytes.truncate(cut % (bytes.len() + 1));
+        let mut decoder = Decoder::<wire::HomeFrame>::new();
+        let mut framed = Vec::new();
+        prost::encoding::encode_varint(bytes.len() as u64, &mut framed);
+        framed.extend_from_slice(&bytes);
+        if decoder.push(&framed).is_ok()
+            && let Ok(Some(frame)) = decoder.next_message()
+        {
+            prop_assert!(frame.encoded_len() <= bytes.len(), "it grew while it was read");
+        }
+    }
+
+    #[test]
     fn a_changed_byte_of_a_record_is_never_accepted(index in 0usize..1000, flip in 1u8..) {
         let account = samples::account().public();
         let record = ReachRecord::new(samples::device_set()).with_homes(samples::homes(1));

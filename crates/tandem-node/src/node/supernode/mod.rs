@@ -9,7 +9,7 @@ mod relay;
 
 use std::collections::VecDeque;
 
-use tandem_core::service::{ClientRef, Command, Config, Endpoint, Figures, Service};
+use tandem_core::service::{CheckOutcome, ClientRef, Command, Config, Endpoint, Figures, Service};
 use tandem_core::time::Now;
 use tandem_proto::grant::RelaySecret;
 use tandem_proto::identity::ServiceSecret;
@@ -301,7 +301,7 @@ impl Supernode {
             devices: figures.reserved as u64,
             circuits: self.circuits_made,
             lookups: figures.lookups,
-            checks: 0,
+            checks: figures.checks,
             relay_bytes: relay.bytes_forwarded,
             calls: relay.calls_made,
         }
@@ -352,6 +352,15 @@ impl Supernode {
                 Command::SignDescriptor { load_percent } => self.sign_descriptor(load_percent, now),
                 Command::RecordRefused { reason, .. } => tracing::warn!(reason, "a record was refused"),
                 Command::Drained => self.news.push_back(SupernodeNews::Drained),
+                // It takes no part in an election: it tries nobody, remembers nobody, and follows nobody.
+                Command::Check(check) => {
+                    self.service.handle_checked(check.id, CheckOutcome::NotTried, now);
+                }
+                Command::Announced { id, .. } => self.service.handle_noted(id, false, now),
+                Command::Invited { invitation, .. } => {
+                    self.service.answer_invitation(invitation.inviter(), false, now);
+                }
+                Command::InvitationAnswered { .. } => {}
             }
         }
     }
