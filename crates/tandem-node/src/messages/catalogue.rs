@@ -93,13 +93,16 @@ catalogue! {
         "Correct the file, or move it away to use the defaults.";
     TermsNotAccepted = "T1204", "Volunteering needs your consent to the terms (number {terms}).",
         "A volunteer forwards other people's encrypted calls and directory traffic within caps you set, and its internet address becomes known to users.",
-        "Read them with: tandem volunteer --terms. To agree, add --accept-terms {terms} (or accept_terms = {terms} under [volunteer]).";
+        "Read them with: tandem volunteer terms. To agree: tandem volunteer accept; in the settings, add --accept-terms {terms} (or accept_terms = {terms} under [volunteer]).";
     VolunteerListen = "T1205", "A volunteer needs a fixed place to listen on.",
         "Others could not find this machine.",
         "Add --listen IP:PORT (or listen = [\"IP:PORT\"]).";
     VolunteerExternal = "T1206", "A volunteer that listens on {address} must say where others reach it.",
         "It would tell others that address, which is none.",
         "Add --external IP:PORT with its address on the internet, or listen on that address itself.";
+    TermsChanged = "T1207", "The terms for volunteers have changed: number {terms} holds now, and you agreed to number {accepted}.",
+        "Your node serves nobody until you agree to the new ones. Your own calls work as before.",
+        "Read them with: tandem volunteer terms. To agree: tandem volunteer accept. To give it up: tandem volunteer withdraw.";
 
     // ---- T13: the local API and the CLI
     NotRunning = "T1301", "No Tandem node is running on the data folder {path}.",

@@ -155,7 +155,7 @@ impl Volunteering {
     pub fn problem(&self) -> Option<Problem> {
         let accepted = self.consent().filter(|_| self.is_suspended())?.terms_version;
         let values = [("terms", &*self.terms.to_string()), ("accepted", &*accepted.to_string())];
-        Some(Code::TermsNotAccepted.with(&values))
+        Some(Code::TermsChanged.with(&values))
     }
 
     // ---- what the owner decides -----------------------------------------------------------------------------------

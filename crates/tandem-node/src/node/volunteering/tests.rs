@@ -69,7 +69,7 @@ fn newer_terms_suspend_until_they_are_accepted() {
         Some(Consent { terms_version: 1, roles: BOTH }),
         "so that the election can say why"
     );
-    assert_eq!(node.problem().unwrap().code, "T1204");
+    assert_eq!(node.problem().unwrap().code, "T1207");
     assert!(node.view_at_rest().suspended);
     // For one of the roles: the other one is given up.
     node.accept(&store, &new(2, &[VolunteerRole::Directory]), 7).unwrap();
@@ -105,7 +105,7 @@ fn the_settings_may_agree_and_may_be_overruled_for_a_run() {
     // steady as the settings want it.
     let mut node = Volunteering::new(&store, &asks, 2, NOW).unwrap();
     assert_eq!((node.agreed_roles(), node.is_steady()), (Roles::default(), true));
-    assert_eq!(node.problem().unwrap().code, "T1204");
+    assert_eq!(node.problem().unwrap().code, "T1207");
     node.accept(&store, &new(2, &ALL), 7).unwrap();
     assert_eq!((node.agreed_roles(), node.is_steady()), (BOTH, true));
     // By command the person may also want less than the settings.
