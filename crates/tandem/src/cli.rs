@@ -132,7 +132,7 @@ pub(crate) struct SettingFlags {
     /// Serve others: directory, relay or both
     #[arg(long, value_name = "ROLES", value_delimiter = ',')]
     pub(crate) volunteer: Vec<String>,
-    /// Number of the volunteers' terms you accept (tandem volunteer --terms)
+    /// Number of the volunteers' terms you accept (tandem volunteer terms)
     #[arg(long, value_name = "NUMBER")]
     pub(crate) accept_terms: Option<u32>,
     /// What an incoming call meets: ring, echo or wav:FILE
@@ -555,10 +555,96 @@ pub(crate) struct RelayArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:
+  tandem volunteer                          how it stands
+  tandem volunteer terms                    what volunteering means
+  tandem volunteer accept                   shows the terms and asks
+  tandem volunteer accept --roles directory --terms 1
+  tandem volunteer caps --bits-per-second 2M --bytes-per-month 50GB --hours 18:00-23:00
+  tandem volunteer ledger --days 7          what was served
+  tandem volunteer withdraw                 stops at once, with a drain
+
+Without a running node it counts from the next start.",
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct VolunteerArgs {
-    /// Show the terms
+    /// Show the terms, as: tandem volunteer terms
     #[arg(long)]
     pub(crate) terms: bool,
+    #[command(subcommand)]
+    pub(crate) action: Option<VolunteerAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolunteerAction {
+    /// What volunteering means: what passes, what can be seen, what it costs, how to stop
+    Terms,
+    /// Agree to the terms
+    Accept(AcceptArgs),
+    /// How much you give; without flags: show it
+    Caps(CapsArgs),
+    /// What was served, by days; it does not say to whom
+    Ledger {
+        /// The last days, today among them
+        #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=400))]
+        days: u64,
+    },
+    /// How it stands, again every second
+    Watch {
+        /// End after this: 10s, 5m
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+        for_time: Option<Duration>,
+    },
+    /// Take your consent back; those you serve get up to a minute to move
+    Withdraw,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AcceptArgs {
+    /// The roles you agree to, exactly
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "directory,relay")]
+    pub(crate) roles: Vec<RoleArg>,
+    /// The number of the terms that you have read: then nothing is asked
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) terms: Option<u32>,
+}
+
+/// The command line's word for a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// A home to others, a part of the directory
+    Directory,
+    /// Sound of other people's calls
+    Relay,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CapsArgs {
+    /// Devices this machine is a home for, at most
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) devices: Option<u32>,
+    /// Relayed calls at once
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) calls: Option<u32>,
+    /// Relayed sound, all calls together: 2M, 500k
+    #[arg(long, value_name = "RATE", value_parser = parse_bits)]
+    pub(crate) bits_per_second: Option<u64>,
+    /// Traffic a month, for each role: 50GB
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) bytes_per_month: Option<u64>,
+    /// Traffic a month for the directory alone
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) directory_bytes_per_month: Option<u64>,
+    /// Traffic a month for the relay alone
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) relay_bytes_per_month: Option<u64>,
+    /// Serve only then, in this machine's local time: 18:00-23:00, 22-6; or always
+    #[arg(long, value_name = "HOURS")]
+    pub(crate) hours: Option<String>,
+    /// First forget the caps set before: those of the settings hold, or the defaults
+    #[arg(long)]
+    pub(crate) reset: bool,
 }
 
 /// The command line's word for when packets are doubled.
@@ -598,6 +684,36 @@ fn parse_life(text: &str) -> Result<Duration, String> {
         Some(_) => Err("an invitation lasts at most a year".to_owned()),
         None => parse_duration(text),
     }
+}
+
+/// `50GB`, `500M`, `1000000`: bytes.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    parse_amount(text, &["B", ""])
+        .ok_or_else(|| format!("\"{text}\" is no amount; one looks like 50GB or 500MB"))
+}
+
+/// `2M`, `500kbit/s`, `1000000`: bits per second.
+fn parse_bits(text: &str) -> Result<u64, String> {
+    parse_amount(text, &["bit/s", "bit", "bps", ""])
+        .ok_or_else(|| format!("\"{text}\" is no rate; one looks like 2M or 500k"))
+}
+
+/// A number, perhaps with k, M, G or T (powers of 1000), and one of these units.
+fn parse_amount(text: &str, units: &[&str]) -> Option<u64> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, rest) = text.split_at(split);
+    let prefix = units.iter().find_map(|unit| rest.trim_start().strip_suffix(unit))?;
+    let factor = match prefix {
+        "" => 1.0,
+        "k" | "K" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        _ => return None,
+    };
+    let amount = number.parse::<f64>().ok()? * factor;
+    // Beyond 2^53 a number of this kind is a mistake.
+    (amount < 9e15).then_some(amount as u64)
 }
 
 /// A day is more than any call lasts.
@@ -705,8 +821,31 @@ mod tests {
             "tandem calls 3f0a --why",
             "tandem call Bob --why",
             "tandem echo --for 500ms",
+            "tandem volunteer --terms",
+            "tandem volunteer terms --json",
+            "tandem volunteer accept --roles directory --terms 1",
+            "tandem volunteer watch --for 3s",
+            "tandem volunteer withdraw",
         ] {
             parse(line);
+        }
+    }
+
+    #[test]
+    fn volunteering_takes_caps_as_people_write_them() {
+        let line = "tandem volunteer caps --bits-per-second 2.5M --bytes-per-month 50GB --hours 18:00-23:00";
+        let Command::Volunteer(args) = parse(line).command else { panic!("not volunteer") };
+        let Some(VolunteerAction::Caps(caps)) = args.action else { panic!("not caps") };
+        assert_eq!((caps.bits_per_second, caps.bytes_per_month), (Some(2_500_000), Some(50_000_000_000)));
+        let Command::Volunteer(args) = parse("tandem volunteer accept").command else {
+            panic!("not volunteer")
+        };
+        let Some(VolunteerAction::Accept(accept)) = args.action else { panic!("not accept") };
+        assert_eq!(accept.roles, [RoleArg::Directory, RoleArg::Relay]);
+        assert_eq!(parse_bytes("500 MB"), Ok(500_000_000));
+        assert_eq!((parse_bits("64kbit/s"), parse_bits("1000")), (Ok(64_000), Ok(1_000)));
+        for wrong in ["", "GB", "x", "-1", "1XB", "1e9", "99999TB"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
     }
 

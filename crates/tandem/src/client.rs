@@ -62,6 +62,11 @@ impl Client {
         answer(request.send_empty())
     }
 
+    pub(crate) fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Problem> {
+        let request = self.agent.put(self.url(path)).header("authorization", self.bearer());
+        answer(request.send_json(body))
+    }
+
     pub(crate) fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Problem> {
         let request = self.agent.patch(self.url(path)).header("authorization", self.bearer());
         answer(request.send_json(body))

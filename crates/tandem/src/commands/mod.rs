@@ -13,6 +13,7 @@ mod relay;
 mod strangers;
 mod up;
 mod views;
+mod volunteer;
 pub(crate) mod why;
 
 use std::collections::BTreeMap;
@@ -54,7 +55,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Problem> {
         Command::Calls(args) => views::calls(&place, args.call.as_deref(), args.limit),
         Command::Status => views::status(&place),
         Command::Stop => views::stop(&place),
-        Command::Volunteer(args) => views::volunteer(&place, args.terms),
+        Command::Volunteer(args) => volunteer::run(&place, &args),
         Command::Config(_) => config::show(&place),
         Command::Policy(args) => policy::run(&place, args.action),
         Command::Doctor(DoctorArgs { what: Some(DoctorWhat::Network) }) => network::run(&place),

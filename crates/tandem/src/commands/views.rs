@@ -1,8 +1,8 @@
 //! What the running node shows.
 
-use tandem_api::{CallDirection, CallState, CallSummary, ConnectionView, Problem, Status, VolunteerView};
+use tandem_api::{CallDirection, CallState, CallSummary, ConnectionView, Problem, Status};
 use tandem_node::installation::unix_ms;
-use tandem_node::messages::{Code, TERMS, TERMS_TEXT};
+use tandem_node::messages::Code;
 
 use super::Place;
 use crate::client::Client;
@@ -106,35 +106,6 @@ pub(super) fn stop(place: &Place) -> Result<Exit, Problem> {
     client.post::<()>("/api/shutdown", &serde_json::json!({}))?;
     output::either(place.json, &serde_json::json!({ "stopping": true }), |_| {
         "The node is stopping.".to_owned()
-    });
-    Ok(Exit::Done)
-}
-
-pub(super) fn volunteer(place: &Place, terms: bool) -> Result<Exit, Problem> {
-    if terms {
-        let value = serde_json::json!({ "terms": TERMS, "text": TERMS_TEXT });
-        output::either(place.json, &value, |_| {
-            format!("{TERMS_TEXT}\nTo agree: tandem up --volunteer directory,relay --accept-terms {TERMS}")
-        });
-        return Ok(Exit::Done);
-    }
-    let view: VolunteerView = Client::require(&place.data)?.get("/api/volunteer")?;
-    output::either(place.json, &view, |view| {
-        if view.roles.is_empty() {
-            return "This node serves nobody: it is a leaf.\nWhat volunteering means: tandem volunteer --terms".to_owned();
-        }
-        format!(
-            "Serving {} devices, {} circuits, {} relay allocations; {} so far, {} this month.\nCaps: {} calls at once, {} bit/s, {} a month.\n\
-             To stop at once: tandem stop, and take `volunteer` out of your settings.",
-            view.devices_served,
-            view.circuits,
-            view.allocations,
-            output::bytes(view.bytes_served),
-            output::bytes(view.bytes_this_month),
-            view.calls_cap,
-            view.bits_per_second_cap,
-            output::bytes(view.bytes_per_month_cap),
-        )
     });
     Ok(Exit::Done)
 }

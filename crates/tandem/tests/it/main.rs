@@ -7,4 +7,5 @@ mod devices;
 mod forms;
 mod policy;
 mod strangers;
+mod volunteer;
 mod world;

@@ -27,6 +27,8 @@ pub(crate) struct Node {
     process: Child,
     pub(crate) ready: Value,
     pub(crate) data: PathBuf,
+    /// Of `--listen`, which a node that serves nobody does not use.
+    pub(crate) listen_port: u16,
     _folder: TempDir,
 }
 
@@ -40,8 +42,9 @@ impl Node {
     pub(crate) fn up_in(folder: TempDir, network: u8, more: &[&str]) -> Self {
         let data = folder.path().join("data");
         let ip = Ipv4Addr::new(127, network, 0, 1);
+        let listen_port = free_port(ip);
         let mut process = tandem()
-            .args(["up", "--json", "--listen", &format!("{ip}:{}", free_port(ip)), "--api"])
+            .args(["up", "--json", "--listen", &format!("{ip}:{listen_port}"), "--api"])
             .arg(format!("127.0.0.1:{}", free_api_port()))
             .arg("--data")
             .arg(&data)
@@ -52,7 +55,7 @@ impl Node {
             .unwrap();
         let line = lines(&mut process).recv_timeout(PATIENCE).expect("a ready line");
         let ready = serde_json::from_str(&line).unwrap();
-        Self { process, ready, data, _folder: folder }
+        Self { process, ready, data, listen_port, _folder: folder }
     }
 
     /// A supernode that knows these others.
@@ -72,6 +75,10 @@ impl Node {
 
     pub(crate) fn address(&self) -> &str {
         self.ready["address"].as_str().unwrap()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     pub(crate) fn device(&self) -> &str {

@@ -73,6 +73,19 @@ impl Volunteering {
         })
     }
 
+    /// The same where no node runs: to read what was agreed to, or to change it for the next start.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn at_rest(
+        store: &Store,
+        settings: &config::Volunteer,
+        terms: u32,
+        unix_ms: u64,
+    ) -> Result<Self, StoreError> {
+        Self::new(store, settings, terms, Now { mono_ms: 0, unix_ms })
+    }
+
     // ---- for the election -----------------------------------------------------------------------------------------
 
     /// The number of the terms now, for `Requirements`.
