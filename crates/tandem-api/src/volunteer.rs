@@ -26,7 +26,7 @@ pub enum ServingState {
 }
 
 /// Volunteering: the terms, the consent, what is served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VolunteerView {
     /// Number of the terms in force.
     pub terms: u32,
@@ -83,7 +83,7 @@ pub struct ConsentView {
 }
 
 /// The most that is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CapsView {
     /// Devices this node is a home for.
     pub devices: u32,

@@ -19,6 +19,7 @@ mod node_privacy;
 mod node_strangers;
 mod node_trouble;
 mod node_views;
+mod node_volunteer;
 mod overlay;
 mod overlay_checks;
 mod overlay_identity;

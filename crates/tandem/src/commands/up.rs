@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use tandem_api::{Problem, Ready};
-use tandem_node::handle::NodeConfig;
+use tandem_node::handle::{NodeConfig, NodeHandle, Request};
 use tandem_node::messages::{Code, NO_EMERGENCY_CALLS};
 use tandem_node::platform::signals;
 use tandem_node::{keys, start};
@@ -45,6 +45,9 @@ async fn serve(config: NodeConfig, json: bool) -> Result<Exit, Problem> {
     let announced = async {
         let Some(ready) = ready(&handle, json).await else { return };
         output::either(json, &ready, |ready| text(ready, api));
+        if !json {
+            tell_of_new_terms(&handle).await;
+        }
         // From here on it only waits.
         std::future::pending::<()>().await;
     };
@@ -68,8 +71,18 @@ async fn serve(config: NodeConfig, json: bool) -> Result<Exit, Problem> {
     }
 }
 
+/// A volunteer whose node serves nobody because the terms have changed should not find out by chance.
+async fn tell_of_new_terms(handle: &NodeHandle) {
+    // A node that stops already has nothing to tell.
+    let Ok(status) = handle.ask(Request::Status).await else { return };
+    let changed = Code::TermsChanged.entry().code;
+    for problem in status.problems.iter().filter(|problem| problem.code == changed) {
+        output::problem(problem, false);
+    }
+}
+
 /// Waits until others can reach the node; says so when it takes long.
-async fn ready(handle: &tandem_node::handle::NodeHandle, json: bool) -> Option<Ready> {
+async fn ready(handle: &NodeHandle, json: bool) -> Option<Ready> {
     let waiting = handle.ready();
     tokio::pin!(waiting);
     match tokio::time::timeout(SLOW, &mut waiting).await {

@@ -243,25 +243,16 @@ mod tests {
     use super::*;
 
     fn view(state: ServingState) -> VolunteerView {
+        let consent = |role| ConsentView { role, terms: 1, given_unix_ms: Some(0), withdrawn_unix_ms: None };
         VolunteerView {
             terms: 1,
-            terms_text: String::new(),
             accepted: Some(1),
             roles: vec![VolunteerRole::Directory, VolunteerRole::Relay],
             state,
             devices_served: 12_345,
             circuits: 1,
-            allocations: 2,
-            bytes_served: 5,
             bytes_this_month: 99_900_000_000,
-            calls_cap: 20,
-            bits_per_second_cap: 10_000_000,
-            bytes_per_month_cap: 100_000_000_000,
-            consents: [VolunteerRole::Directory, VolunteerRole::Relay]
-                .map(|role| ConsentView { role, terms: 1, given_unix_ms: Some(0), withdrawn_unix_ms: None })
-                .to_vec(),
-            suspended: false,
-            from_settings: false,
+            consents: vec![consent(VolunteerRole::Directory), consent(VolunteerRole::Relay)],
             caps: CapsView {
                 devices: 500,
                 calls: 20,
@@ -270,10 +261,9 @@ mod tests {
                 relay_bytes_per_month: 100_000_000_000,
                 hours: Some("18:00-23:00".to_owned()),
             },
-            directory_bytes_this_month: 1,
             calls: 1,
             bits_per_second: 640_000,
-            missing: Vec::new(),
+            ..VolunteerView::default()
         }
     }
 
