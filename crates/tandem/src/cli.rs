@@ -578,7 +578,7 @@ pub(crate) struct VolunteerArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VolunteerAction {
-    /// What volunteering means: what passes, what can be seen, what it costs, how to stop
+    /// What passes, what can be seen, what it costs, how to stop
     Terms,
     /// Agree to the terms
     Accept(AcceptArgs),
@@ -596,7 +596,7 @@ pub(crate) enum VolunteerAction {
         #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
         for_time: Option<Duration>,
     },
-    /// Take your consent back; those you serve get up to a minute to move
+    /// Take your consent back: nothing new, and a minute for those you serve
     Withdraw,
 }
 

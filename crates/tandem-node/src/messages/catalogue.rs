@@ -93,7 +93,7 @@ catalogue! {
         "Correct the file, or move it away to use the defaults.";
     TermsNotAccepted = "T1204", "Volunteering needs your consent to the terms (number {terms}).",
         "A volunteer forwards other people's encrypted calls and directory traffic within caps you set, and its internet address becomes known to users.",
-        "Read them with: tandem volunteer terms. To agree: tandem volunteer accept; in the settings, add --accept-terms {terms} (or accept_terms = {terms} under [volunteer]).";
+        "Read them with: tandem volunteer terms. To agree: tandem volunteer accept --terms {terms}; in the settings: --accept-terms {terms} (or accept_terms = {terms} under [volunteer]).";
     VolunteerListen = "T1205", "A volunteer needs a fixed place to listen on.",
         "Others could not find this machine.",
         "Add --listen IP:PORT (or listen = [\"IP:PORT\"]).";

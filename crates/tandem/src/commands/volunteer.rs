@@ -108,7 +108,7 @@ fn watch(place: &Place, for_time: Option<Duration>) -> Result<(), Problem> {
             let text = show::status(&view, true);
             // Back to where the last one began, and away with it.
             let back = if lines > 0 { format!("\u{1b}[{lines}A\u{1b}[J") } else { String::new() };
-            output::line(format!("{back}{text}\nCtrl-C ends this view; the node runs on."));
+            output::line(format!("{back}{text}Ctrl-C ends this view; the node runs on."));
             lines = text.lines().count() + 1;
         } else {
             output::either(place.json, &view, show::now);

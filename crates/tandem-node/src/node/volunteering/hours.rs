@@ -6,7 +6,7 @@ const DAY_MIN: u16 = 24 * 60;
 
 /// Why a text names no hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("like 18:00-23:00, or always")]
+#[error("they look like 18:00-23:00 or 22-6:30, or are: always")]
 pub(super) struct HoursError;
 
 /// From and until, in minutes after midnight; `None` for the whole day.

@@ -215,7 +215,9 @@ impl Volunteering {
         let before = if change.reset { StoredCaps::default() } else { self.caps };
         let hours = match change.hours.as_deref() {
             None => before.hours,
-            Some(text) => hours::parse(text).map_err(|error| bad(&format!("hours: {error}")))?,
+            Some(text) => {
+                hours::parse(text).map_err(|error| bad(&format!("\"{text}\" names no hours; {error}")))?
+            }
         };
         let caps = StoredCaps {
             devices: change.devices.or(before.devices),

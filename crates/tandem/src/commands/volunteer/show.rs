@@ -21,7 +21,7 @@ pub(super) fn status(view: &VolunteerView, runs: bool) -> String {
     text.push_str(&row("This month", &month(view)));
     text.push_str(&row("Caps", &caps_line(&view.caps)));
     text.push_str(&row("Consent", &consent(view)));
-    text.push_str(&row("", "What was served: tandem volunteer ledger. To stop: tandem volunteer withdraw"));
+    text.push_str("What was served: tandem volunteer ledger. To stop: tandem volunteer withdraw\n");
     text
 }
 
@@ -128,16 +128,23 @@ pub(super) fn caps(caps: &CapsView) -> String {
     output::table(["Cap", "Now", "Set with: tandem volunteer caps"], &rows)
 }
 
+/// What holds: roles agreed to at the same time are said together.
 fn consent(view: &VolunteerView) -> String {
-    let given = view.consents.iter().filter(|consent| consent.withdrawn_unix_ms.is_none());
-    let said = given.map(|consent| {
+    let now = unix_ms();
+    let mut said: Vec<(String, Vec<VolunteerRole>)> = Vec::new();
+    for consent in view.consents.iter().filter(|consent| consent.withdrawn_unix_ms.is_none()) {
         let when = match consent.given_unix_ms {
-            Some(given) => format!("{} ago", output::ago(given, unix_ms())),
+            Some(given) => format!("{} ago", output::ago(given, now)),
             None => "in your settings".to_owned(),
         };
-        format!("{} ({when}, terms {})", role_name(consent.role), consent.terms)
-    });
-    said.collect::<Vec<_>>().join(", ")
+        let how = format!("{when}, terms {}", consent.terms);
+        match said.iter_mut().find(|(known, _)| *known == how) {
+            Some((_, roles)) => roles.push(consent.role),
+            None => said.push((how, vec![consent.role])),
+        }
+    }
+    let parts = said.iter().map(|(how, of)| format!("{} ({how})", roles(of)));
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// After an agreement.
