@@ -46,8 +46,8 @@ pub use stranger::{
     NewRequest, SentRequest, SentState,
 };
 pub use volunteer::{
-    CapsChange, CapsView, ConsentView, LedgerLine, LedgerView, MissingView, NewConsent, ServingState,
-    VolunteerRole, VolunteerView,
+    CandidateView, CapsChange, CapsView, ConsentView, LedgerLine, LedgerView, MissingView, NewConsent,
+    ServingState, VolunteerRole, VolunteerView, WayView,
 };
 pub use why::{
     CallFacts, CallWhy, CandidateFact, CandidateType, DeviceFact, DeviceFailure, Finding, PathCondition,

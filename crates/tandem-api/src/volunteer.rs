@@ -68,6 +68,43 @@ pub struct VolunteerView {
     pub bits_per_second: u64,
     /// All that keeps this node from serving, in words; empty when nothing does, or when nobody asked it to.
     pub missing: Vec<MissingView>,
+    /// What others found out about this node, and what came of being asked to serve.
+    #[serde(default)]
+    pub candidate: CandidateView,
+}
+
+/// How the network sees a node whose owner lets it serve. Counted since the node started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct CandidateView {
+    /// The ways in by which others reached it, lately and by enough of them.
+    pub ways: Vec<WayView>,
+    /// Times that it began to serve because a supernode with too much to do asked it.
+    pub recruited: u64,
+    /// Times that it began to serve by itself, since there were too few supernodes.
+    pub promoted_itself: u64,
+    /// Reserves that it asked to serve, and those that agreed.
+    pub invited: u64,
+    pub accepted: u64,
+    /// Invitations that it did not consider, and those that others did not confirm.
+    pub invitations_ignored: u64,
+    pub invitations_refused: u64,
+    /// Messages by which somebody wanted to make it serve or stop. The protocol knows none.
+    pub orders_ignored: u64,
+    /// Reserves that announced themselves here.
+    pub reserves_known: u32,
+}
+
+/// One way in from outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct WayView {
+    /// Over IPv6; else over IPv4.
+    pub ipv6: bool,
+    /// By TCP; else by UDP.
+    pub tcp: bool,
+    /// Through a port that a router forwards.
+    pub mapped: bool,
 }
 
 /// Once that the owner agreed to a role.

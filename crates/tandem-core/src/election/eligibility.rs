@@ -144,7 +144,8 @@ impl Eligibility {
         self.drive(now);
     }
 
-    /// There are too few supernodes: uptime is not asked for ([`super::Candidacy::sees_too_few`]).
+    /// There are too few supernodes ([`super::Candidacy::sees_too_few`]): neither uptime nor an idle processor is asked
+    /// for. A busy machine that serves is better than none.
     pub fn set_too_few(&mut self, too_few: bool) {
         self.too_few = too_few;
     }
@@ -238,7 +239,7 @@ impl Eligibility {
             return missing;
         };
         let wanted_percent = self.requirements.cpu_free_percent;
-        if headroom.cpu_free_percent < wanted_percent {
+        if headroom.cpu_free_percent < wanted_percent && !self.too_few {
             missing.push(Missing::Cpu { free_percent: headroom.cpu_free_percent, wanted_percent });
         }
         let wanted_kbps = match role {

@@ -135,7 +135,7 @@ impl Homes {
             news |= self.table.insert(peer, &linked);
         }
         if news {
-            self.recruiting.heard_news();
+            self.recruiting.heard_news(now.mono_ms);
         }
         self.drive(now);
     }
@@ -517,7 +517,7 @@ impl Homes {
             self.recruiting.backoff.next_delay_ms(&mut self.rng)
         };
         self.recruiting.hold_back(delay_ms, now.mono_ms);
-        self.ask_sooner(now.mono_ms);
+        self.ask_sooner(link.is_home(), now.mono_ms);
     }
 
     /// Homes that are meant to stay.

@@ -21,6 +21,10 @@ const KNOWN_ENOUGH: usize = 8;
 const ASK_FIRST_MS: u32 = 2_000;
 /// … up to here …
 const ASK_SPAN_MS_MAX: u32 = 600_000;
+/// … but for this long after a beginning, a loss or news …
+const ASK_EAGER_MS: u64 = 60_000;
+/// … no more than this, while homes are missing …
+const ASK_EAGER_SPAN_MS: u32 = 3_000;
 /// … and this often when enough are known, so that the list does not grow stale.
 const ASK_REFRESH_MS: u64 = 60 * 60_000;
 /// Between attempts to find a home in a network of its own, when two homes share one.
@@ -45,6 +49,8 @@ pub(super) struct Recruiting {
     diversify_ms: Option<u64>,
     ask_ms: u64,
     ask_span_ms: u32,
+    /// Until then it asks often while homes are missing: a young network grows by the second.
+    eager_until_ms: u64,
     /// When [`Homes::recruit`] may find something to do, if nothing else happens.
     pub(super) wake_ms: Option<u64>,
 }
@@ -61,13 +67,15 @@ impl Recruiting {
             diversify_ms: None,
             ask_ms: now_mono_ms,
             ask_span_ms: ASK_FIRST_MS,
+            eager_until_ms: now_mono_ms + ASK_EAGER_MS,
             wake_ms: None,
         }
     }
 
     /// Something new was heard: asking again is worth while.
-    pub(super) fn heard_news(&mut self) {
+    pub(super) fn heard_news(&mut self, now_mono_ms: u64) {
         self.ask_span_ms = ASK_FIRST_MS;
+        self.eager_until_ms = now_mono_ms + ASK_EAGER_MS;
     }
 
     /// No question for other supernodes before `at_ms`.
@@ -181,7 +189,9 @@ impl Homes {
     /// A supernode was asked: when to ask again.
     fn asked(&mut self, now_mono_ms: u64) {
         let wait_ms = if self.knows_few() {
-            let span_ms = self.recruiting.ask_span_ms;
+            let eager = self.settled() < HOMES && now_mono_ms < self.recruiting.eager_until_ms;
+            let most_ms = if eager { ASK_EAGER_SPAN_MS } else { ASK_SPAN_MS_MAX };
+            let span_ms = self.recruiting.ask_span_ms.min(most_ms);
             self.recruiting.ask_span_ms = span_ms.saturating_mul(2).min(ASK_SPAN_MS_MAX);
             self.rng.around(u64::from(span_ms), 40)
         } else {
@@ -199,9 +209,13 @@ impl Homes {
     }
 
     /// After a loss the list may be too short for the first time in an hour.
-    pub(super) fn ask_sooner(&mut self, now_mono_ms: u64) {
+    pub(super) fn ask_sooner(&mut self, was_home: bool, now_mono_ms: u64) {
+        if was_home {
+            self.recruiting.eager_until_ms = now_mono_ms + ASK_EAGER_MS;
+        }
         if self.knows_few() {
-            let soon_ms = now_mono_ms + u64::from(self.recruiting.ask_span_ms);
+            let most_ms = if was_home { ASK_EAGER_SPAN_MS } else { ASK_SPAN_MS_MAX };
+            let soon_ms = now_mono_ms + u64::from(self.recruiting.ask_span_ms.min(most_ms));
             self.recruiting.ask_ms = self.recruiting.ask_ms.min(soon_ms);
         }
     }

@@ -15,6 +15,7 @@ mod neighbours;
 mod rates;
 mod reserving;
 mod revoking;
+mod sight;
 mod standing;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -103,6 +103,9 @@ catalogue! {
     TermsChanged = "T1207", "The terms for volunteers have changed: number {terms} holds now, and you agreed to number {accepted}.",
         "Your node serves nobody until you agree to the new ones. Your own calls work as before.",
         "Read them with: tandem volunteer terms. To agree: tandem volunteer accept. To give it up: tandem volunteer withdraw.";
+    CannotServe = "T1208", "This machine cannot listen for others: {detail}.",
+        "You agreed to serve others, and your node cannot. Your own calls work as before. It is tried again by itself.",
+        "Stop the program that uses the port, or choose another place with --listen. To give it up: tandem volunteer withdraw.";
 
     // ---- T13: the local API and the CLI
     NotRunning = "T1301", "No Tandem node is running on the data folder {path}.",

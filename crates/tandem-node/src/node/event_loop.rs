@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tandem_api::{CallDirection, CallStep, NodeEvent, Ready, ServingState};
+use tandem_api::{CallDirection, CallStep, NodeEvent, Ready};
 use tandem_core::call::{CallEvent, CallId, InvitationId};
 use tandem_core::peer::PeerRef;
 use tandem_core::time::Now;
@@ -17,19 +17,22 @@ use tokio::sync::{mpsc, watch};
 use super::call_log::{CallBegin, LiveCall};
 use super::clock::{Clock, SleepWatch};
 use super::devices::DeviceDesk;
+use super::election::Election;
+use super::ending::Stopping;
 use super::media::{EndpointPlan, MediaNews};
 use super::peers::PeerTable;
 use super::phone::{FinalReport, Phone, PhoneId, PhoneNews, Surroundings, recording_path};
 use super::port_mapping::PortMapping;
+use super::start::{MEDIA_QUEUE, REPORT_QUEUE};
 use super::strangers::{FoundProof, SentRequests};
-use super::supernode::{Supernode, SupernodeNews};
+use super::supernode::Supernode;
 use super::volunteering::Volunteering;
 use super::{media, memory, views};
 use crate::config::{Answer, Config};
 use crate::handle::{NodeSide, Reply};
 use crate::installation::Installation;
 use crate::network_check::LastCheck;
-use crate::overlay::{DeviceCommand, DeviceEvent, ServiceEvent};
+use crate::overlay::{DeviceEvent, ServiceEvent};
 use crate::platform::network::{Change, Network};
 use crate::policy::Warden;
 
@@ -45,11 +48,6 @@ const INTRODUCE_MS: u64 = 1_000;
 const CLOCKS_MS: u64 = 1_000;
 /// An echo call is ended after this long.
 const ECHO_CALL_MS: u64 = 5 * 60_000;
-/// A task that ends gets this long to take its last commands.
-const FAREWELL: Duration = Duration::from_millis(100);
-/// A node that stops waits so long for others to hear that a call is over: by signalling, in milliseconds; by its paths.
-const ANSWERS_MS: u64 = 2_500;
-const LAST_PROBES: Duration = Duration::from_millis(400);
 /// Calls whose reports and recordings stay in the data folder.
 const REPORTS_KEPT: usize = 50;
 
@@ -68,6 +66,7 @@ pub(crate) struct Inputs {
 pub(crate) struct Feeds {
     pub(crate) echo: Option<mpsc::Receiver<DeviceEvent>>,
     pub(crate) service: Option<mpsc::Receiver<ServiceEvent>>,
+    pub(crate) scout: Option<mpsc::Receiver<DeviceEvent>>,
 }
 
 /// Where every call's media speak to the loop, and what they and their phones must ask before they touch the network.
@@ -76,6 +75,15 @@ pub(crate) struct MediaEnds {
     pub(crate) news: mpsc::Sender<MediaNews>,
     pub(crate) reports: mpsc::Sender<FinalReport>,
     pub(crate) warden: Warden,
+}
+
+impl MediaEnds {
+    /// These, and what the loop listens to.
+    pub(super) fn new(warden: Warden) -> (Self, mpsc::Receiver<MediaNews>, mpsc::Receiver<FinalReport>) {
+        let (news, media) = mpsc::channel(MEDIA_QUEUE);
+        let (reports, ended) = mpsc::channel(REPORT_QUEUE);
+        (Self { news, reports, warden }, media, ended)
+    }
 }
 
 /// The node.
@@ -114,15 +122,10 @@ pub(crate) struct Node {
     /// What the owner agreed to, and what was served.
     pub(crate) volunteering: Volunteering,
     pub(crate) feeds: Feeds,
-}
-
-/// The node is ending.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Stopping {
-    pub(crate) until_ms: u64,
-    /// So long others are waited for who may not have heard that a call is over.
-    pub(crate) answers_until_ms: u64,
-    pub(crate) drained: bool,
+    pub(crate) media_ends: MediaEnds,
+    /// The network as it changes, for those who follow it in tasks of their own.
+    pub(crate) network_watch: watch::Receiver<Network>,
+    pub(super) election: Election,
 }
 
 enum Step {
@@ -130,6 +133,7 @@ enum Step {
     Person(Option<DeviceEvent>),
     Echo(Option<DeviceEvent>),
     Service(Option<ServiceEvent>),
+    Scout(Option<DeviceEvent>),
     Media(Option<MediaNews>),
     Report(Option<FinalReport>),
     Network(Network),
@@ -150,6 +154,7 @@ impl Node {
                 event = inputs.person.recv() => Step::Person(event),
                 event = receive(&mut self.feeds.service) => Step::Service(event),
                 event = receive(&mut self.feeds.echo) => Step::Echo(event),
+                event = receive(&mut self.feeds.scout) => Step::Scout(event),
                 report = inputs.reports.recv() => Step::Report(report),
                 network = news_of(&mut inputs.network) => Step::Network(network),
                 proof = inputs.proofs.recv() => Step::Proof(proof),
@@ -188,12 +193,15 @@ impl Node {
                     self.with_echo(|phone, around| phone.handle_overlay(event, around));
                 }
             }
-            Step::Service(event) => {
+            Step::Service(Some(event)) => {
                 let now = self.clock.now();
-                if let (Some(event), Some(supernode)) = (event, &mut self.supernode) {
+                if let Some(supernode) = &mut self.supernode {
                     supernode.handle_overlay(event, now);
                 }
             }
+            Step::Service(None) => self.lost_service(),
+            Step::Scout(Some(event)) => self.take_scout(event),
+            Step::Scout(None) => self.lost_service(),
             Step::Media(Some(news)) => match news.phone {
                 PhoneId::Person => self.with_person(|phone, around| phone.handle_media(news, around)),
                 PhoneId::Echo => self.with_echo(|phone, around| phone.handle_media(news, around)),
@@ -221,6 +229,9 @@ impl Node {
         tracing::debug!(?network, "the network now");
         self.network = network.clone();
         self.with_phones(|phone, around| phone.handle_network(&network, change, around));
+        if change == Change::Moved {
+            self.restart_election();
+        }
     }
 
     /// A machine that slept may have woken up anywhere: all that stood is made anew.
@@ -236,6 +247,7 @@ impl Node {
             tracing::info!(slept_ms, "the machine slept");
             let network = self.network.clone();
             self.with_phones(|phone, around| phone.handle_network(&network, Change::Moved, around));
+            self.restart_election();
         }
     }
 
@@ -252,6 +264,7 @@ impl Node {
         {
             supernode.handle_timeout(now);
         }
+        self.handle_election_timeout();
         self.drive_devices();
         self.mend_set();
         self.renew_papers();
@@ -268,7 +281,7 @@ impl Node {
             self.echo_calls.remove(&call);
             self.with_echo(|phone, around| phone.hang_up(call, around));
         }
-        if self.supernode.is_some() && now.mono_ms >= self.introduced_ms + INTRODUCE_MS {
+        if self.serves() && now.mono_ms >= self.introduced_ms + INTRODUCE_MS {
             self.introduced_ms = now.mono_ms;
             self.introduce();
         }
@@ -277,12 +290,13 @@ impl Node {
     /// When something is due, in the clock's milliseconds.
     fn wake(&self) -> u64 {
         let now_ms = self.clock.now().mono_ms;
-        let introduce = self.supernode.as_ref().map(|_| self.introduced_ms + INTRODUCE_MS);
+        let introduce = self.serves().then_some(self.introduced_ms + INTRODUCE_MS);
         let ready = self.ready.is_none().then(|| self.ready_ms(now_ms)).flatten();
         let next = [
             self.person.poll_timeout(),
             self.echo.as_ref().and_then(Phone::poll_timeout),
             self.supernode.as_ref().and_then(Supernode::poll_timeout),
+            self.election_timeout(),
             self.devices.poll_timeout(),
             self.calls.values().filter_map(LiveCall::hang_up_at).min(),
             self.calls.values().filter_map(LiveCall::answer_at).min(),
@@ -298,8 +312,13 @@ impl Node {
     /// When the node may count as ready though nothing else happens.
     fn ready_ms(&self, now_ms: u64) -> Option<u64> {
         let reachable = self.reachable_since_ms.map(|since| since + MORE_HOMES_MS);
-        let alone = self.supernode.as_ref().map(|_| self.started.mono_ms + SUPERNODE_READY_MS);
+        let alone = self.serves().then_some(self.started.mono_ms + SUPERNODE_READY_MS);
         reachable.into_iter().chain(alone).filter(|at| *at > now_ms).min()
+    }
+
+    /// It serves others now.
+    pub(crate) fn serves(&self) -> bool {
+        self.supernode.as_ref().is_some_and(Supernode::serves)
     }
 
     /// Takes everybody's news until nobody has any.
@@ -316,18 +335,9 @@ impl Node {
             }
             while let Some(news) = self.supernode.as_mut().and_then(Supernode::poll_news) {
                 quiet = false;
-                match news {
-                    SupernodeNews::Listening(address) => tracing::info!(address, "serving others"),
-                    SupernodeNews::Traffic(text) => {
-                        memory::remember_traffic(&self.installation.store, &text);
-                    }
-                    SupernodeNews::Drained => {
-                        if let Some(stopping) = &mut self.stopping {
-                            stopping.drained = true;
-                        }
-                    }
-                }
+                self.take_supernode_news(news);
             }
+            quiet &= !self.settle_election(side);
             if quiet {
                 break;
             }
@@ -568,8 +578,7 @@ impl Node {
         let reachable = self
             .reachable_since_ms
             .is_some_and(|since| homes >= tandem_core::homes::HOMES || now_ms >= since + MORE_HOMES_MS);
-        let alone =
-            self.supernode.is_some() && (self.config.bootstrap.is_empty() || up_ms >= SUPERNODE_READY_MS);
+        let alone = self.serves() && (self.config.bootstrap.is_empty() || up_ms >= SUPERNODE_READY_MS);
         let was = self.ready.is_some();
         if listening && (was || reachable || alone) {
             media::warm_up();
@@ -580,63 +589,6 @@ impl Node {
                 drop(side.ready.send(Some(ready)));
             }
         }
-    }
-
-    // ---- ending -------------------------------------------------------------------------------------------------
-
-    /// Takes nothing new; ends calls and serving within `drain`.
-    pub(crate) fn begin_stop(&mut self, drain: Duration, side: &NodeSide) {
-        let now = self.clock.now();
-        let drain_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX).min(60_000);
-        if let Some(stopping) = &mut self.stopping {
-            // Asked again: only to be quicker.
-            stopping.until_ms = stopping.until_ms.min(now.mono_ms + drain_ms);
-            return;
-        }
-        announce(side, NodeEvent::Stopping { within_ms: drain_ms });
-        if self.supernode.is_some() {
-            announce(side, NodeEvent::Serving { state: ServingState::Draining });
-        }
-        let live: Vec<CallId> = self.calls.keys().copied().collect();
-        for call in live {
-            self.hang_up(call);
-        }
-        if let Some(supernode) = &mut self.supernode {
-            supernode.drain(u32::try_from(drain_ms).unwrap_or(u32::MAX), now);
-        }
-        self.stopping = Some(Stopping {
-            until_ms: now.mono_ms + drain_ms,
-            answers_until_ms: now.mono_ms + ANSWERS_MS,
-            drained: self.supernode.is_none(),
-        });
-    }
-
-    fn may_end(&self) -> bool {
-        let Some(stopping) = self.stopping else { return false };
-        let now_ms = self.clock.now().mono_ms;
-        let relaying = self
-            .supernode
-            .as_ref()
-            .and_then(Supernode::relay)
-            .is_some_and(|relay| relay.stats().server.allocations > 0);
-        let asked = self.person.awaits_answer() && now_ms < stopping.answers_until_ms;
-        let idle = stopping.drained && !relaying && !asked && self.calls.is_empty();
-        now_ms >= stopping.until_ms || idle
-    }
-
-    async fn end(mut self) {
-        self.person.media_ended(LAST_PROBES).await;
-        if let Some(echo) = &mut self.echo {
-            echo.media_ended(LAST_PROBES).await;
-        }
-        let tell = self.person.overlay().send(DeviceCommand::Shutdown);
-        // A swarm that has ended already needs no telling; one that is stuck ends with its channel.
-        drop(tokio::time::timeout(FAREWELL, tell).await);
-        self.close_ledger();
-        self.close_service();
-        // What was queued (a hang-up, a farewell) gets a moment to leave.
-        tokio::time::sleep(FAREWELL).await;
-        self.ports.given_back().await;
     }
 
     /// A call by the machine's id for it, or by one that it had before two calls became one.

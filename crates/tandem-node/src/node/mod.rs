@@ -1,17 +1,18 @@
 //! The running node: one loop that hears the swarms, the media, the person and the clock, lets policy decide, and
 //! executes.
 //!
-//! `event_loop` is that loop; `phone` is a device and its calls; `supernode` is what a volunteer serves, `scout` asks others about it; `media` is the
-//! sound of a call, in a thread of its own; `requests` and `views` answer the person.
+//! `event_loop` is that loop; `phone` is a device and its calls; `supernode` is what a volunteer serves, `election`
+//! when, `scout` asks others about it; `media` is the sound of a call, in a thread of its own; `requests` and `views`
+//! answer the person.
 
 mod call_log;
 pub(crate) mod clock;
 mod devices;
+mod election;
+mod ending;
 mod event_loop;
 mod joining;
-#[cfg_attr(not(test), expect(dead_code, reason = "the election's driver, which asks for it, is on its way"))]
 mod listening;
-#[cfg_attr(not(test), expect(dead_code, reason = "the election's driver, which asks for it, is on its way"))]
 mod measuring;
 mod media;
 mod memory;

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::clock::{Clock, SleepWatch};
 use super::devices::DeviceDesk;
+use super::election::Election;
 use super::event_loop::{Feeds, Inputs, MediaEnds, Node};
 use super::media::MediaNews;
 use super::memory;
@@ -61,17 +62,14 @@ pub async fn start(mut node_config: NodeConfig) -> Result<RunningNode, StartErro
     let mut peers = PeerTable::under(warden.clone());
     let known_peers: Vec<PeerRef> = known.iter().filter_map(|address| peers.insert(address)).collect();
 
-    let (media_news, media) = mpsc::channel(MEDIA_QUEUE);
-    let (reports_tx, reports) = mpsc::channel(REPORT_QUEUE);
+    let (media_ends, media, reports) = MediaEnds::new(warden.clone());
     let (proofs, proofs_found) = mpsc::channel(PROOF_QUEUE);
     let mut network = network::watch().await;
     let network_now = network.borrow_and_update().clone();
-    let media_ends = MediaEnds { news: media_news, reports: reports_tx, warden: warden.clone() };
+    let network_watch = network.clone();
     let makings = Makings::new(&config, &network_now, &media_ends, ports(&config));
 
-    let serves = volunteering.is_steady() && volunteering.agreed_roles() != Roles::default();
-    let steady =
-        if serves { Some(serve_steadily(&makings, &installation, &volunteering, now)?) } else { None };
+    let steady = serve_steadily(&makings, &installation, &volunteering, now)?;
     let rules = makings.stranger_rules()?;
     // Whether it serves now or only later: its own supernode is never a home of the person's device.
     let own_service = Some(installation.keys.service.public());
@@ -107,6 +105,9 @@ pub async fn start(mut node_config: NodeConfig) -> Result<RunningNode, StartErro
         warden,
         solving: Arc::default(),
         feeds: Feeds::default(),
+        media_ends: media_ends.clone(),
+        network_watch,
+        election: Election::new(volunteering.is_steady(), volunteering.terms(), rand::random(), now),
         volunteering,
     };
     if let Some((bound, echo)) = steady {
@@ -126,11 +127,14 @@ fn serve_steadily(
     installation: &Installation,
     volunteering: &Volunteering,
     now: Now,
-) -> Result<(Bound, Echo), StartError> {
+) -> Result<Option<(Bound, Echo)>, StartError> {
     let roles = volunteering.agreed_roles();
+    if !volunteering.is_steady() || roles == Roles::default() {
+        return Ok(None);
+    }
     let place = Place::of_settings(makings.config, roles, volunteering.caps());
     let bound = Bound::new(makings, installation, &place, roles, now)?;
-    Ok((bound, Echo::new(makings, now)?))
+    Ok(Some((bound, Echo::new(makings, now)?)))
 }
 
 fn ports(config: &Config) -> PortMapping {

@@ -32,7 +32,7 @@ pub(crate) fn home_names(node: &Node) -> Vec<String> {
 
 pub(crate) fn ready(node: &Node) -> Ready {
     Ready {
-        ready: node.person.is_reachable() || node.supernode.is_some(),
+        ready: node.person.is_reachable() || node.serves(),
         address: node.installation.keys.address().to_string(),
         device: node.person.device().to_string(),
         listen: node.supernode.as_ref().map(|supernode| supernode.listening().to_vec()).unwrap_or_default(),
@@ -55,8 +55,8 @@ pub(crate) fn status(node: &Node) -> Status {
         })
         .collect();
     // A supernode counts what its service knows; a leaf what it was told.
-    let known =
-        node.supernode.as_ref().map_or(node.peers.len(), |supernode| supernode.figures().supernodes_known);
+    let known = node.supernode.as_ref().filter(|supernode| supernode.serves());
+    let known = known.map_or(node.peers.len(), |supernode| supernode.figures().supernodes_known);
     Status {
         // The line a front end waits for says that the node works; this says whether a call would arrive.
         reach: Ready { ready: node.person.is_reachable(), ..ready(node) },
@@ -83,7 +83,7 @@ fn problems(node: &Node) -> Vec<Problem> {
     let restoring = node.installation.keys.restoring.then(|| Code::Restoring.problem());
     let skew = node.person.clock_skew_minutes();
     let skew = skew.map(|minutes| Code::ClockSkew.with(&[("minutes", &minutes.to_string())]));
-    let supernode = node.supernode.as_ref();
+    let supernode = node.supernode.as_ref().filter(|supernode| supernode.serves());
     let others = supernode.map_or(node.peers.len(), |supernode| supernode.figures().supernodes_known);
     let standing = Standing {
         homes: node.person.homes().count(),
@@ -95,6 +95,7 @@ fn problems(node: &Node) -> Vec<Problem> {
         .into_iter()
         .chain(node.devices.problem())
         .chain(node.volunteering.problem())
+        .chain(node.serving_problem())
         .chain(skew)
         .chain(standing.problem().map(Code::problem))
         .collect()

@@ -15,6 +15,7 @@ mod network;
 mod node;
 mod node_calls;
 mod node_devices;
+mod node_election;
 mod node_privacy;
 mod node_strangers;
 mod node_trouble;

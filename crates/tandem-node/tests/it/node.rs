@@ -20,6 +20,8 @@ pub(crate) struct TestNode {
     pub(crate) handle: NodeHandle,
     pub(crate) ready: Ready,
     pub(crate) folder: TempDir,
+    /// The setting.
+    pub(crate) listen: SocketAddr,
 }
 
 pub(crate) struct Plan<'a> {
@@ -41,10 +43,11 @@ pub(crate) async fn start_in(folder: TempDir, plan: Plan<'_>) -> TestNode {
 
 /// A node with settings of its own.
 pub(crate) async fn start_with(folder: TempDir, node_config: NodeConfig) -> TestNode {
+    let listen = node_config.config.listen[0];
     let running = tandem_node::start(node_config).await.unwrap();
     let handle = running.handle();
     let ready = tokio::time::timeout(WITHIN, running.ready()).await.expect("ready in time").unwrap();
-    TestNode { running, handle, ready, folder }
+    TestNode { running, handle, ready, folder, listen }
 }
 
 pub(crate) fn node_config(folder: &TempDir, plan: Plan<'_>) -> NodeConfig {

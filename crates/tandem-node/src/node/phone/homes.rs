@@ -116,9 +116,7 @@ impl Phone {
             }
             LinkNews::Granted { errand, service, grant } => self.take_grant(errand, service, Ok(grant), now),
             LinkNews::DeviceSet { signed } => self.take_own_set(&signed, around),
-            LinkNews::Noted { errand } => {
-                self.notice_ended(errand, true, now);
-            }
+            LinkNews::Noted { errand } => _ = self.notice_ended(errand, true, now),
             LinkNews::ErrandFailed { errand, service, reason } => {
                 self.fail_errand(errand, service, reason, around);
             }

@@ -89,12 +89,14 @@ impl Bound {
             Some(reached_at) => Some(reached_at.clone()),
             None => Some(Places::default()),
         };
+        overlay.open = roles != Roles::default();
         let directory_traffic = overlay.traffic.clone();
         let (commands, events) = spawn_service(overlay).map_err(StartError::from)?;
         let reached_at = place.reached_at.as_ref();
         let plan = SupernodePlan {
             secret: secret(),
             reached_at: reached_at.map(Reached::of_places).unwrap_or_default(),
+            finds_out: reached_at.is_none(),
             listening_on: reached_at.map_or(0, |places| 2 * places.full.len() + places.tcp.len()),
             roles,
             caps: place.caps,

@@ -4,18 +4,19 @@
 
 mod lifecycle;
 mod month;
+mod offices;
 mod reached;
 mod relay;
 
 use std::collections::VecDeque;
 
-use tandem_core::service::{CheckOutcome, ClientRef, Command, Config, Endpoint, Figures, Service};
+use tandem_core::service::{ClientRef, Command, Config, Endpoint, Figures, Service};
 use tandem_core::time::Now;
 use tandem_proto::grant::RelaySecret;
 use tandem_proto::identity::ServiceSecret;
 use tandem_proto::ids::{AccountKey, DeviceKey, ServiceKey};
 use tandem_proto::record::next_sequence;
-use tandem_proto::signed::{NewDescriptor, Roles, SupernodeDescriptor};
+use tandem_proto::signed::{Invitation, NewDescriptor, Roles, SupernodeDescriptor};
 use tokio::sync::mpsc;
 
 use crate::config::Caps;
@@ -41,8 +42,14 @@ pub(crate) enum SupernodeNews {
     Listening(String),
     /// What the relay forwarded this month, to be kept for the next run.
     Traffic(String),
-    /// All that is to be kept was moved, or the time is up.
+    /// All that is to be kept was moved, or the time is up: it stands by.
     Drained,
+    /// A node says that it is a reserve. Answer: [`Supernode::note_reserve`].
+    Announced { id: u64, service: ServiceKey, network: u32 },
+    /// A supernode invites this node to serve. Answer: [`Supernode::answer_invitation`].
+    Invited(Invitation),
+    /// What came of [`Supernode::invite`].
+    InvitationAnswered { reserve: ServiceKey, accepted: bool },
 }
 
 /// What a supernode is made with.
@@ -51,6 +58,8 @@ pub(crate) struct SupernodePlan {
     pub(crate) reached_at: Reached,
     /// Places that it will say it listens on.
     pub(crate) listening_on: usize,
+    /// The swarm is told where others reach it, as that is found out.
+    pub(crate) finds_out: bool,
     /// What it serves from the start; none: it stands by.
     pub(crate) roles: Roles,
     pub(crate) caps: Caps,
@@ -75,6 +84,7 @@ pub(crate) struct Supernode {
     secret: ServiceSecret,
     reached_at: Reached,
     listening_on: usize,
+    finds_out: bool,
     roles: Roles,
     echo: Option<AccountKey>,
     service: Service,
@@ -83,6 +93,8 @@ pub(crate) struct Supernode {
     /// When the month's traffic is counted next.
     count_ms: u64,
     draining: bool,
+    /// The relay role ended: when the calls still on the relay are cut off.
+    part_ms: Option<u64>,
     commands: Outbox<ServiceCommand>,
     circuits: Vec<Circuit>,
     circuits_made: u64,
@@ -107,12 +119,14 @@ impl Supernode {
             secret: plan.secret,
             reached_at: plan.reached_at,
             listening_on: plan.listening_on,
+            finds_out: plan.finds_out,
             roles: plan.roles,
             echo: None,
             relay,
             month: Month::new(caps.bytes_per_month, plan.traffic.as_deref(), now.unix_ms),
             count_ms: now.mono_ms,
             draining: false,
+            part_ms: None,
             commands: Outbox::new(plan.commands),
             circuits: Vec::new(),
             circuits_made: 0,
@@ -122,6 +136,11 @@ impl Supernode {
             news: VecDeque::new(),
             records_refused: 0,
         };
+        if !plan.roles.contains(Roles::RELAY)
+            && let Some(relay) = &supernode.relay
+        {
+            relay.stand_by();
+        }
         supernode.count_traffic(now);
         supernode.drive(now);
         supernode
@@ -187,12 +206,13 @@ impl Supernode {
             }
             // The home service keeps its own count of whom it serves.
             ServiceEvent::ReservationMade { .. } | ServiceEvent::ReservationEnded { .. } => {}
-            ServiceEvent::Checked { id, outcome } => tracing::debug!(id, ?outcome, "another node was tried"),
+            ServiceEvent::Checked { id, outcome } => self.take_checked(id, outcome, now),
         }
         self.drive(now);
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Now) {
+        self.count_calls(now);
         self.service.handle_timeout(now);
         self.count_traffic(now);
         self.commands.flush(now.mono_ms);
@@ -205,17 +225,6 @@ impl Supernode {
 
     pub(crate) fn poll_news(&mut self) -> Option<SupernodeNews> {
         self.news.pop_front()
-    }
-
-    /// Tells the clients to leave, refuses what is new, keeps what there is for `within_ms`.
-    pub(crate) fn drain(&mut self, within_ms: u32, now: Now) {
-        self.draining = true;
-        self.service.drain(within_ms, now);
-        self.send(ServiceCommand::Drain, now);
-        if let Some(relay) = &self.relay {
-            relay.drain();
-        }
-        self.drive(now);
     }
 
     /// Ends it all. The relay's thread has ended when this returns.
@@ -232,7 +241,9 @@ impl Supernode {
         self.count_ms = now.mono_ms + month::COUNT_MS;
         let was_reached = self.month.is_reached();
         let reached = self.month.count(relay.stats().server.bytes_forwarded, now.unix_ms);
-        if reached {
+        if !self.roles.contains(Roles::RELAY) {
+            // It serves nobody in this role.
+        } else if reached {
             relay.drain();
         } else if was_reached && !self.draining {
             relay.resume();
@@ -271,6 +282,10 @@ impl Supernode {
     /// What it serves now; none while it stands by.
     pub(crate) fn roles(&self) -> Roles {
         self.roles
+    }
+
+    pub(crate) fn serves(&self) -> bool {
+        self.roles != Roles::default()
     }
 
     /// Whether all that is bound is.
@@ -351,16 +366,17 @@ impl Supernode {
                 }
                 Command::SignDescriptor { load_percent } => self.sign_descriptor(load_percent, now),
                 Command::RecordRefused { reason, .. } => tracing::warn!(reason, "a record was refused"),
-                Command::Drained => self.news.push_back(SupernodeNews::Drained),
-                // It takes no part in an election: it tries nobody, remembers nobody, and follows nobody.
-                Command::Check(check) => {
-                    self.service.handle_checked(check.id, CheckOutcome::NotTried, now);
+                Command::Drained => self.drained(now),
+                Command::Check(check) => self.begin_check(check, now),
+                Command::Announced { id, service, network } => {
+                    self.news.push_back(SupernodeNews::Announced { id, service, network });
                 }
-                Command::Announced { id, .. } => self.service.handle_noted(id, false, now),
                 Command::Invited { invitation, .. } => {
-                    self.service.answer_invitation(invitation.inviter(), false, now);
+                    self.news.push_back(SupernodeNews::Invited(invitation));
                 }
-                Command::InvitationAnswered { .. } => {}
+                Command::InvitationAnswered { reserve, accepted } => {
+                    self.news.push_back(SupernodeNews::InvitationAnswered { reserve, accepted });
+                }
             }
         }
     }

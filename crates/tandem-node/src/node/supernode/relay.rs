@@ -63,6 +63,11 @@ impl Relay {
         self.handle.resume();
     }
 
+    /// Answers Binding and nothing else; allocations end.
+    pub(crate) fn stand_by(&self) {
+        self.handle.stand_by();
+    }
+
     pub(crate) fn shutdown(&self) {
         self.handle.shutdown();
     }

@@ -10,8 +10,8 @@ mod requests;
 mod tests;
 
 use tandem_api::{
-    CapsChange, CapsView, ConsentView, LedgerLine, LedgerView, MissingView, NewConsent, Problem,
-    ServingState, VolunteerRole, VolunteerView,
+    CandidateView, CapsChange, CapsView, ConsentView, LedgerLine, LedgerView, MissingView, NewConsent,
+    Problem, ServingState, VolunteerRole, VolunteerView,
 };
 use tandem_core::election::{self, Consent, Hours, Missing, Role};
 use tandem_core::time::Now;
@@ -302,6 +302,7 @@ impl Volunteering {
             calls: small(served.calls),
             bits_per_second: self.ledger.bits_per_second(),
             missing: Vec::new(),
+            candidate: CandidateView::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use tandem_api::{Problem, ServingState, VolunteerView};
 use tandem_proto::signed::Roles;
 
-use super::{ServedNow, Totals, ledger};
+use super::{ServedNow, Totals, ledger, missing_views};
 use crate::handle::VolunteerRequest;
 use crate::node::event_loop::{Node, answer};
 use crate::node::supernode::Supernode;
@@ -35,21 +35,30 @@ impl Node {
     }
 
     fn after_word(&mut self, result: Result<(), Problem>) -> Result<VolunteerView, Problem> {
+        if self.volunteering.take_change() {
+            self.take_consent();
+        }
         result.map(|()| self.volunteer_view())
     }
 
     /// How it stands.
     pub(in crate::node) fn volunteer_view(&mut self) -> VolunteerView {
         self.count_served();
-        self.volunteering.view(&self.served_now())
+        let now = self.clock.now();
+        let mut view = self.volunteering.view(&self.served_now());
+        let roles = self.volunteering.consent().map_or(Roles::default(), |consent| consent.roles);
+        view.missing = missing_views(|role| self.election.missing(role, now), roles);
+        view.candidate = self.election.view(now);
+        view
     }
 
     fn served_now(&self) -> ServedNow {
-        let Some(supernode) = &self.supernode else { return ServedNow::default() };
+        let state = self.serving_state();
+        let Some(supernode) = &self.supernode else { return ServedNow { state, ..ServedNow::default() } };
         let relay = supernode.relay().map(|relay| relay.stats().server).unwrap_or_default();
         let totals = supernode.totals();
         ServedNow {
-            state: self.serving_state(),
+            state,
             devices: supernode.figures().reserved,
             circuits: supernode.circuits().len(),
             allocations: relay.allocations,
@@ -60,11 +69,10 @@ impl Node {
 
     /// What this node does for others.
     pub(in crate::node) fn serving_state(&self) -> ServingState {
-        match (&self.supernode, self.stopping) {
-            (None, _) => ServingState::Off,
-            (Some(supernode), _) if supernode.roles() == Roles::default() => ServingState::Reserve,
-            (Some(_), Some(_)) => ServingState::Draining,
-            (Some(_), None) => ServingState::Serving,
+        match self.stopping {
+            Some(_) if self.serves() => ServingState::Draining,
+            Some(_) => ServingState::Off,
+            None => self.election.serving_state(),
         }
     }
 

@@ -1,0 +1,18 @@
+//! Which other supernodes are alive.
+
+use std::collections::BTreeSet;
+
+use tandem_proto::ids::ServiceKey;
+use tandem_proto::signed::SupernodeDescriptor;
+
+use super::Service;
+use super::client::Phase;
+
+impl Service {
+    /// The supernodes with which a stream stands now. One that said it leaves has none that was opened from here.
+    pub fn in_sight(&self) -> impl Iterator<Item = &SupernodeDescriptor> {
+        let linked = self.clients.values().filter(|state| state.phase == Phase::Supernode);
+        let linked: BTreeSet<ServiceKey> = linked.map(|state| state.service()).collect();
+        self.supernodes().filter(move |known| linked.contains(&known.service()))
+    }
+}

@@ -1,0 +1,107 @@
+//! The election among whole nodes in one process: nobody is told to serve but the first one.
+
+use std::net::{TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
+
+use tandem_api::{NewConsent, ServingState, VolunteerRole, VolunteerView};
+use tandem_node::config::Answer;
+use tandem_node::handle::{Request, VolunteerRequest};
+
+use crate::node::{Plan, TestNode, start, stop};
+
+/// An election takes some ten seconds here, and much longer on a machine that is busy with other tests.
+const WITHIN: Duration = Duration::from_secs(180);
+
+async fn node(network: u8, bootstrap: &[String]) -> TestNode {
+    start(Plan { network, bootstrap, volunteer: false, answer: Answer::Ring }).await
+}
+
+async fn volunteer(node: &TestNode) -> VolunteerView {
+    node.handle.ask(|reply| Request::Volunteer(VolunteerRequest::View(reply))).await.unwrap()
+}
+
+async fn accept(node: &TestNode) {
+    let terms = volunteer(node).await.terms;
+    let new = NewConsent { terms, roles: vec![VolunteerRole::Directory, VolunteerRole::Relay] };
+    node.handle.ask(|reply| Request::Volunteer(VolunteerRequest::Accept(new, reply))).await.unwrap();
+}
+
+async fn homes(node: &TestNode) -> usize {
+    node.handle.ask(Request::Status).await.unwrap().reach.homes.len()
+}
+
+/// Nobody listens at the place that the settings name: it can be bound.
+fn is_free(node: &TestNode) -> bool {
+    TcpListener::bind(node.listen).is_ok() && UdpSocket::bind(node.listen).is_ok()
+}
+
+async fn serving(nodes: &[TestNode]) -> usize {
+    let mut serving = 0;
+    for node in nodes {
+        serving += usize::from(volunteer(node).await.state == ServingState::Serving);
+    }
+    serving
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_network_elects_those_who_agreed_and_nobody_else() {
+    let first = start(Plan { network: 150, bootstrap: &[], volunteer: true, answer: Answer::Ring }).await;
+    let bootstrap = first.ready.listen.clone();
+    let mut agreed = Vec::new();
+    for network in 151..=155 {
+        agreed.push(node(network, &bootstrap).await);
+    }
+    let mut others = Vec::new();
+    for network in 156..=157 {
+        others.push(node(network, &bootstrap).await);
+    }
+    assert!(agreed.iter().chain(&others).all(is_free), "before consent nothing is bound");
+    for node in &agreed {
+        accept(node).await;
+    }
+
+    let began = Instant::now();
+    let mut seen = Vec::new();
+    loop {
+        let elected = serving(&agreed).await;
+        seen.clear();
+        for node in others.iter().chain(&agreed) {
+            seen.push(homes(node).await);
+        }
+        if elected >= 2 && seen.iter().all(|homes| *homes == 3) {
+            break;
+        }
+        if began.elapsed() > WITHIN {
+            for node in &agreed {
+                eprintln!("{:#?}", volunteer(node).await);
+            }
+            panic!("{elected} serve, homes: {seen:?}");
+        }
+        assert!(others.iter().all(is_free), "who did not agree listens nowhere");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    println!("elected in {:?}: homes {seen:?}", began.elapsed());
+    for node in &others {
+        let view = volunteer(node).await;
+        assert_eq!((view.state, view.bytes_served), (ServingState::Off, 0), "{view:?}");
+    }
+
+    // One that serves withdraws: it drains, and nothing of it is left bound.
+    let mut leaving = None;
+    for (at, node) in agreed.iter().enumerate() {
+        let view = volunteer(node).await;
+        if view.state == ServingState::Serving {
+            assert!(!view.candidate.ways.is_empty() && view.missing.is_empty(), "{view:#?}");
+            leaving = Some(at);
+        }
+    }
+    let leaving = &agreed[leaving.expect("one serves")];
+    let withdraw = |reply| Request::Volunteer(VolunteerRequest::Withdraw(reply));
+    leaving.handle.ask(withdraw).await.unwrap();
+    let began = Instant::now();
+    while volunteer(leaving).await.state != ServingState::Off || !is_free(leaving) {
+        assert!(began.elapsed() < WITHIN, "{:#?}", volunteer(leaving).await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    stop(std::iter::once(first).chain(agreed).chain(others)).await;
+}
