@@ -15,6 +15,7 @@ mod identity;
 mod metrics;
 mod network;
 mod policy;
+mod private;
 mod problem;
 mod report;
 mod status;
@@ -38,6 +39,7 @@ pub use network::{
     AddressScope, AddressView, NatMapping, NatView, NetworkKind, NetworkReport, SupernodeProbe, Works,
 };
 pub use policy::{PolicyCheck, PolicyRule, PolicyView};
+pub use private::{NetworkCreated, NetworkView, OwnMembership};
 pub use problem::{Failure, Problem};
 pub use report::{CallReport, PathSeries, SoundReport};
 pub use status::{HomeView, Ready, Status};

@@ -61,6 +61,10 @@ public_key!(
     /// The key under which a node serves others; unrelated to any device key. Displayed as a libp2p peer id.
     ServiceKey
 );
+public_key!(
+    /// The key of a private network: it signs who belongs to it. Displayed as `tandem-network:…`.
+    NetworkKey
+);
 
 /// What joins the two allocations of one call on one relay ([`crate::grant::call_tag`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

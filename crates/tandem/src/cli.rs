@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Calls(CallsArgs),
     /// The settings in force
     Config(ConfigArgs),
+    /// Private networks: make one, let members in, show what is held here
+    Network(NetworkArgs),
     /// What an organisation allows on this machine: show it, or check a policy file
     Policy(PolicyArgs),
     /// Check this installation; doctor network: what kind of network this is, and what follows for calls
@@ -502,6 +504,63 @@ pub(crate) struct CallsArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  tandem network create acme --key-file acme.key        begin a private network; keep the file
+  tandem network request                                ask to be let in: give the text to whoever runs it
+  tandem network admit tandem-member:… --network acme --key-file acme.key --out memberships.txt
+  tandem network join memberships.txt                   take up what came back
+  tandem network                                        what is held here, and until when")]
+pub(crate) struct NetworkArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<NetworkAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworkAction {
+    /// The private network set here, and this installation's memberships of it
+    Show,
+    /// Make the key of a new private network
+    Create(NetworkCreateArgs),
+    /// Print what whoever runs the network needs to let this installation in
+    Request,
+    /// Let members in, or renew them: for whoever has the key of the network
+    Admit(AdmitArgs),
+    /// Take up memberships (a file, or - for standard input)
+    Join { file: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetworkCreateArgs {
+    /// The network's id: a–z, 0–9 and -
+    pub(crate) name: String,
+    /// Where the secret key goes; never written over
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdmitArgs {
+    /// Requests: tandem-member:…
+    #[arg(required = true, value_name = "REQUEST")]
+    pub(crate) requests: Vec<String>,
+    /// The network's id
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network: String,
+    /// The file with its secret key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// How long they belong to it: 30d, 12h
+    #[arg(long = "for", value_name = "TIME", default_value = "30d", value_parser = parse_life)]
+    pub(crate) for_time: Duration,
+    /// Who it is, for people
+    #[arg(long, value_name = "LABEL", default_value = "")]
+    pub(crate) label: String,
+    /// Add the memberships to this file instead of printing them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
   tandem policy                     what the policy of this machine says, in words
   tandem policy check draft.toml    whether a file is a policy, and what it would mean
   tandem policy check --json        whether a node on this machine can follow its policy")]
@@ -681,7 +740,7 @@ fn parse_life(text: &str) -> Result<Duration, String> {
     let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
     match days {
         Some(days @ 1..=366) => Ok(Duration::from_secs(86_400 * u64::from(days))),
-        Some(_) => Err("an invitation lasts at most a year".to_owned()),
+        Some(_) => Err("it lasts at most a year".to_owned()),
         None => parse_duration(text),
     }
 }
@@ -812,6 +871,11 @@ mod tests {
             "tandem contacts add Bob tandem:abc",
             "tandem config show --json",
             "tandem policy",
+            "tandem network",
+            "tandem network create acme --key-file acme.key",
+            "tandem network request --json",
+            "tandem network admit tandem-member:a --network acme --key-file acme.key --for 1d",
+            "tandem network join -",
             "tandem policy show --json",
             "tandem policy check",
             "tandem policy check draft.toml --json",

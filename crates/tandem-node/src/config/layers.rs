@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tandem_api::{ConfigEntry, ConfigView, Origin, Problem, Redundancy};
 use tandem_core::call::Strangers;
+use tandem_proto::ids::NetworkKey;
 use tandem_proto::multiaddr::PeerAddress;
 use thiserror::Error;
 use toml::Value;
@@ -248,6 +249,10 @@ fn build(values: &Values) -> Result<Config, ConfigError> {
     let (external, external_tcp) = external(values)?;
     Ok(Config {
         network: text(values, "network", network)?.unwrap_or(defaults.network),
+        network_key: text(values, "network_key", |text| {
+            text.parse::<NetworkKey>().map_err(|e| e.to_string())
+        })?,
+        membership: text(values, "membership", |text| Ok(PathBuf::from(text)))?,
         bootstrap,
         listen,
         listen_tcp,
@@ -453,6 +458,8 @@ fn value_of(config: &Config, key: &str) -> serde_json::Value {
     let caps = &config.volunteer.caps;
     match key {
         "network" => json!(config.network),
+        "network_key" => json!(config.network_key.map(|key| key.to_string())),
+        "membership" => json!(config.membership),
         "bootstrap" => json!(config.bootstrap),
         "listen" => json!(config.listen),
         "listen_tcp" => json!(config.listen_tcp),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tandem_api::{Problem, Redundancy};
 use tandem_core::call::Strangers;
+use tandem_proto::ids::NetworkKey;
 use tandem_proto::multiaddr::PeerAddress;
 use tandem_proto::names::NetworkId;
 
@@ -33,6 +34,10 @@ pub const ANSWER_AFTER_MAX: Duration = Duration::from_secs(50);
 pub struct Config {
     /// Networks with different ids do not see each other: 1 to 32 of a–z, 0–9 and `-`.
     pub network: String,
+    /// The key of a private network: it says who belongs to it, and only they take part.
+    pub network_key: Option<NetworkKey>,
+    /// Where this installation's memberships are; `None`: in the data folder.
+    pub membership: Option<PathBuf>,
     /// Supernodes to begin with, as `/ip4/…/udp/…/quic-v1/p2p/…`, checked.
     pub bootstrap: Vec<String>,
     /// Where to listen: UDP and TCP for the overlay, the port above each for the relay over UDP. None: a leaf. An IPv6
@@ -138,6 +143,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             network: NetworkId::default().to_string(),
+            network_key: None,
+            membership: None,
             bootstrap: Vec::new(),
             listen: Vec::new(),
             listen_tcp: Vec::new(),

@@ -29,6 +29,8 @@ const fn setting(key: &'static str, variable: &'static str, kind: SettingKind) -
 /// All settings, in the order `tandem config show` prints them.
 pub const SETTINGS: &[Setting] = &[
     setting("network", "TANDEM_NETWORK", SettingKind::Text),
+    setting("network_key", "TANDEM_NETWORK_KEY", SettingKind::Text),
+    setting("membership", "TANDEM_MEMBERSHIP", SettingKind::Text),
     setting("bootstrap", "TANDEM_BOOTSTRAP", SettingKind::List),
     setting("listen", "TANDEM_LISTEN", SettingKind::List),
     setting("listen_tcp", "TANDEM_LISTEN_TCP", SettingKind::List),

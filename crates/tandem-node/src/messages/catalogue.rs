@@ -320,4 +320,30 @@ catalogue! {
     PolicyForbids = "T2004", "The policy of this machine does not allow {what}.",
         "An organisation decides about this machine: the key {key} in {file}. No setting and no flag changes it.",
         "See what it allows with: tandem policy show. Ask whoever administers this machine if you need more.";
+    AuditUnopened = "T2005", "The audit log {path} cannot be opened: {detail}.",
+        "The policy of this machine requires it, so the node does not start.",
+        "Tell whoever administers this machine: the folder must be there, and the file must be one that this user can append to and others cannot write.";
+    AuditNoCalls = "T2006", "The audit log {path} cannot be written.",
+        "The policy of this machine requires it: no call is made or taken until it can be. Calls going on go on.",
+        "Most often the disk is full. Tell whoever administers this machine.";
+    AuditFailing = "T2007", "The audit log {path} cannot be written; what happens now is counted and not written down.",
+        "The policy of this machine asks for it and does not require it, so the node goes on.",
+        "Most often the disk is full. Tell whoever administers this machine.";
+
+    // ---- T21: private networks
+    MembershipMissing = "T2101", "This node has no membership of the private network \"{network}\" that holds ({file}: {detail}).",
+        "Nobody in that network speaks with it: it can neither call nor be called.",
+        "Send what this prints to whoever runs the network: tandem network request. With what comes back: tandem network join FILE. The node takes it up within seconds.";
+    MembershipEnds = "T2102", "The membership of the private network \"{network}\" ends in {hours} hours.",
+        "After that nobody in it speaks with this node any more.",
+        "Ask whoever runs the network to renew it. The same request holds: tandem network request.";
+    NetworkText = "T2103", "\"{text}\" cannot be used: {detail}.",
+        "Nothing was done.",
+        "Copy the whole text, from its first letter to its last.";
+    NetworkFile = "T2104", "The file {file} cannot be used: {detail}.",
+        "Nothing was done.",
+        "See to what the message says, then try again. The key of a network is never written over.";
+    NetworkPublic = "T2105", "No private network is set here.",
+        "The network \"{network}\" is open to everybody.",
+        "Set its key: network = \"NAME\" and network_key = \"tandem-network:…\" in tandem.toml, as whoever runs it says.";
 }

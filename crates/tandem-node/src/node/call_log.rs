@@ -78,6 +78,10 @@ pub(crate) struct FinishedCall {
 }
 
 impl LiveCall {
+    pub(crate) fn direction(&self) -> CallDirection {
+        self.direction
+    }
+
     pub(crate) fn new(begin: CallBegin, now: Now) -> Self {
         let state = match begin.direction {
             CallDirection::Outgoing => CallState::LookingUp,

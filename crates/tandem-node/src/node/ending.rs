@@ -39,6 +39,7 @@ impl Node {
         let serves = self.serves();
         if serves {
             announce(side, NodeEvent::Serving { state: ServingState::Draining });
+            self.tell_serving(ServingState::Draining);
         }
         let live: Vec<CallId> = self.calls.keys().copied().collect();
         for call in live {
@@ -75,10 +76,16 @@ impl Node {
         let tell = self.person.overlay().send(DeviceCommand::Shutdown);
         // A swarm that has ended already needs no telling; one that is stuck ends with its channel.
         drop(tokio::time::timeout(FAREWELL, tell).await);
+        let swarms = self.swarms();
         self.close_ledger();
         self.stop_standing_by();
         // What was queued (a hang-up, a farewell) gets a moment to leave.
         tokio::time::sleep(FAREWELL).await;
         self.ports.given_back().await;
+        // Their connections end with them, and each is worth a line of the audit log.
+        if self.warden.audit().is_on() {
+            swarms.ended().await;
+        }
+        self.tell_stop();
     }
 }

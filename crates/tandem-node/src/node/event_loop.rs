@@ -23,6 +23,7 @@ use super::media::{EndpointPlan, MediaNews};
 use super::peers::PeerTable;
 use super::phone::{FinalReport, Phone, PhoneId, PhoneNews, Surroundings, recording_path};
 use super::port_mapping::PortMapping;
+use super::private::Private;
 use super::start::{MEDIA_QUEUE, REPORT_QUEUE};
 use super::strangers::{FoundProof, SentRequests};
 use super::supernode::Supernode;
@@ -32,7 +33,7 @@ use crate::config::{Answer, Config};
 use crate::handle::{NodeSide, Reply};
 use crate::installation::Installation;
 use crate::network_check::LastCheck;
-use crate::overlay::{DeviceEvent, ServiceEvent};
+use crate::overlay::{DeviceEvent, Membership, ServiceEvent};
 use crate::platform::network::{Change, Network};
 use crate::policy::Warden;
 
@@ -75,14 +76,19 @@ pub(crate) struct MediaEnds {
     pub(crate) news: mpsc::Sender<MediaNews>,
     pub(crate) reports: mpsc::Sender<FinalReport>,
     pub(crate) warden: Warden,
+    /// In a private network.
+    pub(crate) membership: Option<Membership>,
 }
 
 impl MediaEnds {
     /// These, and what the loop listens to.
-    pub(super) fn new(warden: Warden) -> (Self, mpsc::Receiver<MediaNews>, mpsc::Receiver<FinalReport>) {
+    pub(super) fn new(
+        warden: Warden,
+        membership: Option<Membership>,
+    ) -> (Self, mpsc::Receiver<MediaNews>, mpsc::Receiver<FinalReport>) {
         let (news, media) = mpsc::channel(MEDIA_QUEUE);
         let (reports, ended) = mpsc::channel(REPORT_QUEUE);
-        (Self { news, reports, warden }, media, ended)
+        (Self { news, reports, warden, membership }, media, ended)
     }
 }
 
@@ -117,6 +123,8 @@ pub(crate) struct Node {
     pub(crate) ports: PortMapping,
     /// What an organisation allows, and where what it refused is noted.
     pub(crate) warden: Warden,
+    /// Memberships, in a private network.
+    pub(super) private: Option<Private>,
     /// Set when the proof that is looked for is no longer wanted.
     pub(crate) solving: Arc<AtomicBool>,
     /// What the owner agreed to, and what was served.
@@ -241,6 +249,11 @@ impl Node {
             self.count_served();
         }
         self.clocks_ms = now.mono_ms;
+        if let Some(private) = &mut self.private
+            && private.refresh(now.mono_ms, now.unix_ms)
+        {
+            tracing::info!("the memberships of the private network were read again");
+        }
         let (person, echo) = (&self.person, self.echo.as_ref());
         self.peers.trim(|peer| person.knows(peer) || echo.is_some_and(|echo| echo.knows(peer)));
         if let Some(slept_ms) = self.sleep.note(now) {
@@ -440,7 +453,7 @@ impl Node {
         side: &NodeSide,
     ) {
         let contact = self.installation.store.contact(from).ok().flatten();
-        if self.calls.len() >= CALLS_MAX || self.stopping.is_some() {
+        if self.calls.len() >= CALLS_MAX || self.stopping.is_some() || self.may_call().is_err() {
             self.with_person(|phone, around| phone.refuse(call, around));
             return;
         }
@@ -463,6 +476,7 @@ impl Node {
             invitation,
         };
         announce(side, NodeEvent::Call(live.event(step, now)));
+        self.tell_call_begun(&live);
         self.calls.insert(call, live);
         let after_ms = u64::try_from(self.config.answer_after.as_millis()).unwrap_or(u64::MAX);
         if self.config.answer != Answer::Ring && after_ms > 0 {
@@ -564,6 +578,7 @@ impl Node {
             self.calls.iter().filter(|(_, call)| call.is_finished()).map(|(call, _)| *call).collect();
         for id in finished {
             let Some(done) = self.calls.remove(&id).and_then(|mut call| call.finish(now)) else { continue };
+            self.tell_call_ended(&done.stored);
             memory::remember_call(&self.installation.store, &done.stored);
             write_report(&self.installation.data, &done.report);
             announce(side, NodeEvent::Call(done.event));

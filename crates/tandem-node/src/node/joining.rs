@@ -67,6 +67,10 @@ pub async fn join(config: NodeConfig, offer: impl FnOnce(&JoinOffer)) -> Result<
     if config.config.bootstrap.is_empty() {
         return Err(Code::NoBootstrap.problem());
     }
+    if config.config.network_key.is_some() {
+        let detail = "a private network lets in nobody without a membership, which a device that waits has not; add it by the 24 words: tandem id --restore";
+        return Err(Code::JoinFailed.with(&[("detail", detail)]));
+    }
     let device = DeviceSecret::from_seed(&random::bytes());
     let mut waiting = Waiting::start(&config, &device).map_err(|error| error.problem())?;
     let link = waiting.offer_link(&device).await?;
@@ -123,6 +127,8 @@ impl Waiting {
             network: &network,
             ports: PortMapping::forbidden(),
             warden: Warden::new(Arc::clone(&config.config.policy)),
+            // Nobody has made a device that waits a member.
+            membership: None,
         };
         let identity = throw_away(device, now).map_err(|error| StartError::Overlay(error.to_string()))?;
         let (phone, events) =

@@ -57,8 +57,13 @@ pub(crate) fn places(config: &Config, store: &Store) -> Result<Places, NoPlace> 
         tracing::warn!(%error, "the port that was chosen cannot be read");
         None
     });
-    let kept = kept.and_then(|text| text.parse().ok()).filter(|port| is_free(*port));
-    let port = kept.or_else(|| (0..PORT_TRIES).map(|_| random_port()).find(|port| is_free(*port)));
+    let policy = &config.policy;
+    let allowed = |port: u16| {
+        policy.may_listen(port).is_ok() && policy.may_listen(port.saturating_add(1)).is_ok() && is_free(port)
+    };
+    let kept = kept.and_then(|text| text.parse().ok()).filter(|port| allowed(*port));
+    let range = policy.ports.local.as_ref().map_or(PORTS, |local| *local.start()..*local.end());
+    let port = kept.or_else(|| (0..PORT_TRIES).map(|_| random_port(&range)).find(|port| allowed(*port)));
     let port = port.ok_or(NoPlace::NoPort)?;
     if kept.is_none()
         && let Err(error) = store.set_setting(PORT, &port.to_string())
@@ -69,8 +74,9 @@ pub(crate) fn places(config: &Config, store: &Store) -> Result<Places, NoPlace> 
 }
 
 /// Even, so that one is never the relay's of another.
-fn random_port() -> u16 {
-    PORTS.start + 2 * (rand::random::<u16>() % ((PORTS.end - PORTS.start) / 2))
+fn random_port(range: &std::ops::Range<u16>) -> u16 {
+    let first = range.start.next_multiple_of(2);
+    first + 2 * (rand::random::<u16>() % ((range.end - first) / 2).max(1))
 }
 
 /// All addresses of each family that this machine has.

@@ -5,6 +5,7 @@
 //! when, `scout` asks others about it; `media` is the sound of a call, in a thread of its own; `requests` and `views`
 //! answer the person.
 
+mod auditing;
 mod call_log;
 pub(crate) mod clock;
 mod devices;
@@ -21,6 +22,7 @@ mod outbox;
 mod peers;
 mod phone;
 pub(crate) mod port_mapping;
+mod private;
 mod requests;
 mod scout;
 mod start;

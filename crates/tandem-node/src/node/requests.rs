@@ -157,6 +157,7 @@ impl Node {
         if self.stopping.is_some() {
             return Err(Code::NodeStopped.problem());
         }
+        self.may_call()?;
         if self.calls.len() >= CALLS_MAX {
             return Err(Code::TooManyCalls.problem());
         }
@@ -188,6 +189,7 @@ impl Node {
         let live = LiveCall::new(begin, now);
         let step = CallStep::LookingUp { address: Address(account).to_string() };
         announce(side, NodeEvent::Call(live.event(step, now)));
+        self.tell_call_begun(&live);
         self.calls.insert(id, live);
         Ok(CallStarted { call: call_name(id) })
     }

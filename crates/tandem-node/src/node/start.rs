@@ -22,6 +22,7 @@ use super::memory;
 use super::peers::PeerTable;
 use super::phone::{FinalReport, Phone, PhoneChannels, PhoneId, PhoneIdentity, PhonePlan};
 use super::port_mapping::PortMapping;
+use super::private::Private;
 use super::requests::core_redundancy;
 use super::strangers::SentRequests;
 use super::supernode::{Bound, Echo, Place};
@@ -30,7 +31,10 @@ use crate::api::ApiListener;
 use crate::config::Config;
 use crate::handle::{NodeConfig, RunningNode, channel};
 use crate::installation::{self, Installation, StartError};
-use crate::overlay::{DeviceConfig, DeviceEvent, PublicAddresses, SupernodeAddress, spawn_device};
+use crate::messages::Code;
+use crate::overlay::{
+    DeviceConfig, DeviceEvent, Membership, PublicAddresses, SupernodeAddress, spawn_device,
+};
 use crate::platform::network::{self, Network};
 use crate::policy::Warden;
 
@@ -58,11 +62,12 @@ pub async fn start(mut node_config: NodeConfig) -> Result<RunningNode, StartErro
     let now = clock.now();
     let volunteering = Volunteering::new(&installation.store, &config.volunteer, node_config.terms, now)?;
     let known = first_supernodes(&config, &installation);
-    let warden = Warden::new(Arc::clone(&config.policy));
+    let warden = open_warden(&config)?;
+    let private = private(&config, &installation, now)?;
     let mut peers = PeerTable::under(warden.clone());
     let known_peers: Vec<PeerRef> = known.iter().filter_map(|address| peers.insert(address)).collect();
 
-    let (media_ends, media, reports) = MediaEnds::new(warden.clone());
+    let (media_ends, media, reports) = MediaEnds::new(warden.clone(), private.as_ref().map(Private::shown));
     let (proofs, proofs_found) = mpsc::channel(PROOF_QUEUE);
     let mut network = network::watch().await;
     let network_now = network.borrow_and_update().clone();
@@ -103,6 +108,7 @@ pub async fn start(mut node_config: NodeConfig) -> Result<RunningNode, StartErro
         proofs,
         ports: makings.ports.clone(),
         warden,
+        private,
         solving: Arc::default(),
         feeds: Feeds::default(),
         media_ends: media_ends.clone(),
@@ -114,6 +120,7 @@ pub async fn start(mut node_config: NodeConfig) -> Result<RunningNode, StartErro
         node.install(bound, &known);
         node.install_echo(echo, &known);
     }
+    node.tell_start();
     node.begin(&known_peers)?;
 
     let api = listener.map(|listener| listener.serve(handle.clone(), &node_config.data)).transpose()?;
@@ -135,6 +142,24 @@ fn serve_steadily(
     let place = Place::of_settings(makings.config, roles, volunteering.caps());
     let bound = Bound::new(makings, installation, &place, roles, now)?;
     Ok(Some((bound, Echo::new(makings, now)?)))
+}
+
+/// The policy with its audit log: one that is required and cannot be opened keeps the node from starting.
+fn open_warden(config: &Config) -> Result<Warden, StartError> {
+    Warden::open(Arc::clone(&config.policy)).map_err(|error| {
+        let path = config.policy.audit.as_ref().map(|rules| rules.file().display().to_string());
+        let values = [("path", &*path.unwrap_or_default()), ("detail", &*error.to_string())];
+        StartError::Settings(Code::AuditUnopened.with(&values))
+    })
+}
+
+/// Memberships, where the network is private.
+fn private(config: &Config, installation: &Installation, now: Now) -> Result<Option<Private>, StartError> {
+    let Some(key) = config.network_key else { return Ok(None) };
+    let network = config.network.parse().map_err(|error| StartError::Overlay(format!("{error}")))?;
+    let keys = (installation.keys.device.public().0, installation.keys.service.public().0);
+    let file = config.membership.as_deref();
+    Ok(Some(Private::new((network, key), file, &installation.data, keys, now.unix_ms)))
 }
 
 fn ports(config: &Config) -> PortMapping {
@@ -168,6 +193,7 @@ pub(super) struct Makings<'a> {
     pub(super) network: &'a Network,
     pub(super) ports: PortMapping,
     pub(super) warden: Warden,
+    pub(super) membership: Option<Membership>,
 }
 
 impl<'a> Makings<'a> {
@@ -178,8 +204,9 @@ impl<'a> Makings<'a> {
         ports: PortMapping,
     ) -> Self {
         let (media_news, reports) = (media.news.clone(), media.reports.clone());
-        let warden = media.warden.clone();
-        Self { config, bind: config.source_address(), media_news, reports, network, ports, warden }
+        let (warden, membership) = (media.warden.clone(), media.membership.clone());
+        let bind = config.source_address();
+        Self { config, bind, media_news, reports, network, ports, warden, membership }
     }
 
     fn stranger_rules(&self) -> Result<StrangerRules, StartError> {
@@ -191,13 +218,13 @@ impl<'a> Makings<'a> {
         })
     }
 
-    /// Where supernodes may be, as far as the policy allows.
+    /// Where supernodes may be, as far as the policy allows, and what is shown to them in a private network.
     pub(super) fn public(&self) -> Result<PublicAddresses, StartError> {
         let ranges = self.config.effective_public_ranges(&[]);
         let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
         let public = PublicAddresses::with_ranges(&ranges);
         let public = public.map_err(|error| StartError::Overlay(error.to_string()))?;
-        Ok(public.under(self.warden.clone()))
+        Ok(public.under(self.warden.clone()).within(self.membership.clone()))
     }
 
     pub(super) fn network(&self) -> Result<NetworkId, StartError> {

@@ -97,6 +97,12 @@ fn problems(node: &Node) -> Vec<Problem> {
         .chain(node.volunteering.problem())
         .chain(node.serving_problem())
         .chain(skew)
+        .chain(node.audit_problem())
+        .chain(
+            node.private
+                .as_ref()
+                .and_then(|private| private.problem(node.supernode.is_some(), node.clock.now().unix_ms)),
+        )
         .chain(standing.problem().map(Code::problem))
         .collect()
 }

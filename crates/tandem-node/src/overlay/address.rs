@@ -9,6 +9,7 @@ use tandem_proto::ids::{DeviceKey, ServiceKey};
 use thiserror::Error;
 
 use super::config::Places;
+use super::membership::Membership;
 use crate::policy::Warden;
 
 /// Which addresses this network takes for public: global ones, and the ranges it was told (a lab, loopback).
@@ -17,6 +18,8 @@ pub struct PublicAddresses {
     extra: Vec<(IpAddr, u8)>,
     /// Asked before anything is dialled, wherever it is.
     warden: Warden,
+    /// In a private network: what both ends of every connection show.
+    membership: Option<Membership>,
 }
 
 /// A range that is not written `address/prefix length`.
@@ -31,13 +34,24 @@ impl PublicAddresses {
     /// One of the ranges cannot be read.
     pub fn with_ranges<S: AsRef<str>>(ranges: &[S]) -> Result<Self, RangeError> {
         let extra = ranges.iter().map(|range| parse_range(range.as_ref())).collect::<Result<_, _>>()?;
-        Ok(Self { extra, warden: Warden::default() })
+        Ok(Self { extra, warden: Warden::default(), membership: None })
     }
 
     /// The same, as far as an organisation's policy allows.
     #[must_use]
     pub fn under(self, warden: Warden) -> Self {
         Self { warden, ..self }
+    }
+
+    /// The same in a private network: only its members.
+    #[must_use]
+    pub fn within(self, membership: Option<Membership>) -> Self {
+        Self { membership, ..self }
+    }
+
+    /// What is shown on every connection, and asked for.
+    pub(super) fn membership(&self) -> Option<Membership> {
+        self.membership.clone()
     }
 
     /// Whom to ask before a dial.

@@ -13,12 +13,16 @@ use super::address::{circuit_relay, ip_of, key_of, transport_of};
 use super::counting::{Counters, Unclaimed};
 use super::{ConnectionInfo, PeerKey};
 use crate::installation::unix_ms;
+use crate::policy::Audit;
 
 /// Open connections by their number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Connections {
     unclaimed: Unclaimed,
     open: BTreeMap<ConnectionId, Connection>,
+    audit: Audit,
+    /// Of the service swarm, where whoever comes in is served.
+    serves: bool,
 }
 
 #[derive(Debug)]
@@ -49,17 +53,37 @@ impl Connection {
 }
 
 impl Connections {
-    pub(super) fn new(unclaimed: Unclaimed) -> Self {
-        Self { unclaimed, open: BTreeMap::new() }
+    pub(super) fn new(unclaimed: Unclaimed, audit: Audit, serves: bool) -> Self {
+        Self { unclaimed, open: BTreeMap::new(), audit, serves }
     }
 
     pub(super) fn opened(&mut self, id: ConnectionId, peer: PeerId, point: ConnectedPoint) {
         let counters = self.unclaimed.claim(&peer, &point);
-        self.open.insert(id, Connection { peer, point, since_unix_ms: unix_ms(), counters });
+        let connection = Connection { peer, point, since_unix_ms: unix_ms(), counters };
+        if self.audit.is_on() {
+            self.audit.note("connection_opened", connection.told(self.serves));
+        }
+        self.open.insert(id, connection);
     }
 
     pub(super) fn closed(&mut self, id: ConnectionId) {
-        self.open.remove(&id);
+        if let Some(connection) = self.open.remove(&id) {
+            self.tell_closed(&connection);
+        }
+    }
+
+    fn tell_closed(&self, connection: &Connection) {
+        if !self.audit.is_on() {
+            return;
+        }
+        let mut told = connection.told(self.serves);
+        if let Some(told) = told.as_object_mut() {
+            let lasted_ms = unix_ms().saturating_sub(connection.since_unix_ms);
+            told.insert("lasted_ms".to_owned(), lasted_ms.into());
+            told.insert("bytes_in".to_owned(), connection.counters.received().into());
+            told.insert("bytes_out".to_owned(), connection.counters.sent().into());
+        }
+        self.audit.note("connection_closed", told);
     }
 
     pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
@@ -92,7 +116,34 @@ impl Connections {
     }
 }
 
+impl Drop for Connections {
+    /// A swarm that ends takes its connections with it.
+    fn drop(&mut self) {
+        for connection in std::mem::take(&mut self.open).values() {
+            self.tell_closed(connection);
+        }
+    }
+}
+
 impl Connection {
+    /// For the audit log.
+    fn told(&self, serves: bool) -> serde_json::Value {
+        let outbound = self.point.is_dialer();
+        let purpose = match (serves, self.point.is_relayed(), outbound) {
+            (true, _, true) => "directory",
+            (true, _, false) => "client",
+            (false, true, _) => "signalling",
+            (false, false, _) => "supernode",
+        };
+        serde_json::json!({
+            "purpose": purpose,
+            "peer": self.peer.to_string(),
+            "address": self.path_text(),
+            "transport": transport_of(self.path()),
+            "outbound": outbound,
+        })
+    }
+
     fn path_text(&self) -> String {
         if self.point.is_relayed() {
             self.path().to_string()

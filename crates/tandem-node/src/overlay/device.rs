@@ -145,13 +145,8 @@ impl Device {
             circuits,
             streams: Streams::new(vec![protocols.signal.clone()], Inbound::CircuitsOnly),
         };
-        let wire = transport::device(
-            &key,
-            circuit_transport,
-            config.bind,
-            unclaimed.clone(),
-            config.public.warden().clone(),
-        )?;
+        let wire =
+            transport::device(&key, circuit_transport, config.bind, unclaimed.clone(), &config.public)?;
         let mut swarm = Swarm::new(wire, behaviour, peer, transport::swarm_config(IDLE_CONNECTION));
         let listener = config.bind.map(|ip| bind(&mut swarm, ip)).transpose()?;
         let (home_reports, from_homes) = mpsc::channel(REPORTS);
@@ -160,7 +155,7 @@ impl Device {
             swarm,
             protocols,
             probe: config.signal_probe,
-            connections: Connections::new(unclaimed),
+            connections: Connections::new(unclaimed, config.public.warden().audit().clone(), false),
             links: Links::new(config.stagger),
             preferred: config.preferred,
             public: config.public.clone(),

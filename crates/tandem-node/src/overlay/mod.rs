@@ -15,6 +15,7 @@ mod device;
 mod dial_back;
 mod directory;
 mod links;
+mod membership;
 mod paths;
 mod permitted;
 mod public_only;
@@ -36,6 +37,7 @@ pub use config::{DeviceConfig, Places, PreferredTransport, ServiceConfig, Servic
 pub use counting::Traffic;
 pub use device::spawn_device;
 pub use dial_back::{Check, CheckOutcome};
+pub use membership::Membership;
 pub use service::spawn_service;
 pub use transport::StartError;
 

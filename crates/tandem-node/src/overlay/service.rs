@@ -132,7 +132,7 @@ impl Service {
         let mut service = Self {
             swarm,
             protocols,
-            connections: Connections::new(unclaimed),
+            connections: Connections::new(unclaimed, config.public.warden().audit().clone(), true),
             supernodes: BTreeSet::new(),
             links: Links::new(STAGGER),
             wanted: BTreeSet::new(),

@@ -22,11 +22,11 @@ use super::address::{PublicAddresses, ip_of};
 use super::bound_tcp::BoundTcp;
 use super::circuit_door::CircuitDoor;
 use super::counting::Unclaimed;
+use super::membership::prove;
 use super::permitted::Permitted;
 use super::public_only::PublicOnly;
 use super::quiet_yamux::QuietYamux;
 use super::shared_tcp::{self, RelayStreams};
-use crate::policy::Warden;
 
 /// Longer than two heartbeats of an idle home (14 s) and what a packet may need on the way.
 const QUIC_IDLE_TIMEOUT_MS: u32 = 36_000;
@@ -208,8 +208,9 @@ pub(super) fn device(
     circuits: relay::client::Transport,
     from: Option<IpAddr>,
     unclaimed: Unclaimed,
-    warden: Warden,
+    public: &PublicAddresses,
 ) -> Result<Wire, StartError> {
+    let (warden, proof) = (public.warden().clone(), (public.membership(), key.public().to_peer_id()));
     let tcp = BoundTcp::new(from.as_slice())
         .upgrade(Version::V1Lazy)
         .authenticate(noise(key)?)
@@ -224,6 +225,7 @@ pub(super) fn device(
         let (peer, muxer) = either.into_inner();
         (peer, unclaimed.count(peer, muxer, point))
     });
+    let all = all.and_then(move |(peer, muxer), point| prove(proof, peer, muxer, point.is_dialer()));
     let inner = TransportTimeout::new(all, HANDSHAKE_TIMEOUT).map_err(timed_out).boxed();
     Ok(Permitted { inner, warden }.boxed())
 }
@@ -250,6 +252,8 @@ pub(super) fn service(
         let muxer = door.before(peer, muxer, &point);
         (peer, unclaimed.count(peer, muxer, point))
     });
+    let proof = (public.membership(), key.public().to_peer_id());
+    let all = all.and_then(move |(peer, muxer), point| prove(proof, peer, muxer, point.is_dialer()));
     // The first byte has a time-out of its own; this one is for the handshake after it.
     let inner = TransportTimeout::new(all, HANDSHAKE_TIMEOUT * 2).boxed();
     let warden = public.warden().clone();

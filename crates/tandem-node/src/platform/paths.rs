@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 pub const STORE: &str = "store.db";
 pub const KEYS: &str = "keys";
 pub const LOCK: &str = "lock";
+pub const MEMBERSHIP: &str = "membership";
 pub const LOGS: &str = "logs";
 pub const CALLS: &str = "calls";
 pub const API_TOKEN: &str = "api-token";

@@ -42,6 +42,10 @@ pub const KEYS: &[Key] = &[
     key("ports.local", KeyKind::Text),
     key("ports.mapping", KeyKind::Switch),
     key("network.id", KeyKind::Text),
+    key("network.key", KeyKind::Text),
+    key("network.membership", KeyKind::Text),
+    key("audit.path", KeyKind::Text),
+    key("audit.required", KeyKind::Switch),
 ];
 
 impl KeyKind {

@@ -4,6 +4,7 @@
 //! file decides. Every key only takes something away, so rules never contradict each other: what several keys are about
 //! is allowed only where all of them allow it. Without a file everything is allowed.
 
+mod audit;
 mod file;
 mod keys;
 mod parse;
@@ -13,12 +14,14 @@ mod words;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use tandem_api::Problem;
 use tandem_core::call::Strangers;
-use tandem_proto::ids::ServiceKey;
+use tandem_proto::ids::{NetworkKey, ServiceKey};
 use tandem_proto::multiaddr::{PeerAddress, TransportAddress};
 
+pub use audit::Audit;
 pub use file::{PolicyError, SYSTEM_PATH, Source, check_file, read, system};
 pub use keys::{KEYS, Key, KeyKind};
 pub use parse::{ParseError, parse};
@@ -41,6 +44,35 @@ pub struct Policy {
     pub ports: Ports,
     /// The only network this machine's nodes join.
     pub network: Option<String>,
+    /// The key of that network, where it is private.
+    pub network_key: Option<NetworkKey>,
+    /// The file with memberships of it.
+    pub membership: Option<PathBuf>,
+    /// What a node writes down of what it does.
+    pub audit: Option<AuditRules>,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRules {
+    /// Absolute; `{uid}` stands for the number of the user that the node runs as.
+    pub path: PathBuf,
+    /// No new calls while the log cannot be written, and no start.
+    pub required: bool,
+}
+
+impl AuditRules {
+    /// The file itself.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        #[cfg(unix)]
+        {
+            let uid = nix::unistd::geteuid().to_string();
+            PathBuf::from(self.path.to_string_lossy().replace("{uid}", &uid))
+        }
+        #[cfg(not(unix))]
+        self.path.clone()
+    }
 }
 
 /// Which supernodes this node has to do with.
@@ -312,6 +344,8 @@ impl Policy {
         if let Some(network) = &self.network {
             config.network.clone_from(network);
         }
+        config.network_key = self.network_key.or(config.network_key);
+        config.membership = self.membership.clone().or(config.membership.take());
         let allowed = |text: &String| {
             text.parse::<PeerAddress>()
                 .is_ok_and(|peer| self.may_connect(Some(peer.service), peer.address.socket()).is_ok())
@@ -365,6 +399,8 @@ fn changed(before: &Config, after: &Config) -> Vec<&'static str> {
     let roles = |config: &Config| (config.volunteer.directory, config.volunteer.relay);
     [
         ("network", before.network != after.network),
+        ("network_key", before.network_key != after.network_key),
+        ("membership", before.membership != after.membership),
         ("bootstrap", before.bootstrap != after.bootstrap),
         ("relay_only", before.relay_only != after.relay_only),
         ("port_mapping", before.port_mapping != after.port_mapping),

@@ -2,9 +2,11 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use tandem_core::call::Strangers;
+use tandem_proto::ids::NetworkKey;
 use tandem_proto::multiaddr::PeerAddress;
 use tandem_proto::names::NetworkId;
 use thiserror::Error;
@@ -12,7 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Key, KeyKind};
-use super::{LIST_MAX, Policy, Role};
+use super::{AuditRules, LIST_MAX, Policy, Role};
 
 /// Why a text is no policy, where, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -42,6 +44,7 @@ pub fn parse(text: &str) -> Result<Policy, ParseError> {
     let mut policy = Policy::default();
     read_table(&mut policy, "", table.get_ref()).map_err(fault)?;
     check_begin(&policy, &table).map_err(fault)?;
+    check_pairs(&policy, &table).map_err(fault)?;
     Ok(policy)
 }
 
@@ -128,6 +131,7 @@ fn set_switch(policy: &mut Policy, key: &str, on: bool) {
         "calls.invitations" => policy.calls.invitations = on,
         "calls.recording" => policy.calls.recording = on,
         "ports.mapping" => policy.ports.mapping = on,
+        "audit.required" => audit(policy).required = on,
         _ => unreachable!("invariant: KEYS names every switch"),
     }
 }
@@ -161,9 +165,23 @@ fn set_text(policy: &mut Policy, key: &str, text: &str) -> Result<(), String> {
             let id = text.parse::<NetworkId>().map_err(|error| error.to_string())?;
             policy.network = Some(id.to_string());
         }
+        "network.key" => {
+            policy.network_key = Some(text.parse::<NetworkKey>().map_err(|error| error.to_string())?);
+        }
+        "network.membership" => policy.membership = Some(absolute(text)?),
+        "audit.path" => audit(policy).path = absolute(text)?,
         _ => unreachable!("invariant: KEYS names every text"),
     }
     Ok(())
+}
+
+fn audit(policy: &mut Policy) -> &mut AuditRules {
+    policy.audit.get_or_insert_with(|| AuditRules { path: PathBuf::new(), required: false })
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err(format!("\"{}\" is no path from the root", cut(text))) }
 }
 
 fn set_list(policy: &mut Policy, key: &str, texts: &[(usize, &str)]) -> Result<(), Fault> {
@@ -235,6 +253,20 @@ fn local_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
         return Err(format!("calls need at least {LOCAL_PORTS_MIN} ports, as in 50000-50100"));
     }
     Ok(range)
+}
+
+/// Keys that mean nothing without another.
+fn check_pairs(policy: &Policy, table: &Spanned<DeTable<'_>>) -> Result<(), Fault> {
+    let at = |name: &str| table.get_ref().get(name).map_or(0, |value| value.span().start);
+    if policy.audit.as_ref().is_some_and(|audit| audit.path.as_os_str().is_empty()) {
+        let action = "Say where the log is: path = \"/var/log/tandem/{uid}.jsonl\".";
+        return Err(Fault::new(at("audit"), "audit.required is there without audit.path", action));
+    }
+    if policy.network_key.is_some() && policy.network.is_none() {
+        let action = "Say which network it is the key of: id = \"…\".";
+        return Err(Fault::new(at("network"), "network.key is there without network.id", action));
+    }
+    Ok(())
 }
 
 /// A policy that names where to begin and forbids it was not meant so.

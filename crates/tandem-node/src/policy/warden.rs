@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rand::seq::SliceRandom as _;
 use tandem_proto::ids::ServiceKey;
 
-use super::{Policy, Refusal};
+use super::{Audit, Policy, Refusal};
 
 /// Local ports tried, of those that the policy leaves, before a socket counts as impossible.
 const LOCAL_PORTS_TRIED: usize = 64;
@@ -17,12 +17,29 @@ const LOCAL_PORTS_TRIED: usize = 64;
 #[derive(Debug, Clone, Default)]
 pub struct Warden {
     policy: Arc<Policy>,
+    audit: Audit,
 }
 
 impl Warden {
+    /// Of this policy, without its audit log.
     #[must_use]
     pub fn new(policy: Arc<Policy>) -> Self {
-        Self { policy }
+        Self { policy, audit: Audit::default() }
+    }
+
+    /// The same with the audit log, if the policy wants one.
+    ///
+    /// # Errors
+    /// When the log cannot be opened and is required.
+    pub fn open(policy: Arc<Policy>) -> io::Result<Self> {
+        let audit = policy.audit.as_ref().map(Audit::open).transpose()?.unwrap_or_default();
+        Ok(Self { policy, audit })
+    }
+
+    /// What happened goes here.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// What is allowed, to ask without anything being about to happen.
@@ -59,6 +76,7 @@ impl Warden {
     pub fn noted<T>(&self, answer: Result<T, Refusal>) -> Result<T, Refusal> {
         if let Err(refusal) = &answer {
             tracing::debug!(%refusal, "the policy refused");
+            self.audit.refused(refusal);
         }
         answer
     }

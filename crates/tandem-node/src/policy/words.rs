@@ -44,10 +44,8 @@ impl Policy {
             "serving" => self.said_of_serving(key),
             "calls" => self.said_of_calls(key),
             "ports" => self.said_of_ports(key),
-            _ => self
-                .network
-                .as_ref()
-                .map(|id| (json!(id), format!("The node joins the network \"{id}\" only."))),
+            "network" => self.said_of_network(key),
+            _ => self.said_of_audit(key),
         }
     }
 
@@ -132,6 +130,40 @@ impl Policy {
         }
     }
 
+    fn said_of_network(&self, key: &str) -> Option<(Value, String)> {
+        match key {
+            "network.id" => self
+                .network
+                .as_ref()
+                .map(|id| (json!(id), format!("The node joins the network \"{id}\" only."))),
+            "network.key" => self.network_key.map(|key| {
+                let means = "That network is private: only those whom this key admits take part.";
+                (json!(key.to_string()), means.to_owned())
+            }),
+            _ => self.membership.as_ref().map(|file| {
+                let file = file.display();
+                (json!(file.to_string()), format!("The node's membership of it is read from {file}."))
+            }),
+        }
+    }
+
+    fn said_of_audit(&self, key: &str) -> Option<(Value, String)> {
+        let rules = self.audit.as_ref()?;
+        match key {
+            "audit.path" => {
+                let path = rules.path.display();
+                let means = format!(
+                    "The node writes into {path} when it connects, to whom, how much passed, who called whom, and what this \
+                     policy refused; never what was said."
+                );
+                Some((json!(path.to_string()), means))
+            }
+            _ => rules.required.then(|| {
+                (json!(true), "While that log cannot be written, no call is made or taken.".to_owned())
+            }),
+        }
+    }
+
     fn said_of_ports(&self, key: &str) -> Option<(Value, String)> {
         match key {
             "ports.outgoing" => self.ports.outgoing.as_ref().map(|ranges| {
@@ -175,6 +207,8 @@ fn settings_of(key: &str) -> &'static [&'static str] {
         "ports.outgoing" | "ports.mapping" => &["port_mapping"],
         "ports.local" => &["listen", "listen_tcp"],
         "network.id" => &["network"],
+        "network.key" => &["network_key"],
+        "network.membership" => &["membership"],
         _ => &[],
     }
 }

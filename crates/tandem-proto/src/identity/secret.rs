@@ -6,7 +6,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use zeroize::Zeroizing;
 
 use crate::domain;
-use crate::ids::{AccountKey, DeviceKey, ServiceKey};
+use crate::ids::{AccountKey, DeviceKey, NetworkKey, ServiceKey};
 
 macro_rules! secret_key {
     ($(#[$doc:meta])* $name:ident => $public:ident) => {
@@ -60,6 +60,11 @@ secret_key!(
 secret_key!(
     /// The signing key under which a node serves others; also its second libp2p identity.
     ServiceSecret => ServiceKey
+);
+
+secret_key!(
+    /// The signing key of who runs a private network: it says who belongs to it.
+    NetworkSecret => NetworkKey
 );
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ mod descriptor;
 mod device_set;
 mod homes;
 mod invitation;
+mod membership;
 
 use prost::Message;
 use thiserror::Error;
 
-use crate::identity::{AccountSecret, DeviceSecret, ServiceSecret};
+use crate::identity::{AccountSecret, DeviceSecret, NetworkSecret, ServiceSecret};
 use crate::ids::{AccountKey, DeviceKey, ServiceKey};
 use crate::wire;
 
@@ -19,6 +20,7 @@ pub use descriptor::{NewDescriptor, Roles, SupernodeDescriptor};
 pub use device_set::{DeviceEntry, DeviceSet};
 pub use homes::{DeviceHomes, Home};
 pub use invitation::Invitation;
+pub use membership::{NetworkMembership, NewMembership};
 
 /// How far two clocks may be apart, in milliseconds (±10 min): an expired message is tolerated that long, and so
 /// is one from the future.
@@ -68,7 +70,7 @@ macro_rules! signing_secret {
     )*};
 }
 
-signing_secret!(AccountSecret, DeviceSecret, ServiceSecret);
+signing_secret!(AccountSecret, DeviceSecret, ServiceSecret, NetworkSecret);
 
 impl SignedMessage for wire::DeviceCertificate {
     const DOMAIN: &'static str = "tandem device-certificate 1";
@@ -98,6 +100,12 @@ impl SignedMessage for wire::SupernodeInvitation {
     const DOMAIN: &'static str = "tandem supernode invitation 1";
     const BYTES_MAX: usize = 128;
     type Secret = ServiceSecret;
+}
+
+impl SignedMessage for wire::NetworkMembership {
+    const DOMAIN: &'static str = "tandem network-membership 1";
+    const BYTES_MAX: usize = 256;
+    type Secret = NetworkSecret;
 }
 
 /// Encodes and signs a message. It is not checked: the `issue` functions of the verified types do that too.
@@ -139,6 +147,12 @@ pub enum SignedError {
     /// About another device than the one at hand.
     #[error("it belongs to another device")]
     OtherDevice,
+    /// Of another network than this one.
+    #[error("it belongs to another network")]
+    OtherNetwork,
+    /// About another key than the one that shows it.
+    #[error("it belongs to another member")]
+    OtherMember,
     /// Past its end, clock skew allowed for.
     #[error("it expired {} s ago", by_ms / 1000)]
     Expired { by_ms: u64 },

@@ -116,6 +116,32 @@ pub struct SupernodeDescriptor {
     #[prost(bytes = "vec", tag = "9")]
     pub echo: ::prost::alloc::vec::Vec<u8>,
 }
+/// Signed by the key of a private network: this key belongs to it (spec/identity.md "Private networks").
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NetworkMembership {
+    /// the network id
+    #[prost(string, tag = "1")]
+    pub network: ::prost::alloc::string::String,
+    /// device key or service key, 32 bytes
+    #[prost(bytes = "vec", tag = "2")]
+    pub member: ::prost::alloc::vec::Vec<u8>,
+    /// unix seconds
+    #[prost(uint64, tag = "3")]
+    pub not_before_s: u64,
+    /// unix seconds; at most 400 days ahead
+    #[prost(uint64, tag = "4")]
+    pub not_after_s: u64,
+    /// for people, at most 64 bytes
+    #[prost(string, tag = "5")]
+    pub label: ::prost::alloc::string::String,
+}
+/// What both ends show first on each connection of a private network (spec/overlay.md "Private networks").
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MembershipProof {
+    /// NetworkMembership
+    #[prost(message, optional, tag = "1")]
+    pub membership: ::core::option::Option<Signed>,
+}
 /// What a device link carries (spec/identity.md "Joining by link").
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DeviceLink {

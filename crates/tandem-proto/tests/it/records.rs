@@ -305,3 +305,43 @@ fn an_invitation_is_one_inviters_to_one_reserve_for_an_hour() {
     let large = wire::Signed { payload: long, signature: vec![0; 64] };
     assert_eq!(verify(&large), Err(SignedError::TooLarge { bytes: 129, limit: 128 }));
 }
+
+#[test]
+fn a_membership_holds_for_its_network_key_member_and_time() {
+    use tandem_proto::identity::NetworkSecret;
+    use tandem_proto::signed::{NetworkMembership, NewMembership};
+    let (secret, other) = (NetworkSecret::from_seed(&[1; 32]), NetworkSecret::from_seed(&[2; 32]));
+    let network: tandem_proto::names::NetworkId = "acme".parse().unwrap();
+    let new = NewMembership {
+        network: network.clone(),
+        member: device(1).public().0,
+        not_before_s: NOW_S,
+        not_after_s: NOW_S + 100,
+        label: String::new(),
+    };
+    let membership = NetworkMembership::issue(&secret, new.clone()).unwrap();
+    let verify = |key, network: &str, member: &[u8; 32], unix_ms| {
+        let network = network.parse().unwrap();
+        NetworkMembership::verify(membership.signed(), (&network, key), member, unix_ms).map(|_| ())
+    };
+    let (key, member) = (secret.public(), &device(1).public().0);
+    assert_eq!(verify(key, "acme", member, NOW_MS), Ok(()));
+    assert_eq!(verify(key, "acme", member, NOW_MS + 100_000 + CLOCK_SKEW_MS), Ok(()));
+    assert!(matches!(
+        verify(key, "acme", member, NOW_MS + 100_001 + CLOCK_SKEW_MS),
+        Err(SignedError::Expired { .. })
+    ));
+    assert!(matches!(
+        verify(key, "acme", member, NOW_MS - CLOCK_SKEW_MS - 1),
+        Err(SignedError::NotYetValid { .. })
+    ));
+    assert_eq!(verify(other.public(), "acme", member, NOW_MS), Err(SignedError::BadSignature));
+    assert_eq!(verify(key, "acme2", member, NOW_MS), Err(SignedError::OtherNetwork));
+    assert_eq!(verify(key, "acme", &device(2).public().0, NOW_MS), Err(SignedError::OtherMember));
+    let long = NewMembership { not_after_s: NOW_S + 401 * 86_400, ..new.clone() };
+    let long = NetworkMembership::issue(&secret, long).unwrap();
+    let verified = NetworkMembership::verify(long.signed(), (&network, key), member, NOW_MS);
+    assert!(matches!(verified, Err(SignedError::LivesTooLong { .. })));
+    let labelled = NewMembership { label: "x".repeat(65), ..new };
+    assert!(NetworkMembership::issue(&secret, labelled).is_err());
+}

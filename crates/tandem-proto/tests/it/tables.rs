@@ -52,6 +52,7 @@ fn every_domain_is_in_the_spec() {
         wire::DeviceHomes::DOMAIN,
         wire::SupernodeDescriptor::DOMAIN,
         wire::SupernodeInvitation::DOMAIN,
+        wire::NetworkMembership::DOMAIN,
     ];
     let hashes = [
         "tandem call tag 1",

@@ -32,7 +32,7 @@ pub(super) fn run(place: &Place, args: &IdArgs) -> Result<Exit, Problem> {
     Ok(Exit::Done)
 }
 
-fn open_or_create(place: &Place) -> Result<Keys, Problem> {
+pub(super) fn open_or_create(place: &Place) -> Result<Keys, Problem> {
     let passphrase = place.passphrase()?;
     if !keys::exists(&place.data) {
         let _lock = prepare_folder(&place.data).map_err(|error| error.problem())?;

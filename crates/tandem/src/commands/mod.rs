@@ -9,6 +9,7 @@ mod doctor;
 mod id;
 mod network;
 mod policy;
+mod private;
 mod relay;
 mod strangers;
 mod up;
@@ -57,6 +58,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Problem> {
         Command::Stop => views::stop(&place),
         Command::Volunteer(args) => volunteer::run(&place, &args),
         Command::Config(_) => config::show(&place),
+        Command::Network(args) => private::run(&place, args.action),
         Command::Policy(args) => policy::run(&place, args.action),
         Command::Doctor(DoctorArgs { what: Some(DoctorWhat::Network) }) => network::run(&place),
         Command::Doctor(_) => doctor::run(&place),

@@ -133,6 +133,7 @@ impl Node {
         if state != self.election.desk.told {
             self.election.desk.told = state;
             announce(side, NodeEvent::Serving { state });
+            self.tell_serving(state);
         }
         busy
     }

@@ -4,6 +4,7 @@
 //! away from whatever else the node is busy with.
 
 mod endpoint;
+mod flows;
 mod report;
 mod sockets;
 mod task;

@@ -11,6 +11,7 @@ use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::flows::Flows;
 use crate::policy::{Refusal, Warden};
 
 /// Largest datagram or piece of a stream that is read at once.
@@ -68,15 +69,19 @@ pub(super) struct Sockets {
     warden: Warden,
     /// The last place that a datagram of each purpose was allowed to go to: most go where the one before went.
     allowed: Option<(SocketPurpose, SocketAddr)>,
+    /// For the audit log; empty without one.
+    flows: Flows,
 }
 
 impl Sockets {
     pub(super) fn new(bind: Option<IpAddr>, warden: Warden, input: mpsc::Sender<SocketInput>) -> Self {
-        Self { open: BTreeMap::new(), input, bind, warden, allowed: None }
+        let flows = Flows::new(warden.audit().clone());
+        Self { open: BTreeMap::new(), input, bind, warden, allowed: None, flows }
     }
 
     /// Opens one. How it went is returned, or comes as input where it takes time.
     pub(super) async fn open(&mut self, id: SocketId, kind: SocketKind) -> Option<SocketInput> {
+        self.flows.opened(id, &kind);
         match kind {
             SocketKind::Udp { bind, toward, purpose } => {
                 Some(match self.open_udp(id, bind, toward, purpose).await {
@@ -100,6 +105,12 @@ impl Sockets {
             // The task ends when it has written what was queued, or cannot.
             Some(Socket::Tcp { .. }) | None => {}
         }
+        self.flows.closed(id);
+    }
+
+    /// Something came in.
+    pub(super) fn note_received(&mut self, id: SocketId, from: SocketAddr, bytes: usize) {
+        self.flows.received(id, from, bytes);
     }
 
     /// Sends without waiting. What the system or a slow relay does not take is lost, as on any network.
@@ -111,6 +122,7 @@ impl Sockets {
         if purpose.is_some_and(|purpose| !self.may_send(purpose, transmit.to)) {
             return;
         }
+        self.flows.sent(transmit.socket, transmit.to, transmit.data.len());
         let sent = match self.open.get(&transmit.socket) {
             Some(Socket::Udp { sender, .. }) => {
                 sender.send_to(&transmit.data, transmit.to).map(drop).map_err(|error| error.to_string())

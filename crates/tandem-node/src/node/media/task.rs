@@ -150,6 +150,7 @@ impl Leg {
             Some(SocketInput::Opened { id, local }) => self.session.handle_socket(id, local, Instant::now()),
             Some(SocketInput::Data { id, from, data, arrival }) => {
                 tap::Stream::new("media", &from).received(&data);
+                self.sockets.note_received(id, from, data.len());
                 self.session.handle_packet(id, from, &data, arrival);
             }
             Some(SocketInput::Unreachable { id }) => self.session.handle_unreachable(id, Instant::now()),

@@ -181,6 +181,10 @@ impl Node {
 
     /// Takes up an echo service, and lets the descriptor name it.
     pub(in crate::node) fn install_echo(&mut self, echo: Echo, known: &[SupernodeAddress]) {
+        if self.private.is_some() {
+            // Its device is a new one each time: nobody has made it a member, and nobody would speak with it.
+            return;
+        }
         let now = self.clock.now();
         self.echo = Some(echo.phone);
         self.feeds.echo = Some(echo.events);

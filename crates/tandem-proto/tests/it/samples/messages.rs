@@ -9,8 +9,8 @@ use tandem_proto::wire::{self, home_frame, signal_frame};
 
 use super::values::{REQUEST_SALT, invitation, invited_call, request_challenge, request_proof};
 use super::{
-    NOW_S, account, binary, certificate, counting, descriptor, device, device_set, homes, service,
-    supernode_invitation,
+    NOW_S, account, binary, certificate, counting, descriptor, device, device_set, homes, membership,
+    service, supernode_invitation,
 };
 
 /// One message and its bytes.
@@ -61,6 +61,16 @@ fn records() -> Vec<Sample> {
         sample("SupernodeDescriptor", "directory and relay", descriptor),
         sample("DeviceLink", "two homes", device_link()),
         sample("SupernodeInvitation", "to a reserve", supernode_invitation_payload()),
+        sample(
+            "NetworkMembership",
+            "of a device",
+            decode::<wire::NetworkMembership>(&payload(membership().signed())),
+        ),
+        sample(
+            "MembershipProof",
+            "of a device",
+            wire::MembershipProof { membership: Some(membership().signed().clone()) },
+        ),
     ]
 }
 

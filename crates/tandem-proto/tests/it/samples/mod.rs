@@ -9,10 +9,10 @@ mod values;
 use data_encoding::HEXLOWER;
 use serde_json::Value;
 
-use tandem_proto::identity::{AccountSecret, DeviceSecret, Entropy, ServiceSecret};
+use tandem_proto::identity::{AccountSecret, DeviceSecret, Entropy, NetworkSecret, ServiceSecret};
 use tandem_proto::signed::{
-    DeviceCertificate, DeviceEntry, DeviceHomes, DeviceSet, Home, Invitation, NewCertificate, NewDescriptor,
-    Roles, SupernodeDescriptor,
+    DeviceCertificate, DeviceEntry, DeviceHomes, DeviceSet, Home, Invitation, NetworkMembership,
+    NewCertificate, NewDescriptor, NewMembership, Roles, SupernodeDescriptor,
 };
 
 pub(crate) use messages::messages;
@@ -60,6 +60,22 @@ pub(crate) fn device(number: u8) -> DeviceSecret {
 
 pub(crate) fn service(number: u8) -> ServiceSecret {
     ServiceSecret::from_seed(&[0x50 + number; 32])
+}
+
+pub(crate) fn network_secret() -> NetworkSecret {
+    NetworkSecret::from_seed(&[0x90; 32])
+}
+
+/// Of the first device in the network "acme".
+pub(crate) fn membership() -> NetworkMembership {
+    let new = NewMembership {
+        network: "acme".parse().expect("a fixed network id"),
+        member: device(1).public().0,
+        not_before_s: NOW_S - 86_400,
+        not_after_s: NOW_S + 30 * 86_400,
+        label: "Reception".to_owned(),
+    };
+    NetworkMembership::issue(&network_secret(), new).expect("a fixed membership")
 }
 
 /// QUIC at 127.`number`.0.1.

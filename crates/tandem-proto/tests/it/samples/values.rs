@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use tandem_proto::draw::{self, SupernodeRef};
 use tandem_proto::frame;
 use tandem_proto::grant::{GrantTerms, RelaySecret, RestSecret, RestTerms, call_tag};
-use tandem_proto::identity::{Address, DeviceLink, InvitationSecret, InvitedCall, Link, device_words};
+use tandem_proto::identity::{
+    Address, DeviceLink, InvitationSecret, InvitedCall, Link, MemberRequest, device_words, membership_text,
+};
 use tandem_proto::ids::AccountKey;
 use tandem_proto::multiaddr::{PeerAddress, TransportAddress};
 use tandem_proto::names::{FailureCode, NetworkId, Reason};
@@ -17,7 +19,7 @@ use tandem_proto::wire::signal_frame::Body;
 
 use super::{
     NOW_MS, NOW_S, account, certificate, counting, descriptor, device, device_set, entropy, hex, homes,
-    service, supernode_invitation,
+    membership, network_secret, service, supernode_invitation,
 };
 
 pub(crate) fn identity() -> Value {
@@ -39,6 +41,7 @@ pub(crate) fn identity() -> Value {
         },
         "devices": [device_json(1), device_json(2)],
         "device_link": device_link_json(),
+        "private_network": private_network_json(),
         "peer_ids": [peer_id([0; 32]), peer_id(counting(1)), peer_id([0xff; 32])],
         "refused_addresses": [
             { "text": mistyped, "why": "wrong-checksum" },
@@ -66,6 +69,19 @@ fn device_link_json() -> Value {
     })
 }
 
+fn private_network_json() -> Value {
+    let network = network_secret();
+    let request = MemberRequest { device: device(1).public(), service: service(1).public() };
+    json!({
+        "id": "acme",
+        "seed": hex(network.seed().as_ref()),
+        "secret_text": network.to_text().as_str(),
+        "key": network.public().to_string(),
+        "request": request.to_string(),
+        "membership": membership_text(membership().signed()),
+    })
+}
+
 fn device_json(number: u8) -> Value {
     let device = device(number);
     json!({ "seed": hex(device.seed().as_ref()), "key": hex(device.public().as_bytes()) })
@@ -81,7 +97,7 @@ pub(crate) fn signed() -> Value {
             "signature": hex(&signed.signature),
         })
     };
-    let (account, device, service) = (account(), device(1), service(1));
+    let (account, device, service, network) = (account(), device(1), service(1), network_secret());
     json!({
         "unix_ms": NOW_MS,
         "device_certificate": one(
@@ -113,6 +129,12 @@ pub(crate) fn signed() -> Value {
             &service.public().0,
             service.seed().as_ref(),
             supernode_invitation().signed(),
+        ),
+        "network_membership": one(
+            wire::NetworkMembership::DOMAIN,
+            &network.public().0,
+            network.seed().as_ref(),
+            membership().signed(),
         ),
     })
 }
