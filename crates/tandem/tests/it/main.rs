@@ -6,6 +6,7 @@ mod bundle;
 mod devices;
 mod forms;
 mod policy;
+mod private;
 mod strangers;
 mod volunteer;
 mod world;
