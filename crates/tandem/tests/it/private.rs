@@ -10,7 +10,11 @@ use crate::world::tandem;
 
 fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        panic!("{error}: {} {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        panic!(
+            "{error}: {} {}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
     })
 }
 
@@ -47,7 +51,11 @@ fn a_network_is_made_and_a_member_let_in() {
     assert_eq!(admit(&request, "acme")["memberships"].as_array().unwrap().len(), 2);
     let shown = run(&data, &["network", "join", &out]);
     for key in ["device", "service"] {
-        assert_eq!((&shown[key]["holds"], &shown[key]["label"]), (&true.into(), &"Reception".into()), "{shown}");
+        assert_eq!(
+            (&shown[key]["holds"], &shown[key]["label"]),
+            (&true.into(), &"Reception".into()),
+            "{shown}"
+        );
     }
 
     // A stranger's file is of no use here; nor is a membership of another network.
