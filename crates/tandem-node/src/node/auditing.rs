@@ -87,7 +87,8 @@ impl Node {
     /// What is served to others changed.
     pub(in crate::node) fn tell_serving(&self, state: ServingState) {
         let roles = self.supernode.as_ref().map(Supernode::roles).unwrap_or_default();
-        let roles = [("directory", Roles::DIRECTORY), ("relay", Roles::RELAY)].map(|(name, role)| (name, roles.contains(role)));
+        let roles = [("directory", Roles::DIRECTORY), ("relay", Roles::RELAY)]
+            .map(|(name, role)| (name, roles.contains(role)));
         let roles: Vec<&str> = roles.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
         self.warden.audit().note("serving", json!({ "state": state, "roles": roles }));
     }
