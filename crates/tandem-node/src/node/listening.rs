@@ -149,7 +149,7 @@ async fn run(
     loop {
         let now = network.borrow_and_update().clone();
         let wanted = plan.to_map(&now);
-        if kept.as_ref().map(|kept| kept.of) != wanted {
+        if kept.as_ref().map(|kept| &kept.of) != wanted.as_ref() {
             // The ports of a network that was left are given back first.
             drop(kept.take());
             kept = wanted.map(|of| Kept::ask(of, plan.relay, &ports));
@@ -178,8 +178,13 @@ async fn settled(kept: &mut Option<Kept>) {
     while tokio::time::timeout(QUIET, kept.changed()).await.is_ok() {}
 }
 
-/// What is to be mapped: this port, as long as the machine has this address.
-type ToMap = (IpAddr, u16);
+/// What is to be mapped: this port, as long as the machine has this address behind this router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ToMap {
+    inside: IpAddr,
+    port: u16,
+    router: Option<(u32, Option<IpAddr>)>,
+}
 
 /// Ports that the router is asked to forward.
 struct Kept {
@@ -191,8 +196,8 @@ struct Kept {
 
 impl Kept {
     fn ask(of: ToMap, relay: bool, ports: &PortMapping) -> Self {
-        let (ip, port) = of;
-        let relay_port = relay_address(SocketAddr::new(ip, port)).port();
+        let port = of.port;
+        let relay_port = relay_address(SocketAddr::new(of.inside, port)).port();
         Self {
             of,
             udp: ports.keep(port, Carrier::Udp),
@@ -252,7 +257,9 @@ impl ListeningPlan {
             .full
             .iter()
             .find(|at| at.ip() == inside || (at.is_ipv4() && at.ip().is_unspecified()))?;
-        Some((inside, at.port()))
+        let router = network.gateways.iter().find(|gateway| gateway.is_ipv4);
+        let router = router.map(|gateway| (gateway.interface, gateway.via));
+        Some(ToMap { inside, port: at.port(), router })
     }
 }
 
@@ -379,7 +386,8 @@ mod tests {
     #[test]
     fn what_the_router_forwards_is_a_way_in_where_it_is_public() {
         let inside = network(&[own("192.168.1.2"), own("2a00::1")]);
-        assert_eq!(everywhere_plan().to_map(&inside), Some(("192.168.1.2".parse().unwrap(), 14_000)));
+        let wanted = ToMap { inside: "192.168.1.2".parse().unwrap(), port: 14_000, router: None };
+        assert_eq!(everywhere_plan().to_map(&inside), Some(wanted));
         let mut mapped = Mapped { udp: Some(at("8.8.8.8:3000")), ..Mapped::default() };
         let ways = shown(&ways_in(&everywhere_plan(), &inside, &mapped));
         assert_eq!(ways[0], "mapped Udp 8.8.8.8:3000", "the relay's port is not forwarded: {ways:?}");

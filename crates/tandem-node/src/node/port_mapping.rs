@@ -4,8 +4,10 @@
 //! One task a mapping, on the node's runtime, so that a call whose thread has ended still gives its port back. Nothing
 //! runs, and no router is asked, before a call with a contact wants a port, or a volunteer's node listens.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portmapper::{Client, Config, ProbeOutput, Protocol};
@@ -135,6 +137,7 @@ async fn serve(
     count: watch::Sender<usize>,
 ) {
     let (mut mappings, mut kept) = (JoinSet::new(), JoinSet::new());
+    let mut turns: BTreeMap<(u16, Carrier), Turn> = BTreeMap::new();
     loop {
         tokio::select! {
             wanted = requests.recv() => match wanted {
@@ -144,7 +147,9 @@ async fn serve(
             },
             Some(wanted) = to_keep.recv() => {
                 if kept.len() < KEPT_MAX {
-                    kept.spawn(keep(wanted));
+                    turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+                    let turn = turns.entry((wanted.port, wanted.carrier)).or_default();
+                    kept.spawn(keep(wanted, Arc::clone(turn)));
                 } else {
                     tracing::warn!("too many forwarded ports are kept for the service");
                 }
@@ -195,9 +200,16 @@ fn best_of(found: &ProbeOutput) -> Option<Spoken> {
     spoken.into_iter().find(|(speaks, _)| *speaks).map(|(_, spoken)| spoken)
 }
 
+/// Held while a port is kept, until it is given back: giving it back afterwards would take it from who asked next.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
 /// Keeps a port forwarded: asks again where there was no answer, and where a mapping was lost.
-async fn keep(wanted: KeptWanted) {
+async fn keep(wanted: KeptWanted, turn: Turn) {
     let Some(port) = NonZeroU16::new(wanted.port) else { return };
+    let _turn = tokio::select! {
+        () = wanted.told.closed() => return,
+        turn = turn.lock() => turn,
+    };
     loop {
         let client = client_for(wanted.carrier, None);
         let found = tokio::select! {
@@ -433,8 +445,14 @@ mod tests {
             let (port, carrier, lifetime) = asked.recv().await.unwrap();
             assert_eq!((port, carrier), (7778, Carrier::Tcp));
             assert!(lifetime > 60, "for {lifetime} s");
+            // Somebody else wants the same one: asked for only when it was given back.
+            let next = ports.keep(7778, Carrier::Tcp);
             drop(mapped);
-            assert_eq!(given_back(&ports, &mut asked).await, Some((7778, Carrier::Tcp, 0)));
+            let back = tokio::time::timeout(WITHIN, asked.recv()).await.unwrap();
+            assert_eq!(back, Some((7778, Carrier::Tcp, 0)));
+            drop(next);
+            ports.given_back().await;
+            assert_eq!(*ports.queue.as_ref().unwrap().held.borrow(), 0);
         });
     }
 

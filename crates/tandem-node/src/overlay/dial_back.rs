@@ -25,6 +25,7 @@ use super::ServiceEvent;
 use super::address::{PublicAddresses, both_transports, service_peer};
 use super::routable::routable;
 use super::transport;
+use crate::policy::Warden;
 use crate::stun;
 
 /// Checks at once. Policy allows far fewer.
@@ -126,7 +127,15 @@ impl DialBack {
             return Err("no way leads from this node to its network");
         }
         let relay = relay_port.map(|port| SocketAddr::new(check.at.ip(), port));
-        Ok(Plan { address, expected, relay, from: self.from.clone() })
+        let warden = self.public.warden();
+        if [Some(check.at), relay]
+            .into_iter()
+            .flatten()
+            .any(|at| warden.may_connect(Some(check.service), at).is_err())
+        {
+            return Err("this node's organisation does not let it connect there");
+        }
+        Ok(Plan { address, expected, relay, from: self.from.clone(), warden: warden.clone() })
     }
 }
 
@@ -135,6 +144,7 @@ struct Plan {
     expected: PeerId,
     relay: Option<SocketAddr>,
     from: Vec<IpAddr>,
+    warden: Warden,
 }
 
 impl Plan {
@@ -153,7 +163,7 @@ impl Plan {
             return CheckOutcome::NotReached("another node answers at its address".to_owned());
         }
         match self.relay {
-            Some(at) => ask_relay(at).await,
+            Some(at) => ask_relay(at, &self.warden).await,
             None => CheckOutcome::Reached,
         }
     }
@@ -180,10 +190,15 @@ impl Plan {
 }
 
 /// Whether STUN is answered there, by a socket that has sent nothing anywhere before.
-async fn ask_relay(at: SocketAddr) -> CheckOutcome {
+async fn ask_relay(at: SocketAddr, warden: &Warden) -> CheckOutcome {
     let not_tried = |error: io::Error| CheckOutcome::NotTried(error.to_string());
     let any: IpAddr = if at.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = match UdpSocket::bind((any, 0)).await {
+    let bound = warden.bind(any, |at| {
+        let socket = std::net::UdpSocket::bind(at)?;
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket)
+    });
+    let socket = match bound {
         Ok(socket) => socket,
         Err(error) => return not_tried(error),
     };
