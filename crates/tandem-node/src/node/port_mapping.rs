@@ -26,8 +26,10 @@ const REQUESTS_MAX: usize = 16;
 const PROBE_WITHIN: Duration = Duration::from_secs(3);
 /// A call that ends while its port is being asked for waits so long for the answer: the library's own patience.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
-/// A router that spoke none of the protocols is asked again after this long: it may have been told to since.
-const PROBE_AGAIN: Duration = Duration::from_secs(15 * 60);
+/// A router that spoke none of the protocols is asked again after this long, since it may be starting …
+const PROBE_AGAIN: Duration = Duration::from_secs(30);
+/// … and each time after twice as long, up to this: it may have been told to since.
+const PROBE_AGAIN_MAX: Duration = Duration::from_secs(15 * 60);
 /// A kept port whose mapping was refused or lost is asked for again this often.
 const MAP_AGAIN: Duration = Duration::from_secs(60);
 /// A router gets this long to take a port back.
@@ -210,6 +212,7 @@ async fn keep(wanted: KeptWanted, turn: Turn) {
         () = wanted.told.closed() => return,
         turn = turn.lock() => turn,
     };
+    let mut wait = PROBE_AGAIN;
     loop {
         let client = client_for(wanted.carrier, None);
         let found = tokio::select! {
@@ -221,7 +224,7 @@ async fn keep(wanted: KeptWanted, turn: Turn) {
         }
         tokio::select! {
             () = wanted.told.closed() => return,
-            () = tokio::time::sleep(PROBE_AGAIN) => {}
+            () = tokio::time::sleep(wait) => wait = (2 * wait).min(PROBE_AGAIN_MAX),
         }
     }
 }
@@ -351,7 +354,7 @@ mod tests {
     type Asked = (u16, Carrier, u32);
 
     /// A router that speaks NAT-PMP (RFC 6886 §3), in a network namespace of its own. Gives the number of its thread, by
-    /// which the namespace is found, then serves as soon as its interface is there.
+    /// which the namespace is found, then serves as soon as its interface is there, and says so.
     fn router(
         thread: &std_mpsc::Sender<String>,
         begin: &std_mpsc::Receiver<()>,
@@ -364,6 +367,7 @@ mod tests {
         ip(&format!("address add {ROUTER}/24 dev inside"));
         ip("link set inside up");
         let socket = UdpSocket::bind((ROUTER, 5351)).unwrap();
+        thread.send("it listens".to_owned()).unwrap();
         socket.set_read_timeout(Some(WITHIN)).unwrap();
         let mut buffer = [0; 64];
         while let Ok((len, from)) = socket.recv_from(&mut buffer) {
@@ -406,6 +410,7 @@ mod tests {
             ip("address add 192.168.77.2/24 dev lan");
             ip("link set lan up");
             ip(&format!("route add default via {ROUTER}"));
+            thread.recv_timeout(WITHIN).expect("the router listens");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(act(asked));
         });
