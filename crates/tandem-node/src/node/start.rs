@@ -53,9 +53,6 @@ pub async fn start(mut node_config: NodeConfig) -> Result<RunningNode, StartErro
     node_config.config = node_config.config.held();
     let installation = installation::open(&node_config)?;
     let config = node_config.config.clone();
-    if let Some(source) = &config.policy.source {
-        tracing::info!(file = %source.file.display(), digest = source.digest, "following the policy of this machine");
-    }
     // First of all: a second node on one port must not begin anything.
     let listener = if node_config.serve_api { Some(ApiListener::bind(config.api).await?) } else { None };
     let clock = Clock::start();
@@ -146,6 +143,9 @@ fn serve_steadily(
 
 /// The policy with its audit log: one that is required and cannot be opened keeps the node from starting.
 fn open_warden(config: &Config) -> Result<Warden, StartError> {
+    if let Some(source) = &config.policy.source {
+        tracing::info!(file = %source.file.display(), digest = source.digest, "following the policy of this machine");
+    }
     Warden::open(Arc::clone(&config.policy)).map_err(|error| {
         let path = config.policy.audit.as_ref().map(|rules| rules.file().display().to_string());
         let values = [("path", &*path.unwrap_or_default()), ("detail", &*error.to_string())];

@@ -348,7 +348,8 @@ fn identity(_metadata: &std::fs::Metadata) -> Identity {
     (0, 0)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 

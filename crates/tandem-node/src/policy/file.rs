@@ -162,7 +162,8 @@ fn owned_by_root(path: &Path, owner: u32, mode: u32) -> Result<(), PolicyError> 
     Ok(())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
 
