@@ -13,6 +13,7 @@ mod call_revoked;
 mod call_trouble;
 mod call_world;
 mod election;
+mod election_hostile;
 mod homes_hostile;
 mod leaves;
 mod memory;
