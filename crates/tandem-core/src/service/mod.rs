@@ -123,7 +123,7 @@ pub enum Command {
     /// Dial another supernode and open a home stream. Answer: `handle_opened` with `outbound`, or
     /// `handle_connect_failed`.
     Connect(Endpoint),
-    /// Cut all connections of this device: it was revoked. Its circuits and its circuit reservation end with them.
+    /// Cut all connections of this device: it was revoked, or the directory role ended. Its circuits and its circuit reservation end with them.
     Expel(DeviceKey),
     /// Offer a supernode that proved its key to the directory's routing table.
     AddToRouting(Endpoint),

@@ -117,6 +117,9 @@ impl Service {
             let reserved = self.clients.iter().filter(|(_, state)| state.reserved);
             let reserved: Vec<ClientRef> = reserved.map(|(client, _)| *client).collect();
             for client in reserved {
+                if let Some(state) = self.clients.get(&client) {
+                    self.commands.push_back(Command::Expel(state.device()));
+                }
                 self.drop_client(client, 0, FailureCode::NotServing, NOT_IN_DIRECTORY, now);
             }
         }

@@ -189,7 +189,9 @@ fn roles_come_and_go_one_by_one() {
         assert!(matches!(beat, Some(Body::Heartbeat(_))), "it has a minute");
     }
     bench.wait(6_000);
-    assert!(bench.closed(client));
+    let commands = bench.take();
+    assert!(commands.contains(&Command::Close(client)));
+    assert!(commands.contains(&Command::Expel(device_secret(1).public())), "and its circuits");
     assert_eq!(bench.service.figures().reserved, 0);
     let other = bench.device_at(2, ip());
     assert!(matches!(bench.ask(other, grant(2)), Some(Body::Grant(_))), "calls go on");

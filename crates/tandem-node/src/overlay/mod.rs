@@ -213,6 +213,11 @@ pub enum ServiceCommand {
     Gate {
         open: bool,
     },
+    /// While the gate is open: whether it carries circuits, keeps records and answers for them (the directory role). On
+    /// from the start and whenever the gate opens. Off: circuits that are open stay.
+    Directory {
+        on: bool,
+    },
     /// Where others reach this node from now on (binary multiaddrs without `/p2p`), instead of what
     /// [`ServiceConfig::external`] says. Told to others while the gate is open: name them before opening it, since
     /// nobody can reserve at a supernode that has no address.

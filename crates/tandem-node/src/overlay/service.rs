@@ -259,6 +259,7 @@ impl Service {
                 self.swarm.behaviour_mut().circuits.set_status(Some(relay::Status::Disable));
             }
             ServiceCommand::Gate { open } => self.set_gate(open),
+            ServiceCommand::Directory { on } => self.set_directory(on),
             ServiceCommand::SetExternal(addresses) => {
                 self.config.external.get_or_insert_default();
                 self.tell_external(dialable(&addresses));

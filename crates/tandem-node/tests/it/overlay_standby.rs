@@ -73,6 +73,27 @@ async fn in_standby_it_is_reached_and_carries_no_circuit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_only_relays_carries_no_circuit_and_keeps_no_record() {
+    let mut relay = Service::start(156);
+    let directory = |on| ServiceCommand::Directory { on };
+    relay.commands.send(directory(false)).await.unwrap();
+    let mut device = Device::start(157);
+    home_opened(&mut device, &relay).await;
+    for on in [false, true, false] {
+        relay.commands.send(directory(on)).await.unwrap();
+        let wanted = usize::from(on);
+        assert_eq!(put(&mut relay, record(1, 1, 3600).encode()).await > 0, on, "{wanted} records");
+        device.send(DeviceCommand::Reserve(relay.key)).await;
+        let reserved = next(&mut device.events, |event| match event {
+            DeviceEvent::Reserved { .. } => Some(true),
+            DeviceEvent::ReservationLost { .. } => Some(false),
+            _ => None,
+        });
+        assert_eq!(reserved.await, on);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_standby_it_keeps_no_records_and_answers_no_questions() {
     let mut standby = Service::start_with(154, |config| config.open = false);
     let mut other = Service::start(155);

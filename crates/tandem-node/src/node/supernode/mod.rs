@@ -141,6 +141,9 @@ impl Supernode {
         {
             relay.stand_by();
         }
+        if plan.roles != Roles::default() {
+            supernode.tell_directory(now);
+        }
         supernode.count_traffic(now);
         supernode.drive(now);
         supernode
@@ -351,7 +354,7 @@ impl Supernode {
                     self.send(ServiceCommand::CloseClient(ClientId(client.0)), now);
                 }
                 Command::Expel(device) => {
-                    tracing::info!(%device, "a revoked device is cut off");
+                    tracing::info!(%device, "a device is cut off");
                     self.send(ServiceCommand::Expel(device), now);
                 }
                 Command::Connect(endpoint) => self.send(ServiceCommand::Connect(address(endpoint)), now),

@@ -25,6 +25,7 @@ impl Supernode {
         }
         self.tell_reached(now);
         self.send(ServiceCommand::Gate { open: true }, now);
+        self.tell_directory(now);
         self.service.set_roles(roles, now);
         match &self.relay {
             Some(relay) if !roles.contains(Roles::RELAY) => {
@@ -38,6 +39,12 @@ impl Supernode {
             None => {}
         }
         self.drive(now);
+    }
+
+    /// Who agreed to relay only carries no circuits and keeps no records.
+    pub(super) fn tell_directory(&mut self, now: Now) {
+        let on = self.roles.contains(Roles::DIRECTORY);
+        self.send(ServiceCommand::Directory { on }, now);
     }
 
     /// Tells the clients to leave, refuses what is new, keeps what there is for `within_ms`; then it stands by.

@@ -13,7 +13,7 @@ impl Service {
 
     pub(super) fn set_gate(&mut self, open: bool) {
         if open == self.is_open() {
-            return self.set_circuits(open); // a drain may have ended
+            return self.set_directory(open); // a drain may have ended
         }
         self.swarm.behaviour_mut().gate.set_open(open);
         directory::set_open(&mut self.swarm.behaviour_mut().kad, open);
@@ -22,6 +22,13 @@ impl Service {
         if !open {
             self.cut_all();
         }
+    }
+
+    /// A node that only relays takes no part in the directory.
+    pub(super) fn set_directory(&mut self, on: bool) {
+        let on = on && self.is_open();
+        directory::set_open(&mut self.swarm.behaviour_mut().kad, on);
+        self.set_circuits(on);
     }
 
     /// libp2p's relay says in identify whether it takes circuits: nobody asks while it does not.
