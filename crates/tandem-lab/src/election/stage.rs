@@ -189,7 +189,7 @@ impl Stage {
 
 /// The owner reads the terms and accepts them, for both roles.
 fn consent(node: &Process) -> Result<()> {
-    let mut command = node.command(&["volunteer", "accept", "--yes"]);
+    let mut command = node.command(&["volunteer", "accept", "--terms", "1"]);
     let output = command.output().context("cannot run ip netns exec")?;
     if !output.status.success() {
         bail!("{}: no consent: {}", node.name(), String::from_utf8_lossy(&output.stderr).trim());
