@@ -257,6 +257,11 @@ impl Eligibility {
         self.reachability.confirmed(now.mono_ms)
     }
 
+    /// The ways in that others tried in vain: what a descriptor may name no longer.
+    pub fn refuted_ways(&self, now: Now) -> impl Iterator<Item = Way> {
+        self.reachability.refuted(now.mono_ms)
+    }
+
     /// Answers that came without a question.
     #[must_use]
     pub fn unasked_answers(&self) -> u64 {

@@ -235,6 +235,12 @@ impl Reachability {
         self.ways.iter().filter(move |state| state.is_confirmed(wanted, now_mono_ms)).map(|state| state.way)
     }
 
+    /// Ways that several networks tried in vain.
+    pub(super) fn refuted(&self, now_mono_ms: u64) -> impl Iterator<Item = Way> {
+        let wanted = self.wanted();
+        self.ways.iter().filter(move |state| state.is_refuted(wanted, now_mono_ms)).map(|state| state.way)
+    }
+
     /// What is missing before this node counts as reachable: by UDP in some family, since QUIC is what all speak.
     pub(super) fn missing(&self, now_mono_ms: u64) -> Option<Missing> {
         let wanted = self.wanted();

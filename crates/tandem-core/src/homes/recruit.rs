@@ -51,6 +51,7 @@ pub(super) struct Recruiting {
     ask_span_ms: u32,
     /// Until then it asks often while homes are missing: a young network grows by the second.
     eager_until_ms: u64,
+    asked_ms: Option<u64>,
     /// When [`Homes::recruit`] may find something to do, if nothing else happens.
     pub(super) wake_ms: Option<u64>,
 }
@@ -68,6 +69,7 @@ impl Recruiting {
             ask_ms: now_mono_ms,
             ask_span_ms: ASK_FIRST_MS,
             eager_until_ms: now_mono_ms + ASK_EAGER_MS,
+            asked_ms: None,
             wake_ms: None,
         }
     }
@@ -180,6 +182,12 @@ impl Homes {
         if now.mono_ms < self.recruiting.ask_ms {
             return;
         }
+        let lately = self.recruiting.asked_ms.is_some_and(|at_ms| now.mono_ms < at_ms + ASK_REFRESH_MS / 2);
+        if lately && !self.knows_few() && !self.lacks_homes(now.mono_ms) {
+            // What was to be asked because of a loss has been mended meanwhile.
+            self.recruiting.ask_ms = now.mono_ms + self.rng.around(ASK_REFRESH_MS, 20);
+            return;
+        }
         let open = self.links.iter().filter(|link| link.state != LinkState::Opening);
         let Some((_, peer)) = open.map(|link| (self.rng.next_u64(), link.peer)).min() else { return };
         self.push(Command::AskSupernodes(peer));
@@ -188,8 +196,9 @@ impl Homes {
 
     /// A supernode was asked: when to ask again.
     fn asked(&mut self, now_mono_ms: u64) {
-        let wait_ms = if self.knows_few() {
-            let eager = self.settled() < HOMES && now_mono_ms < self.recruiting.eager_until_ms;
+        self.recruiting.asked_ms = Some(now_mono_ms);
+        let eager = self.lacks_homes(now_mono_ms);
+        let wait_ms = if eager || self.knows_few() {
             let most_ms = if eager { ASK_EAGER_SPAN_MS } else { ASK_SPAN_MS_MAX };
             let span_ms = self.recruiting.ask_span_ms.min(most_ms);
             self.recruiting.ask_span_ms = span_ms.saturating_mul(2).min(ASK_SPAN_MS_MAX);
@@ -213,11 +222,16 @@ impl Homes {
         if was_home {
             self.recruiting.eager_until_ms = now_mono_ms + ASK_EAGER_MS;
         }
-        if self.knows_few() {
+        if was_home || self.knows_few() {
             let most_ms = if was_home { ASK_EAGER_SPAN_MS } else { ASK_SPAN_MS_MAX };
             let soon_ms = now_mono_ms + u64::from(self.recruiting.ask_span_ms.min(most_ms));
             self.recruiting.ask_ms = self.recruiting.ask_ms.min(soon_ms);
         }
+    }
+
+    /// It lost a home a moment ago, or has just begun, and those it knows were of no use yet: they may all be gone.
+    fn lacks_homes(&self, now_mono_ms: u64) -> bool {
+        self.settled() < HOMES && now_mono_ms < self.recruiting.eager_until_ms
     }
 
     fn knows_few(&self) -> bool {

@@ -127,6 +127,7 @@ fn one_liar_changes_nothing_and_many_failures_do() {
     checked.run_for(HOUR_MS);
     assert_eq!(checked.eligibility.roles_to_keep(checked.now), Roles::default());
     assert!(checked.missing().iter().any(|missing| matches!(missing, Missing::Unreachable { .. })));
+    assert_eq!(checked.eligibility.refuted_ways(checked.now).collect::<Vec<_>>(), [UDP4]);
     checked.in_vain = |_| false;
     checked.run_for(6 * HOUR_MS);
     assert_eq!(checked.eligibility.roles(checked.now), BOTH, "it recovers");

@@ -9,6 +9,7 @@ use tandem_proto::signed::SupernodeDescriptor;
 use super::Seen;
 use super::sight::CANDIDATES_MAX;
 use crate::node::event_loop::Node;
+use crate::node::listening::WayIn;
 use crate::node::scout::{Door, ScoutNews};
 use crate::node::supernode::Reached;
 use crate::overlay::SupernodeAddress;
@@ -74,15 +75,21 @@ impl Node {
             self.election.handle_listening(&open, moved, now);
         }
         let confirmed = self.election.confirmed_ways(now);
+        let refuted = self.election.refuted_ways(now);
         let Some(standby) = &mut self.election.desk.standby else { return };
+        // A confirmation that grew old, or that more are wanted of now, is no reason to vanish.
+        let (ways, before) = (&standby.ways, std::mem::take(&mut standby.proved));
+        let proved = |open: &&WayIn| {
+            confirmed.contains(&open.way) || before.contains(open) && !refuted.contains(&open.way)
+        };
+        standby.proved = ways.iter().filter(proved).copied().collect();
         let mut reached = Reached::default();
-        for open in standby.ways.iter().filter(|open| confirmed.contains(&open.way)) {
+        for open in &standby.proved {
             match open.way.carrier {
                 Carrier::Udp => reached.add_udp(open.at, open.relay),
                 Carrier::Tcp => reached.add_tcp(open.at),
             }
         }
-        // A confirmation that grew old is no reason to vanish: what ends serving is a way in that was refuted.
         if reached == standby.reached || reached == Reached::default() {
             return;
         }

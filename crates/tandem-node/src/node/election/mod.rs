@@ -271,7 +271,13 @@ impl Election {
     /// Everything that keeps it from that role now.
     pub(crate) fn missing(&self, role: Role, now: Now) -> Vec<Missing> {
         let mut missing = self.eligibility.missing(role, now);
-        missing.retain(|missing| !self.steady || counts_always(missing));
+        // What only keeps a node from beginning is nothing to one that serves.
+        let serves = self.state() == State::Supernode;
+        missing.retain(
+            |missing| {
+                if self.steady { counts_always(missing) } else { !serves || missing.ends_serving() }
+            },
+        );
         missing
     }
 
@@ -282,6 +288,10 @@ impl Election {
 
     pub(crate) fn confirmed_ways(&self, now: Now) -> Vec<Way> {
         self.eligibility.confirmed_ways(now).collect()
+    }
+
+    pub(crate) fn refuted_ways(&self, now: Now) -> Vec<Way> {
+        self.eligibility.refuted_ways(now).collect()
     }
 
     pub(crate) fn figures(&self) -> Figures {

@@ -50,6 +50,8 @@ pub(super) struct Standby {
     pub(super) listening: Listening,
     pub(super) measuring: Measuring,
     pub(super) ways: Vec<WayIn>,
+    /// Those that others confirmed and that nobody has refuted since.
+    pub(super) proved: Vec<WayIn>,
     /// Where others reach it, as its descriptor says or will say.
     pub(super) reached: Reached,
 }
@@ -293,8 +295,8 @@ impl Node {
             metered: self.config.metered,
         };
         let measuring = measuring::follow(measured, self.network_watch.clone());
-        let (ways, reached) = (Vec::new(), Reached::default());
-        Ok((Standby { scout, plan, listening, measuring, ways, reached }, events))
+        let (ways, proved, reached) = (Vec::new(), Vec::new(), Reached::default());
+        Ok((Standby { scout, plan, listening, measuring, ways, proved, reached }, events))
     }
 
     /// Nothing is left bound.
