@@ -69,6 +69,9 @@ impl Supernode {
     fn close_gate(&mut self, now: Now) {
         self.drive(now);
         self.part_ms = None;
+        if self.finds_out {
+            self.listening.clear();
+        }
         self.send(ServiceCommand::Gate { open: false }, now);
         if let Some(relay) = &self.relay {
             relay.stand_by();
@@ -87,6 +90,8 @@ impl Supernode {
 
     fn tell_reached(&mut self, now: Now) {
         if self.finds_out {
+            // The swarm names them anew.
+            self.listening.clear();
             self.send(ServiceCommand::SetExternal(self.reached_at.overlay_bytes()), now);
         }
     }
