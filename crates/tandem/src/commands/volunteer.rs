@@ -84,7 +84,7 @@ fn caps(place: &Place, args: &CapsArgs) -> Result<(), Problem> {
     let change = args.change();
     let mut owner = Owner::open(place)?;
     let view = if change == CapsChange::default() { owner.view()? } else { owner.set_caps(change)? };
-    output::either(place.json, &view.caps, |caps| show::caps(caps));
+    output::either(place.json, &view.caps, show::caps);
     Ok(())
 }
 

@@ -208,6 +208,9 @@ fn rows(crowd: &Crowd, kind: Kind) -> Vec<Row> {
     rows
 }
 
+/// A figure's name, and what it is of one node.
+type Figure = (&'static str, fn(&Reading) -> f64);
+
 /// The largest crowd's median over the smallest one's.
 fn growth(crowds: &[Crowd]) -> Vec<Row> {
     let least = crowds.iter().min_by_key(|crowd| crowd.nodes);
@@ -215,7 +218,7 @@ fn growth(crowds: &[Crowd]) -> Vec<Row> {
     let Some((least, most)) = least.zip(most).filter(|(least, most)| least.nodes < most.nodes) else {
         return Vec::new();
     };
-    let figures: [(&str, fn(&Reading) -> f64); 4] = [
+    let figures: [Figure; 4] = [
         ("memory (PSS)", |reading| reading.pss_mb),
         ("memory (private)", |reading| reading.private_mb),
         ("both ways", Reading::bytes_per_second),
