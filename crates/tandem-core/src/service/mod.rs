@@ -481,6 +481,11 @@ impl Service {
         }
     }
 
+    /// The owner gives less, or more: devices reserved at once. Those that are stay.
+    pub fn set_reservations_max(&mut self, reservations_max: usize) {
+        self.config.reservations_max = reservations_max;
+    }
+
     // ---- what to do -----------------------------------------------------------------------------------------------
 
     /// The next thing to do; drain it after every call.

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use tandem_api::{
-    CallRequest, LedgerLine, LedgerView, NewConsent, ServingState, VolunteerRole, VolunteerView,
+    CallRequest, CapsChange, LedgerLine, LedgerView, NewConsent, ServingState, VolunteerRole, VolunteerView,
 };
 use tandem_node::config::Answer;
 use tandem_node::handle::{NodeConfig, Request, VolunteerRequest};
@@ -103,6 +103,48 @@ async fn the_ledger_says_what_was_served_and_outlives_the_node() {
         assert!(kept.bytes >= before.bytes && kept.role == before.role, "{kept:?} {before:?}");
     }
     stop(nodes.into_iter().chain([alice, bob])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caps_hold_from_the_moment_they_are_set() {
+    let supernode = start(Plan { network: 208, bootstrap: &[], volunteer: true, answer: Answer::Ring }).await;
+    let bootstrap = supernode.ready.listen.clone();
+    let set = |change: CapsChange| {
+        let handle = supernode.handle.clone();
+        async move { handle.ask(|reply| Request::Volunteer(VolunteerRequest::SetCaps(change, reply))).await }
+    };
+    let wrong = CapsChange { hours: Some("late".to_owned()), ..CapsChange::default() };
+    assert_eq!(set(wrong).await.unwrap_err().code, "T1311");
+    let served = stands(&supernode, |now| now.devices_served > 0).await.devices_served;
+    assert_eq!(served, 1, "its echo service");
+
+    let none = CapsChange { devices: Some(0), ..CapsChange::default() };
+    assert_eq!(set(none).await.unwrap().caps.devices, 0);
+    let config = {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = Plan { network: 209, bootstrap: &bootstrap, volunteer: false, answer: Answer::Ring };
+        let config = node_config(&folder, plan);
+        (folder, config)
+    };
+    let running = tandem_node::start(config.1).await.unwrap();
+    let leaf = running.handle();
+    let refused = async {
+        loop {
+            let status = leaf.ask(Request::Status).await.unwrap();
+            if status.problems.iter().any(|problem| problem.code == "T1401") {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let status = tokio::time::timeout(PATIENCE, refused).await.expect("it finds no home");
+    assert!(status.home_details.is_empty() && !status.reach.ready, "{status:?}");
+
+    set(CapsChange { reset: true, ..CapsChange::default() }).await.unwrap();
+    tokio::time::timeout(PATIENCE, running.ready()).await.expect("it finds a home").unwrap();
+    stands(&supernode, |now| now.devices_served == served + 1).await;
+    running.shutdown(Duration::from_millis(300)).await;
+    stop([supernode]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

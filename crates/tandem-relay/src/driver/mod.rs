@@ -20,7 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
 use crate::client::Link;
-use crate::config::Config;
+use crate::config::{Config, Rate};
 use crate::server::{AllocationInfo, Server, Serving, Stats};
 
 use self::worker::Worker;
@@ -286,6 +286,11 @@ impl Handle {
             .collect();
         rows.sort_by_key(|row| (row.info.since, row.info.client));
         rows
+    }
+
+    /// See [`Server::set_limits`].
+    pub fn set_limits(&self, allocations_max: usize, total_rate: Option<Rate>) {
+        self.inner.shared.server().set_limits(allocations_max, total_rate);
     }
 
     /// Refuses new allocations, keeps those there are, and tells their clients. The relay is idle when [`Stats::allocations`] is 0.

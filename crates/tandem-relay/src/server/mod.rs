@@ -35,7 +35,7 @@ use self::allocation::{RELAYED_PORT, Table};
 use self::limits::{Bucket, StrangerLimit};
 use self::nonce::Nonces;
 use crate::client::ClientAddr;
-use crate::config::Config;
+use crate::config::{Config, Rate};
 use crate::framing::{Frame, first_frame};
 
 /// Clients of a relay that drains are told so this often (spec/relay.md, "A relay that leaves").
@@ -191,6 +191,12 @@ impl Server {
             self.table.get_mut(slot).last_heard = now;
         }
         Verdict::Drop(reason)
+    }
+
+    /// Gives less or more than at the start: allocations at once, and bytes of all calls together. What there is stays.
+    pub fn set_limits(&mut self, allocations_max: usize, total_rate: Option<Rate>) {
+        self.config.allocations_max = allocations_max;
+        self.config.total_rate = total_rate;
     }
 
     /// When [`Server::handle_timeout`] wants to be called next.

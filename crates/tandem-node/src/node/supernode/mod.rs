@@ -325,6 +325,23 @@ impl Supernode {
         }
     }
 
+    /// The owner gives less, or more, from now on.
+    pub(crate) fn set_caps(&mut self, caps: &Caps, now: Now) {
+        self.service.set_reservations_max(usize::try_from(caps.devices).unwrap_or(usize::MAX));
+        let was_reached = self.month.is_reached();
+        self.month.set_max(caps.bytes_per_month);
+        if let Some(relay) = &self.relay {
+            relay.set_caps(caps);
+            if was_reached && !self.month.is_reached() && !self.draining && self.roles.contains(Roles::RELAY)
+            {
+                relay.resume();
+            }
+        }
+        // A cap that is reached now is taken up at once.
+        self.count_ms = now.mono_ms;
+        self.count_traffic(now);
+    }
+
     pub(crate) fn relay(&self) -> Option<&Relay> {
         self.relay.as_ref()
     }

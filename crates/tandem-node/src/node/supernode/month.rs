@@ -44,6 +44,11 @@ impl Month {
         self.is_reached()
     }
 
+    /// The owner gives less, or more.
+    pub(super) fn set_max(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
+    }
+
     pub(super) fn is_reached(&self) -> bool {
         self.bytes >= self.bytes_max
     }
@@ -134,6 +139,8 @@ mod tests {
         assert_eq!(Month::new(1_000, Some(&kept), NOVEMBER + 40 * DAY_MS).bytes(), 0);
         assert_eq!(Month::new(1_000, Some("nonsense"), NOVEMBER).bytes(), 0);
         assert!(Month::new(0, None, NOVEMBER).is_reached(), "nothing is given");
+        month.set_max(50);
+        assert!(month.is_reached(), "less is given");
     }
 
     #[test]

@@ -28,8 +28,7 @@ impl Relay {
     ) -> Result<Self, StartError> {
         let udp = listen.iter().copied().map(relay_address).collect();
         let mut config = Config::new(Credentials::Grants { relay: service, secret });
-        config.allocations_max = usize::try_from(caps.calls).unwrap_or(usize::MAX).saturating_mul(2);
-        config.total_rate = Some(Rate::of_bits(caps.bits_per_second));
+        (config.allocations_max, config.total_rate) = limits(caps);
         let driver = DriverConfig { udp, ..DriverConfig::default() };
         let handle = start(&driver, config, seed)?;
         Ok(Self { handle })
@@ -43,6 +42,12 @@ impl Relay {
         if let Err(error) = adopted {
             tracing::debug!(error, "a TCP connection for the relay was not taken");
         }
+    }
+
+    /// The owner gives less, or more.
+    pub(crate) fn set_caps(&self, caps: &Caps) {
+        let (allocations_max, total_rate) = limits(caps);
+        self.handle.set_limits(allocations_max, total_rate);
     }
 
     pub(crate) fn allocations(&self) -> Vec<AllocationRow> {
@@ -71,6 +76,12 @@ impl Relay {
     pub(crate) fn shutdown(&self) {
         self.handle.shutdown();
     }
+}
+
+/// Two allocations a call; sound of all calls together.
+fn limits(caps: &Caps) -> (usize, Option<Rate>) {
+    let allocations_max = usize::try_from(caps.calls).unwrap_or(usize::MAX).saturating_mul(2);
+    (allocations_max, Some(Rate::of_bits(caps.bits_per_second)))
 }
 
 /// Where the relay of a service that listens at `listen` speaks STUN and TURN over UDP.

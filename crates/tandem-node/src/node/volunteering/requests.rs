@@ -19,6 +19,7 @@ impl Node {
             }
             VolunteerRequest::SetCaps(change, reply) => {
                 let result = self.volunteering.set_caps(&self.installation.store, &change);
+                self.apply_caps();
                 answer(reply, self.after_word(result));
             }
             VolunteerRequest::Withdraw(reply) => {
@@ -39,6 +40,15 @@ impl Node {
             self.take_consent();
         }
         result.map(|()| self.volunteer_view())
+    }
+
+    /// What serves already gives no more than the owner, and the organisation, allow now.
+    fn apply_caps(&mut self) {
+        let now = self.clock.now();
+        let caps = self.warden.policy().caps(self.volunteering.caps());
+        if let Some(supernode) = &mut self.supernode {
+            supernode.set_caps(&caps, now);
+        }
     }
 
     /// How it stands.
