@@ -275,12 +275,15 @@ async fn the_description_is_whole() {
     let router = include_str!("../../src/api/routes.rs");
     let start = router.find("pub(super) fn router").unwrap();
     let end = start + router[start..].find(".fallback").unwrap();
-    let strangers = include_str!("../../src/api/strangers.rs");
-    let first = strangers.find("pub(super) fn routes").unwrap();
-    let last = first + strangers[first..].find("\n}").unwrap();
-    let both = [&router[start..end], &strangers[first..last]].concat();
+    let of_file = |file: &'static str| {
+        let first = file.find("pub(super) fn routes").unwrap();
+        &file[first..first + file[first..].find("\n}").unwrap()]
+    };
+    let strangers = of_file(include_str!("../../src/api/strangers.rs"));
+    let volunteer = of_file(include_str!("../../src/api/volunteer.rs"));
+    let all = [&router[start..end], strangers, volunteer].concat();
     let served: usize =
-        ["get(", "post(", "patch(", "delete("].iter().map(|method| both.matches(method).count()).sum();
+        ["get(", "post(", "put(", "patch(", "delete("].iter().map(|method| all.matches(method).count()).sum();
     assert_eq!(described, served);
     for schema in
         ["Status", "CallSummary", "NodeEvent", "Problem", "Failure", "DoctorReport", "ConnectionView"]

@@ -4,7 +4,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use tandem_api::{
-    CallRequest, CapsChange, LedgerLine, LedgerView, NewConsent, ServingState, VolunteerRole, VolunteerView,
+    CallRequest, CapsChange, LedgerLine, LedgerView, NewConsent, NodeEvent, ServingState, VolunteerRole,
+    VolunteerView,
 };
 use tandem_node::config::Answer;
 use tandem_node::handle::{NodeConfig, Request, VolunteerRequest};
@@ -167,9 +168,74 @@ async fn newer_terms_suspend_serving_and_not_the_person() {
 
     // Consent to other terms than those of now is none.
     let all = vec![VolunteerRole::Directory, VolunteerRole::Relay];
-    let old = NewConsent { terms: 1, roles: all };
+    let old = NewConsent { terms: 1, roles: all.clone() };
     let refused = node.handle.ask(|reply| Request::Volunteer(VolunteerRequest::Accept(old, reply))).await;
     assert_eq!(refused.unwrap_err().code, "T1204");
     assert!(view(&node).await.suspended);
+
+    // With consent to the new ones it serves, as its settings ask.
+    let new = NewConsent { terms: 2, roles: all };
+    let agreed = node.handle.ask(|reply| Request::Volunteer(VolunteerRequest::Accept(new, reply))).await;
+    assert_eq!(agreed.unwrap().accepted, Some(2));
+    stands(&node, |now| now.state == ServingState::Serving && !now.suspended).await;
+    assert!(TcpStream::connect(listen).is_ok());
+    let status = node.handle.ask(Request::Status).await.unwrap();
+    assert!(!status.problems.iter().any(|problem| problem.code == "T1207"), "{:?}", status.problems);
     stop([first, node]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consent_taken_back_drains_and_closes_and_the_clients_have_other_homes() {
+    let supernodes = supernodes(210..=213).await;
+    let bootstrap = supernodes[0].ready.listen.clone();
+    let leaf =
+        start(Plan { network: 214, bootstrap: &bootstrap, volunteer: false, answer: Answer::Ring }).await;
+    let homes = async |wanted: &dyn Fn(&[String]) -> bool| {
+        let waiting = async {
+            loop {
+                let homes = leaf.handle.ask(Request::Status).await.unwrap().reach.homes;
+                if wanted(&homes) {
+                    return homes;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("homes in time")
+    };
+    let three = homes(&|homes| homes.len() == 3).await;
+    let mut leaving = None;
+    for supernode in &supernodes {
+        let service = supernode.handle.ask(Request::Identity).await.unwrap().service;
+        leaving = leaving.or(three.contains(&service).then_some((supernode, service)));
+    }
+    let (node, service) = leaving.expect("a home of the leaf");
+    let listen: Vec<String> = node.ready.listen.clone();
+    let port = listen.iter().find_map(|address| address.split("/tcp/").nth(1)?.split('/').next()).unwrap();
+    let ip = listen[0].split('/').nth(2).unwrap();
+    let at = format!("{ip}:{port}");
+    assert!(TcpStream::connect(&at).is_ok());
+    stands(node, |now| now.devices_served > 0).await;
+
+    let mut events = node.handle.events();
+    let answer =
+        node.handle.ask(|reply| Request::Volunteer(VolunteerRequest::Withdraw(reply))).await.unwrap();
+    assert_eq!((answer.accepted, answer.roles.len()), (None, 0));
+    stands(node, |now| now.state == ServingState::Off && now.devices_served == 0).await;
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if let NodeEvent::Serving { state } = event {
+            told.push(state);
+        }
+    }
+    assert_eq!(told, [ServingState::Draining, ServingState::Off], "it went in good order");
+    // The leaf was told, and is nowhere without homes.
+    homes(&|homes| homes.len() == 3 && !homes.contains(&service)).await;
+    let closed = async {
+        while TcpStream::connect(&at).is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.expect("its ports are closed");
+    assert!(!ledger(node).await.lines.is_empty(), "what it served stays written down");
+    stop(supernodes.into_iter().chain([leaf])).await;
 }

@@ -315,7 +315,7 @@ mod tests {
         let text = status(&suspended, true);
         fits(&text);
         assert!(text.contains("agreed to number 1") && text.contains("tandem volunteer accept"), "{text}");
-        assert!(accepted(&view(ServingState::Off), false).contains("from the next start"));
+        assert!(accepted(&view(ServingState::Off), false).contains("No node is running"));
     }
 
     #[test]
