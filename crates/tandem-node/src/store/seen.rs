@@ -138,23 +138,25 @@ mod tests {
 
     #[test]
     fn the_newest_device_set_is_kept_beside_what_was_seen() {
+        // Within 400 days of their end, or they do not verify.
+        const NOW_MS: u64 = 1_999_000_000_000;
         let store = Store::in_memory().unwrap();
         let secret = AccountSecret::from_seed(&[1; 32]);
         let account = secret.public();
         let entry = DeviceEntry { device: DeviceKey([2; 32]), serial: 1 };
         let set = |epoch| DeviceSet::issue(&secret, epoch, &[entry], 2_000_000_000).unwrap();
         assert_eq!(store.device_set(account).unwrap(), None);
-        store.remember_device_set(&set(5), 1).unwrap();
-        store.remember_device_set(&set(4), 2).unwrap();
+        store.remember_device_set(&set(5), NOW_MS).unwrap();
+        store.remember_device_set(&set(4), NOW_MS).unwrap();
         assert_eq!(store.device_set(account).unwrap(), Some(set(5).signed().clone()));
         let mut of_one_epoch = [set(5), DeviceSet::issue(&secret, 5, &[entry], 2_000_000_001).unwrap()];
         of_one_epoch.sort_by(|a, b| if a.outranks(b) { Ordering::Less } else { Ordering::Greater });
         for set in of_one_epoch.iter().chain(&of_one_epoch) {
-            store.remember_device_set(set, 2).unwrap();
+            store.remember_device_set(set, NOW_MS).unwrap();
             assert_eq!(store.device_set(account).unwrap(), Some(of_one_epoch[0].signed().clone()));
         }
         let later = SeenRecord { epoch: 6, sequences: vec![(entry.device, 9)] };
-        store.remember_seen(account, &later, 3).unwrap();
+        store.remember_seen(account, &later, NOW_MS).unwrap();
         assert_eq!(store.device_set(account).unwrap(), Some(of_one_epoch[0].signed().clone()));
         assert_eq!(store.seen(account).unwrap(), Some(later));
     }
