@@ -272,7 +272,7 @@ fn malformed_notices_are_refused() {
 }
 
 #[test]
-fn nobody_moves_anothers_notice_until_it_is_forgotten() {
+fn nobody_moves_the_notice_of_another_until_it_is_forgotten() {
     let mut bench = Bench::new(|_| {});
     let own = bench.device_at(1, ip("192.0.2.7"));
     bench.ask(own, Body::ReserveNotice(notice(&["/ip4/192.0.2.7/udp/40000/quic-v1"])));

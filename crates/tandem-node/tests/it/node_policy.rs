@@ -155,7 +155,7 @@ async fn relays_only_holds_among_contacts_who_asked_for_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_allowed_is_refused_with_the_policys_problem() {
+async fn what_is_not_allowed_is_refused_with_the_problem_of_the_policy() {
     let plan = Plan { network: 230, bootstrap: &[], volunteer: true, answer: Answer::Ring };
     let text = "[serving]\nroles = []\n[calls]\nrecording = false\ninvitations = false\nstrangers = \"refuse\"\n\
                 [supernodes]\nonly_ids = []\n";
