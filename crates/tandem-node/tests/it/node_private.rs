@@ -7,7 +7,7 @@ use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, identify};
 use tandem_api::{CallRequest, ConnectionRole};
 use tandem_node::config::{Answer, Config};
-use tandem_node::handle::{NodeConfig, Request, RunningNode};
+use tandem_node::handle::{NodeConfig, NodeHandle, Request, RunningNode};
 use tandem_node::overlay::{DeviceCommand, DeviceEvent, Membership};
 use tandem_proto::identity::{NetworkSecret, membership_text};
 use tandem_proto::names::NetworkId;
@@ -210,6 +210,25 @@ async fn stays_outside(node: &RunningNode) {
     panic!("it does not say that no supernode was reached");
 }
 
+/// A call that is refused, or ends without having connected.
+async fn does_not_connect(handle: &NodeHandle, request: CallRequest, kind: &str) {
+    let mut events = handle.events();
+    if handle.ask(|reply| Request::PlaceCall(request, reply)).await.is_err() {
+        return;
+    }
+    let ended = async {
+        loop {
+            if let tandem_api::NodeEvent::Call(event) = events.recv().await.unwrap()
+                && let tandem_api::CallStep::Ended { result, .. } = event.step
+            {
+                return result;
+            }
+        }
+    };
+    let result = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the call ends");
+    assert!(!result.connected, "{kind}: {result:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_call_each_other_and_nobody_else_gets_in() {
     let mut supernodes = Vec::new();
@@ -250,21 +269,7 @@ async fn members_call_each_other_and_nobody_else_gets_in() {
             let status = handle.ask(Request::Status).await.unwrap();
             assert!(status.problems.iter().any(|problem| problem.code == "T2101"), "{kind}: {status:?}");
         }
-        let mut events = handle.events();
-        let placed = handle.ask(|reply| Request::PlaceCall(request, reply)).await;
-        if placed.is_ok() {
-            let ended = async {
-                loop {
-                    if let tandem_api::NodeEvent::Call(event) = events.recv().await.unwrap()
-                        && let tandem_api::CallStep::Ended { result, .. } = event.step
-                    {
-                        return result;
-                    }
-                }
-            };
-            let result = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the call ends");
-            assert!(!result.connected, "{kind}: {result:?}");
-        }
+        does_not_connect(&handle, request, kind).await;
         for supernode in &supernodes {
             let views = supernode.handle.ask(Request::Connections).await.unwrap();
             let theirs = |remote: &str| remote.contains(&format!("127.{network}.0.1"));
