@@ -11,7 +11,7 @@ use tandem_node::config::Answer;
 use tandem_node::handle::Request;
 use tandem_node::installation::unix_ms;
 use tandem_node::keys::{self, Keys, Papers};
-use tandem_proto::signed::{DeviceEntry, DeviceSet};
+use tandem_proto::signed::DeviceEntry;
 use tempfile::TempDir;
 
 use crate::node::{
@@ -410,7 +410,7 @@ async fn what_a_simultaneous_change_undid_is_made_again_or_told() {
 }
 
 /// Both sign in the same millisecond: the sets have one epoch, and the greater one counts for everybody, also for the
-/// device that signed the other.
+/// device that signed the other. Their certificates have one serial, which no set can name twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_sets_of_one_epoch_become_one() {
     let supernodes = supernodes(240..=242).await;
@@ -421,13 +421,12 @@ async fn two_sets_of_one_epoch_become_one() {
     let other = pause(other).await;
     let knew = keys_of(&other).device_set;
     let mut keys = keys_of(&other);
-    let secret = keys.entropy.as_ref().unwrap().account_secret();
     rename(&alice, &own, "Laptop").await.unwrap();
     let its = keys_of(&alice.folder).device_set;
     // Which of the two ranks higher depends on their bytes: it is all the same.
-    let device_set = DeviceSet::issue(&secret, its.epoch(), knew.devices(), its.not_after_s()).unwrap();
-    let certificate = keys.certificate.clone();
-    keys.take_papers(&other.path().join("data"), Papers { certificate, device_set }).unwrap();
+    let papers = keys.sign_device(&knew, keys.device.public(), "Desk", its.epoch()).unwrap();
+    assert_eq!((papers.certificate.serial(), papers.device_set.epoch()), (its.epoch(), its.epoch()));
+    keys.take_papers(&other.path().join("data"), papers).unwrap();
     let other = start_in(other, plan(244, &supernodes, Answer::Ring)).await;
 
     until("one set names both as they are", async || {
@@ -436,7 +435,10 @@ async fn two_sets_of_one_epoch_become_one() {
         set == two.device_set && set.admits(&one.certificate) && set.admits(&two.certificate)
     })
     .await;
-    assert_eq!(identity(&alice).await.label, "Laptop");
+    assert_eq!(
+        (identity(&alice).await.label, identity(&other).await.label),
+        ("Laptop".into(), "Desk".into())
+    );
     stop(supernodes.into_iter().chain([alice, other])).await;
 }
 

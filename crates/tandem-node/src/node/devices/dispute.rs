@@ -87,7 +87,8 @@ impl Node {
     }
 
     /// What `set` ought to name, if it lacks something that was done here: a device that was revoked is out for good, and
-    /// of two certificates the later one counts.
+    /// of two certificates the later one counts. Two certificates of the same moment have one serial, which a set names
+    /// once: then the other one keeps it, and this device's is made anew ([`Self::mend`]).
     fn entries_lost_in(&self, set: &DeviceSet) -> Option<Vec<DeviceEntry>> {
         let revoked = memory::revoked_devices(&self.installation.store);
         let known = self.known_devices();
@@ -96,12 +97,13 @@ impl Node {
                 known.iter().map(|known| &known.certificate).chain([&self.installation.keys.certificate]);
             known.filter(|certificate| certificate.device() == device).map(DeviceCertificate::serial).max()
         };
+        let free = |serial: &u64| set.devices().iter().all(|entry| entry.serial != *serial);
         let wanted: Vec<DeviceEntry> = set
             .devices()
             .iter()
             .filter(|entry| !revoked.contains(&entry.device))
             .map(|entry| DeviceEntry {
-                serial: entry.serial.max(issued(entry.device).unwrap_or(0)),
+                serial: entry.serial.max(issued(entry.device).filter(free).unwrap_or(0)),
                 ..*entry
             })
             .collect();
