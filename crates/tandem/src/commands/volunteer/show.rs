@@ -180,7 +180,7 @@ pub(super) fn ledger(view: &LedgerView, days: u64) -> String {
     if view.lines.is_empty() {
         return format!("Nothing was served in the last {}.", count(days, "day"));
     }
-    let head = ["Day (UTC)", "Role", "Traffic", "Devices", "Calls", "Setups", "Look-ups", "Checks", "Served"];
+    let head = ["Day (UTC)", "Role", "Traffic", "Devices", "Calls", "Setups", "Lookups", "Checks", "Served"];
     let rows: Vec<[String; 9]> = view.lines.iter().map(ledger_row).collect();
     let sum = |role| view.lines.iter().filter(|line| line.role == role).map(|line| line.bytes).sum();
     let sums = format!(
@@ -214,7 +214,8 @@ fn served(ms: u64) -> String {
     match minutes {
         0 => format!("{} s", ms / 1_000),
         1..60 => format!("{minutes} min"),
-        _ => format!("{}:{:02} h", minutes / 60, minutes % 60),
+        60..600 => format!("{}:{:02} h", minutes / 60, minutes % 60),
+        _ => format!("{} h", minutes / 60),
     }
 }
 
@@ -347,7 +348,7 @@ mod tests {
         let lines = vec![line(VolunteerRole::Directory), line(VolunteerRole::Relay)];
         let text = ledger(&LedgerView { days_kept: 400, lines }, 30);
         fits(&text);
-        assert!(text.contains("24:00 h") && text.contains("relay 123.4 GB"), "{text}");
+        assert!(text.contains("24 h") && text.contains("relay 123.4 GB"), "{text}");
         assert!(ledger(&LedgerView { days_kept: 400, lines: Vec::new() }, 1).contains("last 1 day."));
     }
 }
