@@ -6,8 +6,10 @@ pub const HOMES_CONTACTS_A_MINUTE: usize = 12;
 pub const SUPERNODE_CONTACTS_A_MINUTE: usize = 30;
 /// Different supernodes that a device dials in any minute, for whatever reason …
 pub const DEVICE_CONTACTS_A_MINUTE: usize = 48;
-/// … of which this many are kept for calls: look-ups and lists leave them alone.
-const KEPT_FOR_CALLS: usize = 24;
+/// … of which no more than this many for homes, look-ups and lists, so that they never use up the share of calls …
+pub const OTHERS_A_MINUTE: usize = 24;
+/// … and no more than this many for calls, so that a device that calls a lot still finds new homes.
+pub const CALLS_A_MINUTE: usize = 36;
 const MINUTE_MS: u64 = 60_000;
 
 /// Whom somebody contacted in the last minute: at most `MAX` different ones. Trying one of them again is another
@@ -25,16 +27,24 @@ impl<K: Copy + PartialEq, const MAX: usize> Contacts<K, MAX> {
     /// When `peer` may be contacted (monotonic, in milliseconds); `now_mono_ms` if at once.
     #[must_use]
     pub fn allowed_at_ms(&self, peer: K, now_mono_ms: u64) -> u64 {
-        self.allowed_within(MAX, peer, now_mono_ms)
-    }
-
-    /// The same, if no more than `most` may have been contacted.
-    fn allowed_within(&self, most: usize, peer: K, now_mono_ms: u64) -> u64 {
-        let recent = || self.0.iter().filter(|(_, at_ms)| now_mono_ms < at_ms + MINUTE_MS);
-        if recent().any(|(known, _)| *known == peer) || recent().count() < most {
+        if self.holds(peer, now_mono_ms) || self.recent(now_mono_ms).count() < MAX {
             return now_mono_ms;
         }
-        recent().map(|(_, at_ms)| at_ms + MINUTE_MS).min().unwrap_or(now_mono_ms)
+        self.oldest_ends_ms(now_mono_ms).unwrap_or(now_mono_ms)
+    }
+
+    /// Whether it was contacted in the last minute.
+    fn holds(&self, peer: K, now_mono_ms: u64) -> bool {
+        self.recent(now_mono_ms).any(|(known, _)| *known == peer)
+    }
+
+    fn recent(&self, now_mono_ms: u64) -> impl Iterator<Item = &(K, u64)> {
+        self.0.iter().filter(move |(_, at_ms)| now_mono_ms < at_ms + MINUTE_MS)
+    }
+
+    /// When the minute of the oldest one ends.
+    fn oldest_ends_ms(&self, now_mono_ms: u64) -> Option<u64> {
+        self.recent(now_mono_ms).map(|(_, at_ms)| at_ms + MINUTE_MS).min()
     }
 
     /// It is contacted now.
@@ -64,32 +74,55 @@ pub enum Purpose {
 /// A device's one gate: every dial of a supernode asks here first, whichever machine wants it.
 #[derive(Debug, Clone)]
 pub struct Dialing<K> {
-    contacts: Contacts<K, DEVICE_CONTACTS_A_MINUTE>,
+    calls: Contacts<K, CALLS_A_MINUTE>,
+    others: Contacts<K, OTHERS_A_MINUTE>,
 }
 
 impl<K> Default for Dialing<K> {
     fn default() -> Self {
-        Self { contacts: Contacts::default() }
+        Self { calls: Contacts::default(), others: Contacts::default() }
     }
 }
 
 impl<K: Copy + PartialEq> Dialing<K> {
-    /// Notes the dial if it may be made now.
+    /// Notes the dial if it may be made now. One who was contacted in the last minute, for whatever purpose, may be
+    /// contacted again.
     ///
     /// # Errors
     /// How long to wait, in milliseconds.
     pub fn admit(&mut self, peer: K, purpose: Purpose, now_mono_ms: u64) -> Result<(), u64> {
-        self.contacts.forget_old(now_mono_ms);
-        let most = match purpose {
-            Purpose::Call => DEVICE_CONTACTS_A_MINUTE,
-            Purpose::Other => DEVICE_CONTACTS_A_MINUTE - KEPT_FOR_CALLS,
-        };
-        let at_ms = self.contacts.allowed_within(most, peer, now_mono_ms);
-        if at_ms > now_mono_ms {
-            return Err(at_ms - now_mono_ms);
+        self.calls.forget_old(now_mono_ms);
+        self.others.forget_old(now_mono_ms);
+        let known = [self.calls.holds(peer, now_mono_ms), self.others.holds(peer, now_mono_ms)];
+        if !known.contains(&true) {
+            let at_ms = self.allowed_at_ms(peer, purpose, now_mono_ms);
+            if at_ms > now_mono_ms {
+                return Err(at_ms - now_mono_ms);
+            }
         }
-        self.contacts.note(peer, now_mono_ms);
+        match (known, purpose) {
+            // It stays on the account that it is on, and is counted once.
+            ([true, _], _) | ([false, false], Purpose::Call) => self.calls.note(peer, now_mono_ms),
+            ([false, _], _) => self.others.note(peer, now_mono_ms),
+        }
         Ok(())
+    }
+
+    /// How many were contacted in the last minute.
+    #[must_use]
+    pub fn contacted(&self, now_mono_ms: u64) -> usize {
+        self.calls.recent(now_mono_ms).count() + self.others.recent(now_mono_ms).count()
+    }
+
+    fn allowed_at_ms(&self, peer: K, purpose: Purpose, now_mono_ms: u64) -> u64 {
+        let own_ms = match purpose {
+            Purpose::Call => self.calls.allowed_at_ms(peer, now_mono_ms),
+            Purpose::Other => self.others.allowed_at_ms(peer, now_mono_ms),
+        };
+        let full = self.contacted(now_mono_ms) >= DEVICE_CONTACTS_A_MINUTE;
+        let oldest_ms = [self.calls.oldest_ends_ms(now_mono_ms), self.others.oldest_ends_ms(now_mono_ms)];
+        let all_ms = oldest_ms.into_iter().flatten().min().filter(|_| full).unwrap_or(now_mono_ms);
+        own_ms.max(all_ms)
     }
 }
 
@@ -111,15 +144,28 @@ mod tests {
         assert_eq!(contacts.0.len(), 2);
     }
 
+    fn admitted(dialing: &mut Dialing<u32>, peers: std::ops::Range<u32>, purpose: Purpose) -> usize {
+        peers.filter(|peer| dialing.admit(*peer, purpose, 0).is_ok()).count()
+    }
+
     #[test]
     fn calls_have_a_share_that_nothing_else_uses_up() {
         let mut dialing = Dialing::default();
-        let admitted = |dialing: &mut Dialing<u32>, peers: std::ops::Range<u32>, purpose| {
-            peers.filter(|peer| dialing.admit(*peer, purpose, 0).is_ok()).count()
-        };
-        assert_eq!(admitted(&mut dialing, 0..1_000, Purpose::Other), 24);
+        assert_eq!(admitted(&mut dialing, 0..1_000, Purpose::Other), OTHERS_A_MINUTE);
         assert_eq!(admitted(&mut dialing, 1_000..2_000, Purpose::Call), 24);
+        assert_eq!(dialing.contacted(0), DEVICE_CONTACTS_A_MINUTE);
         assert_eq!(dialing.admit(5_000, Purpose::Call, 10_000), Err(50_000));
         assert_eq!(dialing.admit(5, Purpose::Other, 10_000), Ok(()), "one contacted before is no new one");
+        assert_eq!(dialing.admit(5, Purpose::Call, 10_000), Ok(()));
+        assert_eq!(dialing.contacted(10_000), DEVICE_CONTACTS_A_MINUTE, "and is counted once");
+    }
+
+    #[test]
+    fn calls_leave_a_share_for_new_homes() {
+        let mut dialing = Dialing::default();
+        assert_eq!(admitted(&mut dialing, 0..1_000, Purpose::Call), CALLS_A_MINUTE);
+        assert_eq!(admitted(&mut dialing, 1_000..2_000, Purpose::Other), 12);
+        assert_eq!(dialing.admit(3_000, Purpose::Other, 59_000), Err(1_000));
+        assert_eq!(dialing.admit(3_000, Purpose::Other, 60_000), Ok(()));
     }
 }

@@ -48,6 +48,22 @@ pub fn group_of_all(addresses: impl IntoIterator<Item = IpAddr>) -> u32 {
     v4.or(v6).unwrap_or(GROUP_UNKNOWN)
 }
 
+/// A network as a person reads it: `198.51.0.0/16`, `2001:db8::/32`; `None` for [`GROUP_UNKNOWN`].
+#[must_use]
+pub fn network_name(group: u32) -> Option<String> {
+    if group == GROUP_UNKNOWN {
+        return None;
+    }
+    let [a, b, c, d] = group.to_be_bytes();
+    Some(if group <= GROUP_V4_MAX {
+        format!("{c}.{d}.0.0/16")
+    } else {
+        let high = u16::from_be_bytes([a, b]);
+        let low = u16::from_be_bytes([c, d]);
+        format!("{}/32", std::net::Ipv6Addr::new(high, low, 0, 0, 0, 0, 0, 0))
+    })
+}
+
 /// Groups of IPv4 networks are not above this.
 const GROUP_V4_MAX: u32 = 0xffff;
 

@@ -11,7 +11,7 @@ mod table;
 use std::collections::VecDeque;
 
 pub use link::LinkState;
-pub use table::{KNOWN_MAX, Remembered};
+pub use table::{CLASS_BOUNDS_MS, KNOWN_MAX, QUALITY_UNKNOWN, Remembered, Standing};
 
 use crate::peer::{KnownPeer, PeerRef, RELEASE_UNKNOWN};
 use crate::rng::Rng;
@@ -19,7 +19,7 @@ use crate::time::Now;
 use link::{IDLE_BEAT_MS, Leaving, Link};
 use publishing::Publishing;
 use recruit::Recruiting;
-use table::Table;
+use table::{Choice, Table};
 
 /// Homes a leaf keeps.
 pub const HOMES: usize = 3;
@@ -31,6 +31,8 @@ const COMMANDS_MAX: usize = 64;
 const RETRY_AFTER_MS_MAX: u32 = 15 * 60_000;
 /// A supernode that broke the protocol, or speaks no version of ours, is left alone for this long.
 const INCOMPATIBLE_MS: u64 = 60 * 60_000;
+/// A device's cap on contacts counts them by the minute.
+const HELD_BACK_MS_MAX: u64 = 60_000;
 /// After we left a supernode ourselves.
 const RELEASED_MS: u64 = 10_000;
 /// A home that lied is kept this long at most while a replacement is sought.
@@ -132,7 +134,7 @@ impl Homes {
         let linked = self.linked();
         let mut news = false;
         for peer in known {
-            news |= self.table.insert(peer, &linked);
+            news |= self.table.insert(peer, &linked, now.mono_ms);
         }
         if news {
             self.recruiting.heard_news(now.mono_ms);
@@ -140,11 +142,20 @@ impl Homes {
         self.drive(now);
     }
 
-    /// What was measured in earlier runs, of supernodes that `handle_known` named.
-    pub fn handle_remembered(&mut self, remembered: &[Remembered]) {
-        for one in remembered {
-            self.table.remember(one);
+    /// Supernodes known from earlier runs, and what was measured of them. To be fed before anything else: the first
+    /// choice is made by it.
+    pub fn handle_remembered(&mut self, known: &[(KnownPeer, Remembered)], now: Now) {
+        let linked = self.linked();
+        for (peer, remembered) in known {
+            self.table.insert(peer, &linked, now.mono_ms);
+            self.table.remember(remembered);
         }
+        self.drive(now);
+    }
+
+    /// One round trip to a supernode took so long.
+    pub fn handle_measured(&mut self, peer: PeerRef, rtt_ms: u32) {
+        self.table.measured(peer, rtt_ms);
     }
 
     /// The load a supernode gives in its descriptor: one that is nearly full is chosen last.
@@ -183,7 +194,7 @@ impl Homes {
         link.idle_beat_ms = heartbeat_ms.clamp(BEAT_MS_MIN, BEAT_MS_MAX);
         link.beat_ms = now.mono_ms + link.beat_interval_ms(in_call);
         self.table.succeeded(peer);
-        self.recruiting.backoff.reset();
+        self.recruiting.succeeded();
         let first = self.reserved().count() == 1;
         self.publishing.gained(first, now.mono_ms);
         self.drive(now);
@@ -217,10 +228,21 @@ impl Homes {
         let retry_after_ms = u64::from(retry_after_ms.min(RETRY_AFTER_MS_MAX));
         // Everybody refused at one moment must not come back at one moment.
         let spread_ms = self.rng.below(retry_after_ms / 4 + 1_000);
-        self.table.leave_alone(peer, now.mono_ms + retry_after_ms + spread_ms);
+        self.table.refused(peer, now.mono_ms + retry_after_ms + spread_ms);
         if let Some(link) = self.take_link(peer) {
             self.push(Command::Release(peer));
             self.after_loss(&link, now);
+        }
+        self.drive(now);
+    }
+
+    /// It was not dialled: this device contacted as many different supernodes in the last minute as it may. That says
+    /// nothing of this one.
+    pub fn handle_held_back(&mut self, peer: PeerRef, wait_ms: u64, now: Now) {
+        if let Some(link) = self.take_link(peer) {
+            debug_assert!(!link.is_home(), "a home needs no dial");
+            let spread_ms = self.rng.below(recruit::LOSS_JITTER_MS);
+            self.recruiting.hold_back(wait_ms.min(HELD_BACK_MS_MAX) + spread_ms, now.mono_ms);
         }
         self.drive(now);
     }
@@ -290,7 +312,7 @@ impl Homes {
             }
         }
         self.table.forgive();
-        self.recruiting.backoff.reset();
+        self.recruiting.succeeded();
         self.recruiting.attempt_ms = now.mono_ms;
         self.drive(now);
     }
@@ -381,6 +403,23 @@ impl Homes {
     /// Supernodes worth remembering on disk, and what was measured of them.
     pub fn remembered(&self) -> impl Iterator<Item = Remembered> {
         self.table.remembered()
+    }
+
+    /// What a supernode is, or would be, chosen by.
+    #[must_use]
+    pub fn standing(&self, peer: PeerRef) -> Option<Standing> {
+        self.table.standing(peer)
+    }
+
+    /// Who would be tried in place of `home`, the best first. Which of them is tried is drawn by lot.
+    #[must_use]
+    pub fn replacements(&self, home: PeerRef, limit: usize, now: Now) -> Vec<Standing> {
+        let linked: Vec<PeerRef> = self.linked().into_iter().filter(|peer| *peer != home).collect();
+        let choice = Choice { linked: &linked, shared_network: false, shared_release: true };
+        let mut next = self.table.next(&choice, limit + 1, now.mono_ms);
+        next.retain(|standing| standing.peer != home);
+        next.truncate(limit);
+        next
     }
 
     /// The network of a known supernode.
@@ -514,7 +553,8 @@ impl Homes {
             self.rng.below(recruit::LOSS_JITTER_MS)
         } else {
             // Losing all homes at once means that something big happened: do not be part of a stampede.
-            self.recruiting.backoff.next_delay_ms(&mut self.rng)
+            let since_ms = if link.is_home() { now.mono_ms } else { link.since_ms };
+            self.recruiting.failed(since_ms, &mut self.rng, now.mono_ms)
         };
         self.recruiting.hold_back(delay_ms, now.mono_ms);
         self.ask_sooner(link.is_home(), now.mono_ms);

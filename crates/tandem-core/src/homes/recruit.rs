@@ -6,6 +6,7 @@ use super::{COMMANDS_MAX, Command, HOMES, Homes, LINKS_MAX};
 use crate::backoff::{Backoff, TokenBucket};
 use crate::dialing::{Contacts, HOMES_CONTACTS_A_MINUTE};
 use crate::peer::PeerRef;
+use crate::rng::Rng;
 use crate::time::Now;
 
 /// Attempts: this many at once, then one each `BUDGET_REFILL_MS`, whatever happens.
@@ -38,7 +39,9 @@ const DIVERSIFY_MS: u64 = 60 * 60_000;
 pub(super) struct Recruiting {
     /// No attempt before this moment.
     pub(super) attempt_ms: u64,
-    pub(super) backoff: Backoff,
+    backoff: Backoff,
+    /// The last failure that counted.
+    failed_ms: u64,
     budget: TokenBucket,
     contacted: Contacts<PeerRef, HOMES_CONTACTS_A_MINUTE>,
     /// When homes may share a network, if there are too few networks.
@@ -61,6 +64,7 @@ impl Recruiting {
         Self {
             attempt_ms: now_mono_ms,
             backoff: Backoff::new(500, 60_000),
+            failed_ms: 0,
             budget: TokenBucket::new(BUDGET, BUDGET_REFILL_MS, now_mono_ms),
             contacted: Contacts::default(),
             share_ms: now_mono_ms + SHARE_AFTER_MS,
@@ -83,6 +87,21 @@ impl Recruiting {
     /// No question for other supernodes before `at_ms`.
     pub(super) fn ask_later(&mut self, at_ms: u64) {
         self.ask_ms = self.ask_ms.max(at_ms);
+    }
+
+    /// Something failed that began at `since_ms`: the delay before the next attempt. Attempts run side by side, and those
+    /// that began before the last failure tell nothing new: only one of them lengthens the back-off.
+    pub(super) fn failed(&mut self, since_ms: u64, rng: &mut Rng, now_mono_ms: u64) -> u64 {
+        if since_ms < self.failed_ms {
+            return 0;
+        }
+        self.failed_ms = now_mono_ms;
+        self.backoff.next_delay_ms(rng)
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        self.backoff.reset();
+        self.failed_ms = 0;
     }
 
     /// No attempt for `delay_ms`.

@@ -17,9 +17,11 @@ const FAILURES_GONE: u8 = 3;
 /// Homes are the best of a random sample of this size, not the best of all: always taking the nearest would tell
 /// where a person is, and invite an attacker to be the nearest.
 const SAMPLE: usize = 4;
-/// Latency class of a supernode never measured: neither preferred nor avoided.
-const CLASS_UNKNOWN: u8 = 2;
-const CLASS_BOUNDS_MS: [u32; 4] = [30, 80, 150, 300];
+/// A supernode never measured is neither preferred nor avoided: it counts as of this class.
+const CLASS_UNMEASURED: u8 = 2;
+const CLASS_UNKNOWN: u8 = u8::MAX;
+/// Round trips, in milliseconds, from which on the next class begins.
+pub const CLASS_BOUNDS_MS: [u32; 4] = [30, 80, 150, 300];
 
 /// From these loads on, others are preferred: a little, and before everything else.
 const BUSY_PERCENT: u32 = 70;
@@ -28,7 +30,7 @@ const FULL: u8 = 2;
 
 /// Quality of a supernode never used, of 255. It grows with every publication that a home was held for, and falls
 /// with every loss.
-const QUALITY_UNKNOWN: u8 = 128;
+pub const QUALITY_UNKNOWN: u8 = 128;
 const QUALITY_GAIN: u8 = 8;
 /// Below this, others are preferred.
 const QUALITY_POOR: u8 = 64;
@@ -82,10 +84,32 @@ impl Entry {
         self.quality < QUALITY_POOR
     }
 
+    fn class(&self) -> Option<u8> {
+        (self.class != CLASS_UNKNOWN).then_some(self.class)
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            peer: self.peer,
+            network: self.network,
+            release: self.release,
+            referrer: (self.referrer != NO_REFERRER).then_some(PeerRef(self.referrer)),
+            latency_class: self.class(),
+            load_class: self.load,
+            quality: self.quality,
+            is_poor: self.is_poor(),
+            failures: self.failures,
+            port_443: self.port_443,
+            not_before_ms: self.not_before_ms(),
+            distrusted: self.distrusted,
+        }
+    }
+
     /// What makes another one preferable, the weightiest first.
     fn cost(&self, shares_referrer: bool, lacks_443: bool) -> impl Ord + use<> {
         let failures = self.failures.min(FAILURES_GONE);
-        (failures, self.load == FULL, self.is_poor(), shares_referrer, lacks_443, self.load, self.class)
+        let class = self.class().unwrap_or(CLASS_UNMEASURED);
+        (failures, self.load == FULL, self.is_poor(), shares_referrer, lacks_443, self.load, class)
     }
 }
 
@@ -95,8 +119,37 @@ pub struct Remembered {
     pub peer: PeerRef,
     /// Since it last worked.
     pub failures: u8,
-    /// How it served as a home: 0 to 255, 128 if it never did.
+    /// How it served as a home: 0 to 255, [`QUALITY_UNKNOWN`] if it never did.
     pub quality: u8,
+    /// By [`CLASS_BOUNDS_MS`], where it was measured.
+    pub latency_class: Option<u8>,
+    /// It gave an answer that did not verify: it is never chosen.
+    pub distrusted: bool,
+}
+
+/// What is known of a supernode as a home: what it is chosen by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub peer: PeerRef,
+    pub network: u32,
+    /// See [`crate::peer::release`].
+    pub release: u16,
+    /// Who told of it; `None`: the bootstrap list or our own memory.
+    pub referrer: Option<PeerRef>,
+    /// By [`CLASS_BOUNDS_MS`], where it was measured.
+    pub latency_class: Option<u8>,
+    /// What it says of its load: 0 has room, 1 busy, 2 nearly full.
+    pub load_class: u8,
+    /// How it served as a home: 0 to 255, [`QUALITY_UNKNOWN`] if it never did.
+    pub quality: u8,
+    /// Others are preferred for how it served.
+    pub is_poor: bool,
+    /// Since it last worked.
+    pub failures: u8,
+    pub port_443: bool,
+    /// Not tried before this moment (monotonic, in milliseconds).
+    pub not_before_ms: u64,
+    pub distrusted: bool,
 }
 
 /// What a choice must respect: the links there are, by peer.
@@ -131,9 +184,9 @@ impl Table {
         self.entries.binary_search_by_key(&peer, |entry| entry.peer)
     }
 
-    /// Remembers a supernode. When the table is full, one that failed makes room, or one of a referrer that is
-    /// over-represented; never one of `linked`. Says whether it is new.
-    pub(super) fn insert(&mut self, known: &KnownPeer, linked: &[PeerRef]) -> bool {
+    /// Remembers a supernode. When the table is full, one that failed makes room, one that refused us, or one of a
+    /// referrer that is over-represented; never one of `linked`. Says whether it is new.
+    pub(super) fn insert(&mut self, known: &KnownPeer, linked: &[PeerRef], now_mono_ms: u64) -> bool {
         if let Some(entry) = self.get_mut(known.peer) {
             entry.network = known.network;
             entry.port_443 |= known.port_443;
@@ -147,7 +200,9 @@ impl Table {
         }
         let crowded =
             self.entries.len() >= CROWDED_FROM && self.in_network(known.network) >= FROM_ONE_NETWORK_MAX;
-        if (crowded || self.entries.len() >= KNOWN_MAX) && !self.make_room(known, crowded, linked) {
+        if (crowded || self.entries.len() >= KNOWN_MAX)
+            && !self.make_room(known, crowded, linked, now_mono_ms)
+        {
             return false;
         }
         let at = self.entries.partition_point(|entry| entry.peer < known.peer);
@@ -165,7 +220,7 @@ impl Table {
     }
 
     /// `crowded`: a place of the newcomer's own network must become free, any other is no help.
-    fn make_room(&mut self, known: &KnownPeer, crowded: bool, linked: &[PeerRef]) -> bool {
+    fn make_room(&mut self, known: &KnownPeer, crowded: bool, linked: &[PeerRef], now_mono_ms: u64) -> bool {
         let newcomer_share = known.referrer.map_or(0, |referrer| self.referred_by(referrer.0));
         let newcomer_network = self.in_network(known.network);
         let victim = self
@@ -176,12 +231,14 @@ impl Table {
             .filter(|(_, entry)| !crowded || entry.network == known.network)
             .map(|(at, entry)| {
                 let shares = (self.in_network(entry.network), self.referred_by(entry.referrer));
-                (entry.failures, entry.is_poor(), shares, at)
+                // Whoever is full names others with room: they are of no use if they find no place here.
+                let refused = entry.load == FULL && entry.not_before_ms() > now_mono_ms;
+                (entry.failures, entry.is_poor(), refused, shares, at)
             })
             .max();
-        let Some((failures, poor, (in_network, share), at)) = victim else { return false };
+        let Some((failures, poor, refused, (in_network, share), at)) = victim else { return false };
         let over_represented = in_network >= newcomer_network + 2 || share >= newcomer_share + 2;
-        if failures == 0 && !poor && (crowded || !over_represented) {
+        if failures == 0 && !poor && !refused && (crowded || !over_represented) {
             return false;
         }
         self.entries.remove(at);
@@ -302,7 +359,7 @@ impl Table {
     pub(super) fn measured(&mut self, peer: PeerRef, rtt_ms: u32) {
         if let Some(entry) = self.get_mut(peer) {
             let class = CLASS_BOUNDS_MS.iter().filter(|&&bound_ms| rtt_ms >= bound_ms).count();
-            entry.class = u8::try_from(class).unwrap_or(u8::MAX);
+            entry.class = u8::try_from(class).unwrap_or(CLASS_UNMEASURED);
         }
     }
 
@@ -342,6 +399,14 @@ impl Table {
         }
     }
 
+    /// It has no place for us before `until_ms`.
+    pub(super) fn refused(&mut self, peer: PeerRef, until_ms: u64) {
+        if let Some(entry) = self.get_mut(peer) {
+            entry.load = FULL;
+        }
+        self.leave_alone(peer, until_ms);
+    }
+
     /// Not to be tried before `until_ms`.
     pub(super) fn leave_alone(&mut self, peer: PeerRef, until_ms: u64) {
         if let Some(entry) = self.get_mut(peer) {
@@ -366,10 +431,12 @@ impl Table {
 
     /// What was measured, as it should be kept on disk.
     pub(super) fn remembered(&self) -> impl Iterator<Item = Remembered> {
-        self.entries.iter().filter(|entry| !entry.distrusted).map(|entry| Remembered {
+        self.entries.iter().map(|entry| Remembered {
             peer: entry.peer,
             failures: entry.failures,
             quality: entry.quality,
+            latency_class: entry.class(),
+            distrusted: entry.distrusted,
         })
     }
 
@@ -377,7 +444,29 @@ impl Table {
     pub(super) fn remember(&mut self, remembered: &Remembered) {
         if let Some(entry) = self.get_mut(remembered.peer) {
             entry.quality = remembered.quality;
+            entry.class = remembered.latency_class.unwrap_or(CLASS_UNKNOWN);
+            entry.distrusted = remembered.distrusted;
         }
+    }
+
+    pub(super) fn standing(&self, peer: PeerRef) -> Option<Standing> {
+        self.get(peer).map(Entry::standing)
+    }
+
+    /// Who would be tried beside `choice.linked`, the best first, those left alone for now last. Which of them is tried
+    /// is drawn by lot ([`SAMPLE`]).
+    pub(super) fn next(&self, choice: &Choice<'_>, limit: usize, now_mono_ms: u64) -> Vec<Standing> {
+        let tired_of = self.release_to_avoid(choice.linked);
+        let fits = |entry: &&Entry| {
+            self.fits(entry, choice) && tired_of.is_none_or(|release| entry.release != release)
+        };
+        let wants_443 = !self.linked(choice).any(|entry| entry.port_443);
+        let cost =
+            |entry: &Entry| entry.cost(self.shares_referrer(entry, choice), wants_443 && !entry.port_443);
+        let later = |entry: &Entry| entry.not_before_ms() > now_mono_ms;
+        let mut fitting: Vec<&Entry> = self.entries.iter().filter(fits).collect();
+        fitting.sort_by_cached_key(|entry| (later(entry), cost(entry), entry.peer));
+        fitting.into_iter().take(limit).map(Entry::standing).collect()
     }
 }
 
@@ -397,7 +486,7 @@ mod tests {
     fn table(peers: &[KnownPeer]) -> Table {
         let mut table = Table::default();
         for peer in peers {
-            assert!(table.insert(peer, &[]));
+            assert!(table.insert(peer, &[], 0));
         }
         table
     }
@@ -410,10 +499,10 @@ mod tests {
     #[test]
     fn nobody_fills_the_table_alone() {
         let mut table = Table::default();
-        let taken = (0..100).filter(|&peer| table.insert(&known(peer, peer, Some(500)), &[])).count();
+        let taken = (0..100).filter(|&peer| table.insert(&known(peer, peer, Some(500)), &[], 0)).count();
         assert_eq!(taken, FROM_ONE_REFERRER_MAX);
         for peer in 100..300 {
-            table.insert(&known(peer, peer, Some(peer % 50 + 600)), &[]);
+            table.insert(&known(peer, peer, Some(peer % 50 + 600)), &[], 0);
         }
         assert_eq!(table.len(), KNOWN_MAX);
     }
@@ -424,7 +513,19 @@ mod tests {
         let mut table = table(&peers);
         table.failed(PeerRef(3), &mut Rng::new(1), 0);
         table.failed(PeerRef(4), &mut Rng::new(1), 0);
-        assert!(table.insert(&known(90, 90, None), &[PeerRef(4)]));
+        assert!(table.insert(&known(90, 90, None), &[PeerRef(4)], 0));
+        assert!(table.get(PeerRef(3)).is_none() && table.get(PeerRef(4)).is_some());
+    }
+
+    #[test]
+    fn who_is_full_makes_room_for_those_it_names() {
+        let peers: Vec<KnownPeer> = (0..32).map(|peer| known(peer, peer, Some(peer + 100))).collect();
+        let mut table = table(&peers);
+        assert!(!table.insert(&known(90, 90, Some(3)), &[], 1_000), "nothing speaks against those there are");
+        table.refused(PeerRef(3), 20_000);
+        table.refused(PeerRef(4), 20_000);
+        let taken = (90..99).filter(|&peer| table.insert(&known(peer, peer, Some(3)), &[PeerRef(4)], 1_000));
+        assert_eq!(taken.count(), 1, "one place for one that refused; never the place of a link");
         assert!(table.get(PeerRef(3)).is_none() && table.get(PeerRef(4)).is_some());
     }
 
@@ -467,14 +568,14 @@ mod tests {
     fn a_third_home_runs_another_release_where_several_networks_do() {
         let mut table = Table::default();
         for peer in 0..10 {
-            table.insert(&running(peer, peer, 1), &[]);
+            table.insert(&running(peer, peer, 1), &[], 0);
         }
-        table.insert(&running(20, 20, 2), &[]);
-        table.insert(&running(21, 20, 2), &[]);
+        table.insert(&running(20, 20, 2), &[], 0);
+        table.insert(&running(21, 20, 2), &[], 0);
         let linked = [PeerRef(0), PeerRef(1)];
         assert_eq!(table.release_to_avoid(&linked), None, "one network alone may be a lure");
-        table.insert(&running(22, 22, 2), &[]);
-        table.insert(&running(23, 23, 2), &[]);
+        table.insert(&running(22, 22, 2), &[], 0);
+        table.insert(&running(23, 23, 2), &[], 0);
         assert_eq!(table.release_to_avoid(&linked), Some(1));
         assert!((0..50).filter_map(|seed| choose(&table, &linked, seed)).all(|peer| peer >= 20));
         assert_eq!(table.release_to_avoid(&[PeerRef(0), PeerRef(20)]), None);
@@ -497,23 +598,28 @@ mod tests {
         assert!((0..50).filter_map(|seed| choose(&table, &[], seed)).all(|peer| peer != 0));
         let kept: Vec<Remembered> = table.remembered().collect();
         assert_eq!([kept[0].quality, kept[1].quality, kept[2].quality], [54, 152, 128]);
+        table.measured(PeerRef(1), 40);
+        table.distrust(PeerRef(3));
+        let kept: Vec<Remembered> = table.remembered().collect();
         let mut again = Table::default();
         for (peer, remembered) in peers.iter().zip(&kept) {
-            again.insert(peer, &[]);
+            again.insert(peer, &[], 0);
             again.remember(remembered);
         }
-        assert!((0..50).filter_map(|seed| choose(&again, &[], seed)).all(|peer| peer != 0));
+        assert_eq!(again.remembered().collect::<Vec<_>>(), kept);
+        let chosen: Vec<u32> = (0..50).filter_map(|seed| choose(&again, &[], seed)).collect();
+        assert_eq!(chosen, [1; 50], "near, and served well; 0 served badly, 2 is farther, 3 lied");
     }
 
     #[test]
     fn one_network_does_not_fill_the_table() {
         let mut table = Table::default();
         for peer in 0..1_000 {
-            table.insert(&known(peer, 66, Some(peer / 4 + 5_000)), &[]);
+            table.insert(&known(peer, 66, Some(peer / 4 + 5_000)), &[], 0);
         }
         assert_eq!(table.len(), CROWDED_FROM);
         for peer in 2_000..2_040 {
-            table.insert(&known(peer, peer, Some(peer)), &[]);
+            table.insert(&known(peer, peer, Some(peer)), &[], 0);
         }
         assert!(table.in_network(66) <= FROM_ONE_NETWORK_MAX, "{} of 66", table.in_network(66));
     }

@@ -554,7 +554,7 @@ impl Service {
 
     fn referrals(&mut self, asker: &Asker, now: Now) -> Vec<Signed> {
         self.neighbours.forget_expired(now);
-        let referrals = self.neighbours.referrals(REFERRALS, asker, &mut self.rng);
+        let referrals = self.neighbours.referrals(REFERRALS, asker, &mut self.rng, now);
         referrals.into_iter().map(|descriptor| descriptor.signed().clone()).collect()
     }
 

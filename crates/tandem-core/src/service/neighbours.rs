@@ -27,6 +27,8 @@ const VIEW_SUPERNODES: usize = 48;
 const FULL_PERCENT: u32 = 90;
 /// A view lasts this long.
 const VIEW_MS: u64 = 7 * 24 * 60 * 60_000;
+/// Whoever signed a descriptor so lately has spoken lately.
+const SPOKE_LATELY_MS: u64 = 2 * 60_000;
 /// Bootstrap addresses remembered.
 const BOOTSTRAP_MAX: usize = 16;
 
@@ -171,10 +173,21 @@ impl Neighbours {
         view
     }
 
-    /// Where newcomers are sent: a few with load to spare.
-    pub(super) fn referrals(&self, limit: usize, asker: &Asker, rng: &mut Rng) -> Vec<&SupernodeDescriptor> {
+    /// Where newcomers are sent: a few with load to spare. Where many have just gone, the others soon say of themselves
+    /// that they have more to do: whoever spoke last is the likeliest to live, and to mean what it said of its load.
+    pub(super) fn referrals(
+        &self,
+        limit: usize,
+        asker: &Asker,
+        rng: &mut Rng,
+        now: Now,
+    ) -> Vec<&SupernodeDescriptor> {
         let mut sample = self.sample(Roles::DIRECTORY, limit * 2, asker, rng);
-        sample.sort_by_key(|descriptor| descriptor.load_percent());
+        let stale = |descriptor: &SupernodeDescriptor| {
+            // A sequence is the time of signing (spec/records.md).
+            descriptor.sequence().saturating_add(SPOKE_LATELY_MS) < now.unix_ms
+        };
+        sample.sort_by_key(|descriptor| (stale(descriptor), descriptor.load_percent()));
         sample.truncate(limit);
         sample
     }
@@ -311,7 +324,7 @@ mod tests {
                 learned.extend(
                     table.nearest(&[0xab; 32], Roles::DIRECTORY, 16, &asker).iter().map(|d| d.service()),
                 );
-                learned.extend(table.referrals(4, &asker, &mut rng).iter().map(|d| d.service()));
+                learned.extend(table.referrals(4, &asker, &mut rng, now(hour)).iter().map(|d| d.service()));
             }
         }
         learned.len()

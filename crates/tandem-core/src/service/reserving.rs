@@ -17,8 +17,11 @@ const HEARTBEAT_MS: u32 = 14_000;
 const PLACE_KEPT_MS: u64 = 60_000;
 /// Places kept at once.
 const KEPT_MAX: usize = 4_096;
-/// Above the soft limit, this share of it is kept for devices that come back (a quarter).
+/// Above the soft limit, this share of it is kept for devices that come back, and for those that have no home at all (a
+/// quarter).
 const RETURNING_SHARE: usize = 4;
+/// Anybody can say that he has no home: of those places one network gets this share of the soft limit.
+const HOMELESS_NETWORK_SHARE: usize = 32;
 
 /// Who is reserved here.
 #[derive(Debug, Default)]
@@ -27,6 +30,8 @@ pub(super) struct Reserving {
     /// Places kept: ticket and end.
     kept: BTreeMap<DeviceKey, (u64, u64)>,
     tickets: BTreeMap<DeviceKey, u64>,
+    /// Let in above the soft limit since they had no home, and their networks.
+    homeless: BTreeMap<DeviceKey, Option<u32>>,
     /// Draining: until then at the latest.
     drain_until_ms: Option<u64>,
     /// The directory role ended: when devices that are still here are cut off.
@@ -94,6 +99,8 @@ impl Reserving {
 
     pub(super) fn forget_expired(&mut self, now_mono_ms: u64) {
         self.kept.retain(|_, (_, until_ms)| now_mono_ms < *until_ms);
+        let (reserved, kept) = (&self.reserved, &self.kept);
+        self.homeless.retain(|device, _| reserved.contains_key(device) || kept.contains_key(device));
     }
 
     /// The device shows the ticket of a place that is kept for it. Its key is authenticated by the connection; the
@@ -110,10 +117,12 @@ impl Service {
             self.fail(client, id, FailureCode::BadCredentials, "only devices reserve a home");
             return;
         }
-        let device = state.device();
+        let (device, network) = (state.device(), state.network);
         let before = self.reserving.client_of(device);
         let returning = self.reserving.has_or_had_place(device, &reserve.resume_ticket);
-        if self.reserving.is_draining() || !self.has_place(returning) {
+        let has_place = self.has_place(returning);
+        let homeless = !has_place && reserve.homeless && self.has_homeless_place(network);
+        if self.reserving.is_draining() || !(has_place || homeless) {
             self.busy(client, id, None, now);
             return;
         }
@@ -126,6 +135,9 @@ impl Service {
         self.reserving.kept.remove(&device);
         self.reserving.reserved.insert(device, client);
         self.reserving.tickets.insert(device, ticket);
+        if homeless {
+            self.reserving.homeless.insert(device, network);
+        }
         if let Some(state) = self.clients.get_mut(&client) {
             state.reserved = true;
             state.in_call = reserve.in_call;
@@ -145,6 +157,13 @@ impl Service {
         let kept = self.reserving.kept.len().min(soft / RETURNING_SHARE);
         let held = self.reserving.len() + if returning { 0 } else { kept };
         held < soft + if returning { soft / RETURNING_SHARE } else { 0 }
+    }
+
+    /// Whoever has no home at all is let in above the soft limit, too, few of one network.
+    fn has_homeless_place(&self, network: Option<u32>) -> bool {
+        let soft = self.config.reservations_max;
+        let here = self.reserving.homeless.values().filter(|other| **other == network).count();
+        self.reserving.len() < soft + soft / RETURNING_SHARE && here < (soft / HOMELESS_NETWORK_SHARE).max(1)
     }
 
     pub(super) fn handle_heartbeat(&mut self, client: ClientRef, id: u64, heartbeat: Heartbeat) {

@@ -102,7 +102,11 @@ fn frame(kind: u8, byte: u8) -> HomeFrame {
             time_s: u64::MAX >> (byte % 4),
             ..HomeHello::default()
         }),
-        6 => Body::Reserve(Reserve { in_call: byte.is_multiple_of(2), resume_ticket: bytes(8) }),
+        6 => Body::Reserve(Reserve {
+            in_call: byte.is_multiple_of(2),
+            resume_ticket: bytes(8),
+            homeless: byte.is_multiple_of(3),
+        }),
         7 => Body::LookUp(LookUpRequest { account: bytes(32) }),
         8 => Body::GrantRequest(GrantRequest { call_tag: bytes(16) }),
         9 => Body::SupernodesRequest(SupernodesRequest {

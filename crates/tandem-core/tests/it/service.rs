@@ -24,6 +24,8 @@ pub(crate) struct Bench {
     pub(crate) now: Now,
     next_id: u64,
     commands: Vec<Command>,
+    /// Of those who open streams.
+    network: u8,
 }
 
 impl Bench {
@@ -36,7 +38,7 @@ impl Bench {
         adjust(&mut config);
         let mut service = Service::new(config, 1, now);
         service.handle_own_descriptor(descriptor(&secret, 1), now);
-        let mut bench = Self { service, now, next_id: 0, commands: Vec::new() };
+        let mut bench = Self { service, now, next_id: 0, commands: Vec::new(), network: 0 };
         bench.take();
         bench
     }
@@ -48,7 +50,7 @@ impl Bench {
     }
 
     fn open(&mut self, client: u64, peer: [u8; 32]) -> ClientRef {
-        self.open_at(client, peer, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))
+        self.open_at(client, peer, IpAddr::V4(Ipv4Addr::new(192, self.network, 2, 1)))
     }
 
     pub(crate) fn open_at(&mut self, client: u64, peer: [u8; 32], remote: IpAddr) -> ClientRef {
@@ -318,8 +320,36 @@ fn a_full_supernode_refers_newcomers_and_lets_its_own_back_in() {
     bench.service.handle_closed(first, bench.now);
     let again = bench.open(101, device_secret(1).public().0);
     bench.service.handle_frame(again, hello(1, 1, bench.now), bench.now);
-    let resume = Reserve { resume_ticket: reserved.resume_ticket, in_call: false };
+    let resume = Reserve { resume_ticket: reserved.resume_ticket, ..Reserve::default() };
     assert!(matches!(bench.ask(again, Body::Reserve(resume)), Some(Body::Reserved(_))));
+}
+
+#[test]
+fn devices_without_any_home_find_places_above_the_limit_few_of_any_one_network() {
+    let mut bench = Bench::new(|config| config.reservations_max = 64);
+    for client in 1..=64 {
+        bench.reserved(client);
+    }
+    let homeless = || Body::Reserve(Reserve { homeless: true, ..Reserve::default() });
+    let taken = |bench: &mut Bench, clients: std::ops::Range<u64>| {
+        clients
+            .filter(|client| {
+                let client = bench.device(*client);
+                matches!(bench.ask(client, homeless()), Some(Body::Reserved(_)))
+            })
+            .count()
+    };
+    let client = bench.device(65);
+    assert!(matches!(bench.ask(client, Body::Reserve(Reserve::default())), Some(Body::Busy(_))));
+    assert_eq!(taken(&mut bench, 66..100), 2, "all of one network");
+    bench.network = 7;
+    assert_eq!(taken(&mut bench, 100..110), 2);
+    for network in 8..40 {
+        bench.network = network;
+        let from = u64::from(network) * 10 + 200;
+        taken(&mut bench, from..from + 2);
+    }
+    assert_eq!(bench.service.figures().reserved, 64 + 16, "a quarter above the limit is the end");
 }
 
 #[test]

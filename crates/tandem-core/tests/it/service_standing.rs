@@ -289,7 +289,7 @@ fn a_device_in_a_call_comes_back_through_a_flood() {
     let mut bench = Bench::new(|config| config.requests_per_second = 10);
     let client = bench.device(1);
     let Some(Body::Reserved(reserved)) =
-        bench.ask(client, Body::Reserve(Reserve { in_call: true, resume_ticket: Vec::new() }))
+        bench.ask(client, Body::Reserve(Reserve { in_call: true, ..Reserve::default() }))
     else {
         panic!("no place")
     };
@@ -298,12 +298,12 @@ fn a_device_in_a_call_comes_back_through_a_flood() {
     for n in 0..200 {
         let other = bench.device_at(100 + n, ip());
         // They all say that they are in a call.
-        let claim = Reserve { in_call: true, resume_ticket: vec![7; 8] };
+        let claim = Reserve { in_call: true, resume_ticket: vec![7; 8], ..Reserve::default() };
         refused += u32::from(matches!(bench.ask(other, Body::Reserve(claim)), Some(Body::Busy(_))));
     }
     assert!(refused > 150, "{refused} of 200");
     let again = bench.device_at(1, ip());
-    let back = Reserve { in_call: true, resume_ticket: reserved.resume_ticket };
+    let back = Reserve { in_call: true, resume_ticket: reserved.resume_ticket, ..Reserve::default() };
     assert!(matches!(bench.ask(again, Body::Reserve(back)), Some(Body::Reserved(_))));
 }
 

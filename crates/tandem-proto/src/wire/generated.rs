@@ -280,6 +280,9 @@ pub struct Reserve {
     /// from an earlier Reserved; empty if none
     #[prost(bytes = "vec", tag = "2")]
     pub resume_ticket: ::prost::alloc::vec::Vec<u8>,
+    /// the device has no home at all now
+    #[prost(bool, tag = "3")]
+    pub homeless: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Reserved {

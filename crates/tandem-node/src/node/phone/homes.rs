@@ -27,7 +27,8 @@ impl Phone {
             Command::Reserve(peer) => {
                 if let Some(service) = service(around, peer) {
                     let in_call = !self.media.is_empty();
-                    self.links.reserve(service, in_call, now);
+                    let homeless = self.homes.reserved().next().is_none();
+                    self.links.reserve(service, in_call, homeless, now);
                 }
             }
             Command::Heartbeat { peer, in_call } => {

@@ -197,7 +197,7 @@ fn home_hello() -> wire::HomeHello {
 }
 
 fn reserve() -> wire::Reserve {
-    wire::Reserve { in_call: true, resume_ticket: vec![0x77; 16] }
+    wire::Reserve { in_call: true, resume_ticket: vec![0x77; 16], homeless: true }
 }
 
 fn reserved() -> wire::Reserved {

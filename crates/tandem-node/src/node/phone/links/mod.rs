@@ -235,10 +235,10 @@ impl Links {
         }
     }
 
-    pub(crate) fn reserve(&mut self, service: ServiceKey, in_call: bool, now: Now) {
+    pub(crate) fn reserve(&mut self, service: ServiceKey, in_call: bool, homeless: bool, now: Now) {
         let Some(link) = self.links.get_mut(&service) else { return };
         (link.home_reserved, link.circuit_reserved) = (None, false);
-        let body = Body::Reserve(Reserve { in_call, resume_ticket: link.resume_ticket.clone() });
+        let body = Body::Reserve(Reserve { in_call, resume_ticket: link.resume_ticket.clone(), homeless });
         self.request(service, Waiting::Reserve, body, now);
         self.commands.push_back(DeviceCommand::Reserve(service));
     }
