@@ -104,11 +104,17 @@ struct Home {
     reservation: Option<Reservation>,
 }
 
+/// libp2p's circuit client panics when a supernode grants what no listener waits for any more. So a listener is never
+/// removed while an answer may be under way: it ends with its connection, or once another has taken its place.
 struct Reservation {
     /// What stands for it in libp2p.
     listener: ListenerId,
+    /// The connection it was asked for on.
+    connection: ConnectionId,
     /// One event tells, though each address of the supernode comes as a listening address of its own.
     told: bool,
+    /// Removed once this one is granted.
+    replaces: Option<ListenerId>,
 }
 
 enum HomeState {
@@ -371,30 +377,29 @@ impl Device {
             self.outbox.push_back(DeviceEvent::ReservationLost { service, reason });
             return;
         };
-        let (peer, before) = (home.peer, home.reservation.as_ref().map(|r| r.listener));
-        let Some((_, address)) = self.links.get(&peer) else {
+        let Some((connection, address)) = self.links.get(&home.peer) else {
             let reason = String::from("there is no connection to it");
             self.outbox.push_back(DeviceEvent::ReservationLost { service, reason });
             return;
         };
-        let address = circuit_address(address, peer);
-        if let Some(listener) = before {
-            self.swarm.remove_listener(listener);
+        let before = home.reservation.as_ref().filter(|before| before.connection == connection);
+        if before.is_some_and(|before| !before.told) {
+            return; // its answer is coming
         }
-        let listener = self.swarm.listen_on(address);
+        let replaces = before.map(|before| before.listener);
+        let listener = self.swarm.listen_on(circuit_address(address, home.peer));
         if let Some(home) = self.homes.get_mut(&service) {
-            home.reservation = listener.as_ref().ok().map(|&listener| Reservation { listener, told: false });
+            let reservation = |&listener| Reservation { listener, connection, told: false, replaces };
+            home.reservation = listener.as_ref().ok().map(reservation);
         }
         if let Err(error) = listener {
             self.outbox.push_back(DeviceEvent::ReservationLost { service, reason: error.to_string() });
         }
     }
 
+    /// The reservation ends with the connection.
     fn close_home(&mut self, service: ServiceKey) {
         let Some(home) = self.homes.remove(&service) else { return };
-        if let Some(reservation) = home.reservation {
-            self.swarm.remove_listener(reservation.listener);
-        }
         self.links.forget(&home.peer);
         self.close_direct(home.peer);
     }
@@ -525,8 +530,7 @@ impl Device {
 
     fn reservation_gone(&mut self, service: ServiceKey, reason: &str) {
         let Some(home) = self.homes.get_mut(&service) else { return };
-        if let Some(reservation) = home.reservation.take() {
-            self.swarm.remove_listener(reservation.listener);
+        if home.reservation.take().is_some() {
             self.outbox.push_back(DeviceEvent::ReservationLost { service, reason: reason.to_owned() });
         }
         self.forget_unused_home(service);

@@ -28,6 +28,7 @@ mod overlay_checks;
 mod overlay_identity;
 mod overlay_networks;
 mod overlay_records;
+mod overlay_reservations;
 mod overlay_standby;
 mod overlay_world;
 mod recorder;

@@ -166,6 +166,9 @@ impl Device {
         if let Some(Home { reservation: Some(reservation), .. }) = self.homes.get_mut(&service)
             && !std::mem::replace(&mut reservation.told, true)
         {
+            if let Some(before) = reservation.replaces.take() {
+                self.swarm.remove_listener(before);
+            }
             self.outbox.push_back(DeviceEvent::Reserved { service });
         }
     }
