@@ -449,6 +449,12 @@ impl Service {
         self.drive(now);
     }
 
+    /// How full the relay beside it is, 0 to 100 % of the calls its owner allows: others see it in the descriptor, and
+    /// nothing is refused here for it.
+    pub fn set_relay_load(&mut self, percent: u32) {
+        self.exchange.relay_load_percent = percent.min(100);
+    }
+
     fn drive(&mut self, now: Now) {
         if now.mono_ms < self.tick_ms {
             return;

@@ -15,8 +15,6 @@ use crate::store::{SeenRecord, Store, StoreError, StoredCall};
 
 /// Remembered supernodes tried at the start, best first.
 const SUPERNODES_TRIED: u32 = 64;
-/// The setting that holds what the relay forwarded this month.
-const TRAFFIC: &str = "relay_month";
 
 /// Where remembered supernodes were last. What they said then may have expired: it is good enough to try.
 pub(crate) fn remembered_supernodes(store: &Store) -> Vec<SupernodeAddress> {
@@ -88,18 +86,6 @@ pub(crate) fn device_set(store: &Store, account: AccountKey) -> Option<DeviceSet
 
 pub(crate) fn remember_call(store: &Store, call: &StoredCall) {
     note(store.add_call(call));
-}
-
-/// What the relay forwarded this month, as the supernode wrote it down.
-pub(crate) fn traffic(store: &Store) -> Option<String> {
-    store.setting(TRAFFIC).unwrap_or_else(|error| {
-        tracing::warn!(%error, "this month's traffic cannot be read; it is counted from nothing");
-        None
-    })
-}
-
-pub(crate) fn remember_traffic(store: &Store, traffic: &str) {
-    note(store.set_setting(TRAFFIC, traffic));
 }
 
 fn note(result: Result<(), StoreError>) {

@@ -6,6 +6,7 @@ use tandem_api::{
     API_VERSION, ConnectionRole, ConnectionView, HomeView, Identity, MetricKind, Metrics, Problem, Ready,
     Status,
 };
+use tandem_core::election::Role;
 use tandem_media::session::{PathStats, Route};
 use tandem_proto::ids::ServiceKey;
 use tandem_proto::multiaddr::{Transport, TransportAddress};
@@ -182,7 +183,7 @@ pub(crate) fn metrics(node: &Node) -> Metrics {
             MetricKind::Gauge,
             "tandem_relay_month_bytes",
             "Bytes forwarded this calendar month (UTC).",
-            supernode.bytes_this_month() as f64,
+            node.volunteering.bytes_this_month(Role::Relay) as f64,
         );
     }
     metrics

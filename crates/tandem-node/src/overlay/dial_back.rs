@@ -17,7 +17,7 @@ use libp2p::core::muxing::StreamMuxerExt;
 use libp2p::core::transport::{DialOpts, PortUse, TransportError};
 use libp2p::identity::Keypair;
 use tandem_core::election::Carrier;
-use tandem_proto::ids::ServiceKey;
+use tandem_core::service::Check;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
@@ -39,20 +39,6 @@ const STUN_TRIES: usize = 3;
 const STUN_AGAIN: Duration = Duration::from_millis(600);
 /// A Binding answer is far shorter.
 const STUN_BYTES_MAX: usize = 512;
-
-/// One way in to be tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Check {
-    /// Comes back with the answer.
-    pub id: u64,
-    /// Who asked must speak from this very IP address: that is the caller's part.
-    pub at: SocketAddr,
-    pub carrier: Carrier,
-    /// Whose key must answer.
-    pub service: ServiceKey,
-    /// UDP only: where its relay answers STUN, on the same IP address.
-    pub relay_port: Option<u16>,
-}
 
 /// What a [`Check`] came to. The reasons are for a person to read.
 #[derive(Debug, Clone, PartialEq, Eq)]

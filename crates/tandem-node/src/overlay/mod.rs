@@ -36,12 +36,13 @@ pub use address::{PublicAddresses, RangeError};
 pub use config::{DeviceConfig, Places, PreferredTransport, ServiceConfig, ServiceLimits};
 pub use counting::Traffic;
 pub use device::spawn_device;
-pub use dial_back::{Check, CheckOutcome};
+pub use dial_back::CheckOutcome;
 pub use membership::Membership;
 pub use service::spawn_service;
 pub use transport::StartError;
 
 use tandem_api::DeviceFailure;
+pub use tandem_core::service::Check;
 use tandem_proto::ids::{DeviceKey, ServiceKey};
 use tandem_proto::wire::{HomeFrame, SignalFrame};
 

@@ -17,11 +17,12 @@ const LEAF: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 2);
 /// The second number of the first server's address 10.N.0.1.
 const FIRST_SERVER: u8 = 201;
 
-/// Bytes and packets that crossed the veth, seen from the leaf, with IP headers and without Ethernet's.
+/// Bytes and packets of one node, with IP headers and without Ethernet's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Traffic {
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
+    /// Both ways.
     pub(super) packets: u64,
 }
 

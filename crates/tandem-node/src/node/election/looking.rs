@@ -23,8 +23,10 @@ impl Node {
         self.election.desk.look_ms = now.mono_ms + LOOK_MS;
         self.look_at_ways(now);
         self.look_at_machine(now);
-        match self.supernode.as_ref().filter(|supernode| supernode.serves()) {
+        let bandwidth_percent = self.volunteering.bandwidth_percent();
+        match self.supernode.as_mut().filter(|supernode| supernode.serves()) {
             Some(supernode) => {
+                supernode.note_load(bandwidth_percent, now);
                 let alive: Vec<Seen> = supernode.in_sight().map(seen).take(CANDIDATES_MAX).collect();
                 let load_percent = supernode.load_percent();
                 self.election.handle_sight(&alive, &alive, now);

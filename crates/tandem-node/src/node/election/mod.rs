@@ -349,7 +349,10 @@ impl Election {
 /// Whether it can be reached, and is strong enough, is then the owner's own affair.
 fn counts_always(missing: &Missing) -> bool {
     match missing {
-        Missing::Consent | Missing::NewTerms { .. } | Missing::OutsideHours { .. } => true,
+        Missing::Consent
+        | Missing::NewTerms { .. }
+        | Missing::OutsideHours { .. }
+        | Missing::MonthlyCap { .. } => true,
         Missing::NoWayIn
         | Missing::Unconfirmed { .. }
         | Missing::Unreachable { .. }
@@ -359,8 +362,6 @@ fn counts_always(missing: &Missing) -> bool {
         | Missing::Bandwidth { .. }
         | Missing::Metered
         | Missing::OnBattery
-        // The relay refuses new calls by itself and lets those there are go on.
-        | Missing::MonthlyCap { .. }
         | Missing::Outdated => false,
     }
 }

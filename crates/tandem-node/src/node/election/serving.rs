@@ -15,7 +15,6 @@ use crate::messages::Code;
 use crate::node::event_loop::{Node, announce};
 use crate::node::listening::{self, Listening, ListeningPlan, WayIn};
 use crate::node::measuring::{self, Measuring, MeasuringPlan};
-use crate::node::memory;
 use crate::node::scout::Scout;
 use crate::node::start::{Makings, first_supernodes};
 use crate::node::supernode::{Bound, Echo, Place, Reached, SupernodeNews};
@@ -150,7 +149,6 @@ impl Node {
         let now = self.clock.now();
         match news {
             SupernodeNews::Listening(address) => tracing::info!(address, "listening for others"),
-            SupernodeNews::Traffic(text) => memory::remember_traffic(&self.installation.store, &text),
             SupernodeNews::Drained => match &mut self.stopping {
                 Some(stopping) => stopping.drained = true,
                 None => {

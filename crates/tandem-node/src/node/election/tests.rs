@@ -174,6 +174,36 @@ fn a_steady_one_asks_nobody_for_checks_and_keeps_to_its_owners_word() {
 }
 
 #[test]
+fn a_steady_one_rests_from_a_role_whose_bytes_are_used_up() {
+    let mut bench = Bench::new(true, 8);
+    bench.election.handle_consent(consent(), bench.now);
+    let caps = Caps { directory_bytes_a_month: Some(100), relay_bytes_a_month: Some(100), hours: None };
+    bench.election.handle_caps(caps, bench.now);
+    bench.run_for(1);
+    assert_eq!(bench.election.serving(), BOTH);
+
+    let relayed = Situation { relay_bytes: 100, ..Situation::default() };
+    bench.election.handle_situation(relayed, bench.now);
+    bench.run_for(1);
+    assert_eq!(bench.election.serving(), Roles::DIRECTORY);
+    assert_eq!(bench.election.missing(Role::Relay, bench.now), [Missing::MonthlyCap { bytes: 100 }]);
+
+    bench.election.handle_situation(Situation { directory_bytes: 100, ..relayed }, bench.now);
+    bench.run_for(1);
+    assert!(
+        matches!(bench.done.last(), Some(Task::Drain { why: Leave::NotAllowed, .. })),
+        "{:?}",
+        bench.done
+    );
+    bench.election.handle_drained(bench.now);
+
+    // A new month.
+    bench.election.handle_situation(Situation::default(), bench.now);
+    bench.run_for(1);
+    assert_eq!(bench.election.serving(), BOTH);
+}
+
+#[test]
 fn one_that_slept_proves_its_ways_anew() {
     let mut bench = Bench::consenting(8);
     bench.run_for(60);

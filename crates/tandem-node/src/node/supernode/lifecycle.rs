@@ -17,7 +17,6 @@ use super::{Reached, Relay, Supernode, SupernodePlan};
 use crate::config::{Caps, Config};
 use crate::installation::{Installation, StartError};
 use crate::node::event_loop::Node;
-use crate::node::memory;
 use crate::node::phone::{Phone, PhoneId, PhoneIdentity};
 use crate::node::start::Makings;
 use crate::overlay::{
@@ -101,7 +100,6 @@ impl Bound {
             roles,
             caps: place.caps,
             relay,
-            traffic: memory::traffic(&installation.store),
             commands,
             directory_traffic,
             seed: rand::random(),
@@ -218,8 +216,5 @@ impl Node {
         let now = self.clock.now();
         let Some(mut supernode) = self.supernode.take() else { return };
         supernode.shutdown(now);
-        if let Some(traffic) = supernode.last_traffic(now) {
-            memory::remember_traffic(&self.installation.store, &traffic);
-        }
     }
 }

@@ -3,7 +3,6 @@
 //! Policy is `tandem_core::service`; this executes it. Nothing here knows the person's account or device.
 
 mod lifecycle;
-mod month;
 mod offices;
 mod reached;
 mod relay;
@@ -25,7 +24,6 @@ use crate::node::volunteering::Totals;
 use crate::overlay::{ClientId, ServiceCommand, ServiceEvent, SupernodeAddress, Traffic};
 use crate::software;
 pub(crate) use lifecycle::{Bound, Echo, Place};
-use month::Month;
 pub(crate) use reached::Reached;
 use relay::Relay;
 pub(crate) use relay::relay_address;
@@ -40,8 +38,6 @@ const CIRCUITS_LISTED_MAX: usize = 4096;
 pub(crate) enum SupernodeNews {
     /// It listens: full multiaddr text others may bootstrap from.
     Listening(String),
-    /// What the relay forwarded this month, to be kept for the next run.
-    Traffic(String),
     /// All that is to be kept was moved, or the time is up: it stands by.
     Drained,
     /// A node says that it is a reserve. Answer: [`Supernode::note_reserve`].
@@ -64,8 +60,6 @@ pub(crate) struct SupernodePlan {
     pub(crate) roles: Roles,
     pub(crate) caps: Caps,
     pub(crate) relay: Option<(Relay, RelaySecret)>,
-    /// The last [`SupernodeNews::Traffic`] of earlier runs.
-    pub(crate) traffic: Option<String>,
     pub(crate) commands: mpsc::Sender<ServiceCommand>,
     /// Of the service swarm's connections.
     pub(crate) directory_traffic: Traffic,
@@ -89,9 +83,6 @@ pub(crate) struct Supernode {
     echo: Option<AccountKey>,
     service: Service,
     relay: Option<Relay>,
-    month: Month,
-    /// When the month's traffic is counted next.
-    count_ms: u64,
     draining: bool,
     /// The relay role ended: when the calls still on the relay are cut off.
     part_ms: Option<u64>,
@@ -112,8 +103,7 @@ impl Supernode {
         let mut config = Config::new(plan.secret.public(), software());
         config.roles = plan.roles;
         config.relay_secret = relay_secret;
-        let caps = plan.caps;
-        config.reservations_max = usize::try_from(caps.devices).unwrap_or(usize::MAX);
+        config.reservations_max = usize::try_from(plan.caps.devices).unwrap_or(usize::MAX);
         let mut supernode = Self {
             service: Service::new(config, plan.seed, now),
             secret: plan.secret,
@@ -123,8 +113,6 @@ impl Supernode {
             roles: plan.roles,
             echo: None,
             relay,
-            month: Month::new(caps.bytes_per_month, plan.traffic.as_deref(), now.unix_ms),
-            count_ms: now.mono_ms,
             draining: false,
             part_ms: None,
             commands: Outbox::new(plan.commands),
@@ -144,7 +132,6 @@ impl Supernode {
         if plan.roles != Roles::default() {
             supernode.tell_directory(now);
         }
-        supernode.count_traffic(now);
         supernode.drive(now);
         supernode
     }
@@ -217,7 +204,6 @@ impl Supernode {
     pub(crate) fn handle_timeout(&mut self, now: Now) {
         self.count_calls(now);
         self.service.handle_timeout(now);
-        self.count_traffic(now);
         self.commands.flush(now.mono_ms);
         self.drive(now);
     }
@@ -236,32 +222,6 @@ impl Supernode {
         if let Some(relay) = &self.relay {
             relay.shutdown();
         }
-    }
-
-    /// Counts what the relay forwarded; with the month's traffic used up it takes no new calls until the next month.
-    fn count_traffic(&mut self, now: Now) {
-        let Some(relay) = self.relay.as_ref().filter(|_| now.mono_ms >= self.count_ms) else { return };
-        self.count_ms = now.mono_ms + month::COUNT_MS;
-        let was_reached = self.month.is_reached();
-        let reached = self.month.count(relay.stats().server.bytes_forwarded, now.unix_ms);
-        if !self.roles.contains(Roles::RELAY) {
-            // It serves nobody in this role.
-        } else if reached {
-            relay.drain();
-        } else if was_reached && !self.draining {
-            relay.resume();
-        }
-        if reached != was_reached {
-            tracing::info!(reached, "the cap on this month's relayed traffic");
-        }
-        self.news.extend(self.month.poll_keep(now.mono_ms).map(SupernodeNews::Traffic));
-    }
-
-    /// The last count of this run, to be kept.
-    pub(crate) fn last_traffic(&mut self, now: Now) -> Option<String> {
-        let relay = self.relay.as_ref()?;
-        self.month.count(relay.stats().server.bytes_forwarded, now.unix_ms);
-        Some(self.month.kept_text())
     }
 
     /// Whom the descriptor names for test calls.
@@ -305,11 +265,6 @@ impl Supernode {
         Figures { records_refused: figures.records_refused + self.records_refused, ..figures }
     }
 
-    /// Application bytes relayed in this calendar month (UTC).
-    pub(crate) fn bytes_this_month(&self) -> u64 {
-        self.month.bytes()
-    }
-
     /// What it has served since it began.
     pub(crate) fn totals(&self) -> Totals {
         let relay = self.relay.as_ref().map(|relay| relay.stats().server).unwrap_or_default();
@@ -326,20 +281,11 @@ impl Supernode {
     }
 
     /// The owner gives less, or more, from now on.
-    pub(crate) fn set_caps(&mut self, caps: &Caps, now: Now) {
+    pub(crate) fn set_caps(&mut self, caps: &Caps) {
         self.service.set_reservations_max(usize::try_from(caps.devices).unwrap_or(usize::MAX));
-        let was_reached = self.month.is_reached();
-        self.month.set_max(caps.bytes_per_month);
-        if let Some(relay) = &self.relay {
+        if let Some(relay) = &mut self.relay {
             relay.set_caps(caps);
-            if was_reached && !self.month.is_reached() && !self.draining && self.roles.contains(Roles::RELAY)
-            {
-                relay.resume();
-            }
         }
-        // A cap that is reached now is taken up at once.
-        self.count_ms = now.mono_ms;
-        self.count_traffic(now);
     }
 
     pub(crate) fn relay(&self) -> Option<&Relay> {

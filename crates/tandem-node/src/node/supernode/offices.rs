@@ -5,7 +5,7 @@ use tandem_core::time::Now;
 use tandem_proto::ids::ServiceKey;
 use tandem_proto::signed::{Invitation, Roles, SupernodeDescriptor};
 
-use super::{Reached, Supernode, SupernodeNews};
+use super::{Reached, Relay, Supernode, SupernodeNews};
 use crate::overlay::{self, ServiceCommand};
 
 /// Calls on a relay that takes its role off have this long to move.
@@ -34,7 +34,7 @@ impl Supernode {
             }
             Some(relay) => {
                 self.part_ms = None;
-                if self.month.is_reached() { relay.drain() } else { relay.resume() }
+                relay.resume();
             }
             None => {}
         }
@@ -101,6 +101,15 @@ impl Supernode {
         self.draining
     }
 
+    /// What the machine's line carries, of what its owner allows, and how full the relay is: others choose by it, and at
+    /// the limit what matters least is refused.
+    pub(crate) fn note_load(&mut self, bandwidth_percent: u32, now: Now) {
+        let relay = self.relay.as_ref().filter(|_| self.roles.contains(Roles::RELAY));
+        self.service.set_relay_load(relay.map_or(0, Relay::load_percent));
+        self.service.set_machine_load(bandwidth_percent, now);
+        self.drive(now);
+    }
+
     /// As its descriptor says, 0 to 100.
     pub(crate) fn load_percent(&self) -> u32 {
         self.service.load_percent()
@@ -114,8 +123,6 @@ impl Supernode {
     // ---- others ---------------------------------------------------------------------------------------------------
 
     pub(super) fn begin_check(&mut self, check: Check, now: Now) {
-        let Check { id, at, carrier, service, relay_port } = check;
-        let check = overlay::Check { id, at, carrier, service, relay_port };
         self.send(ServiceCommand::Check(check), now);
     }
 

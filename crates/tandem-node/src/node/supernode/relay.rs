@@ -15,6 +15,7 @@ use crate::config::Caps;
 #[derive(Debug, Clone)]
 pub(crate) struct Relay {
     handle: Handle,
+    allocations_max: usize,
 }
 
 impl Relay {
@@ -30,8 +31,9 @@ impl Relay {
         let mut config = Config::new(Credentials::Grants { relay: service, secret });
         (config.allocations_max, config.total_rate) = limits(caps);
         let driver = DriverConfig { udp, ..DriverConfig::default() };
+        let allocations_max = config.allocations_max;
         let handle = start(&driver, config, seed)?;
-        Ok(Self { handle })
+        Ok(Self { handle, allocations_max })
     }
 
     /// Takes a TCP connection whose first byte said STUN.
@@ -45,9 +47,16 @@ impl Relay {
     }
 
     /// The owner gives less, or more.
-    pub(crate) fn set_caps(&self, caps: &Caps) {
+    pub(crate) fn set_caps(&mut self, caps: &Caps) {
         let (allocations_max, total_rate) = limits(caps);
+        self.allocations_max = allocations_max;
         self.handle.set_limits(allocations_max, total_rate);
+    }
+
+    /// Of the allocations its owner allows, 0 to 100.
+    pub(crate) fn load_percent(&self) -> u32 {
+        let held = self.stats().server.allocations.saturating_mul(100) / self.allocations_max.max(1);
+        u32::try_from(held.min(100)).unwrap_or(100)
     }
 
     pub(crate) fn allocations(&self) -> Vec<AllocationRow> {

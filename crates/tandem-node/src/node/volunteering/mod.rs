@@ -158,6 +158,13 @@ impl Volunteering {
         self.ledger.month_bytes(role)
     }
 
+    /// What is served right now, of the owner's bits a second, 0 to 100.
+    #[must_use]
+    pub fn bandwidth_percent(&self) -> u32 {
+        let percent = self.ledger.bits_per_second().saturating_mul(100) / self.caps().bits_per_second.max(1);
+        u32::try_from(percent.min(100)).unwrap_or(100)
+    }
+
     /// Consent or caps are others than at the last call of this.
     pub fn take_change(&mut self) -> bool {
         std::mem::take(&mut self.changed)

@@ -44,10 +44,9 @@ impl Node {
 
     /// What serves already gives no more than the owner, and the organisation, allow now.
     fn apply_caps(&mut self) {
-        let now = self.clock.now();
         let caps = self.warden.policy().caps(self.volunteering.caps());
         if let Some(supernode) = &mut self.supernode {
-            supernode.set_caps(&caps, now);
+            supernode.set_caps(&caps);
         }
     }
 

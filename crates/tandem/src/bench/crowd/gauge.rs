@@ -2,27 +2,10 @@
 
 use anyhow::{Context, Result};
 
+use crate::bench::namespace::Traffic;
+
 /// Kernel ticks a second in /proc (USER_HZ, the same on every Linux that Tandem runs on).
 const TICKS_PER_SECOND: f64 = 100.0;
-
-/// Bytes and packets of one address, with IP headers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Traffic {
-    pub(super) sent_bytes: u64,
-    pub(super) received_bytes: u64,
-    /// Both ways.
-    pub(super) packets: u64,
-}
-
-impl Traffic {
-    pub(super) fn since(self, earlier: Self) -> Self {
-        Self {
-            sent_bytes: self.sent_bytes.saturating_sub(earlier.sent_bytes),
-            received_bytes: self.received_bytes.saturating_sub(earlier.received_bytes),
-            packets: self.packets.saturating_sub(earlier.packets),
-        }
-    }
-}
 
 /// One process at one moment.
 #[derive(Debug, Clone, Copy)]

@@ -12,10 +12,11 @@ use clap::Args;
 use serde_json::json;
 use tandem_api::{Status, VolunteerView};
 
-use self::gauge::{Gauge, Traffic};
+use self::gauge::Gauge;
 use self::world::{Kind, Member, World};
 use super::Bench;
 use super::figures::{Report, Row, Spread, Target};
+use super::namespace::Traffic;
 
 const HOMES: usize = 3;
 /// As `tandem bench idle` holds a leaf to, in MB (10⁶ bytes) and in bytes a second both ways.

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use tandem_node::platform::signals;
 
-use super::gauge::Traffic;
+use crate::bench::namespace::Traffic;
 
 /// Counts each node's packets where they leave, by the addresses of both ends. The nodes' local APIs are not counted.
 const RULES: &str = "table ip crowd {
