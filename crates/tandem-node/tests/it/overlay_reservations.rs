@@ -21,7 +21,7 @@ struct Slow {
 }
 
 impl Slow {
-    async fn start(n: u8) -> Self {
+    fn start(n: u8) -> Self {
         let service = ServiceSecret::from_seed(&[n; 32]).public();
         let key = libp2p::identity::Keypair::ed25519_from_bytes([n; 32]).unwrap();
         let at = free_port(loopback(n));
@@ -120,7 +120,7 @@ async fn reserve(device: &mut Device, home: &mut Slow) -> Stream {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_home_that_grants_while_it_is_left_does_no_harm() {
     let mut device = Device::start(181);
-    let mut home = Slow::start(182).await;
+    let mut home = Slow::start(182);
     for round in 0..200_u64 {
         open(&mut device, &home.at).await;
         let mut stream = reserve(&mut device, &mut home).await;
@@ -144,7 +144,7 @@ async fn a_home_that_grants_while_it_is_left_does_no_harm() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reservation_asked_for_again_is_told_of_again() {
     let mut device = Device::start(184);
-    let mut home = Slow::start(185).await;
+    let mut home = Slow::start(185);
     open(&mut device, &home.at).await;
     for _ in 0..2 {
         device.send(DeviceCommand::Reserve(home.key())).await;
