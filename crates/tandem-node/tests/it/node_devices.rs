@@ -168,6 +168,12 @@ async fn a_revoked_device_is_out_for_itself_its_homes_and_its_peers() {
 
     let refused = phone.handle.ask(|reply| Request::PlaceCall(request(), reply)).await.unwrap_err();
     assert_eq!(refused.code, "T1707");
+    // The other end may hear of it a moment later.
+    until("its peer is in no call with it", async || {
+        let calls = bob.handle.ask(|reply| Request::Calls { limit: 20, reply }).await.unwrap();
+        calls.iter().all(|call| call.ended_unix_ms.is_some())
+    })
+    .await;
     let rings = alice.handle.events();
     let mut placed = Ongoing::place(&bob, speaking_to(&alice)).await;
     let mut rung = Ongoing::incoming(rings).await;
