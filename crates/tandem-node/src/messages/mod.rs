@@ -11,7 +11,9 @@ use tandem_api::Problem;
 
 pub use catalogue::Code;
 pub use explanations::{CallExplanation, NetworkExplanation};
-pub use phrases::{ConnectionTexts, connection_texts, end_reason_text, over_tcp_text, sent_request};
+pub use phrases::{
+    ConnectionTexts, connection_texts, dial_waits, end_reason_text, over_tcp_text, sent_request,
+};
 pub use volunteering::missing_text;
 
 /// The number of the terms a volunteer accepts; a change of meaning makes a new number.

@@ -76,6 +76,16 @@ pub fn over_tcp_text(https: bool) -> &'static str {
     }
 }
 
+/// Why a supernode is not asked at once.
+#[must_use]
+pub fn dial_waits(wait_ms: u64) -> String {
+    let seconds = wait_ms.div_ceil(1_000);
+    format!(
+        "This device contacted as many different supernodes in the last minute as it may; the next one is contacted in \
+         {seconds} s."
+    )
+}
+
 /// How far a silent request of ours is, in a sentence.
 #[must_use]
 pub fn sent_request(state: SentState) -> &'static str {

@@ -69,6 +69,7 @@ impl Node {
     }
 
     pub(super) async fn end(mut self) {
+        self.write_measured(true);
         self.person.media_ended(LAST_PROBES).await;
         if let Some(echo) = &mut self.echo {
             echo.media_ended(LAST_PROBES).await;

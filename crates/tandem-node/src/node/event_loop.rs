@@ -256,12 +256,20 @@ impl Node {
         }
         let (person, echo) = (&self.person, self.echo.as_ref());
         self.peers.trim(|peer| person.knows(peer) || echo.is_some_and(|echo| echo.knows(peer)));
+        self.write_measured(false);
         if let Some(slept_ms) = self.sleep.note(now) {
             tracing::info!(slept_ms, "the machine slept");
             let network = self.network.clone();
             self.with_phones(|phone, around| phone.handle_network(&network, Change::Moved, around));
             self.restart_election();
         }
+    }
+
+    /// What was measured of homes goes to disk now and then.
+    pub(super) fn write_measured(&mut self, at_once: bool) {
+        let mut measured = Vec::new();
+        self.with_person(|phone, around| measured = phone.measured(at_once, around));
+        memory::remember_qualities(&self.installation.store, &measured);
     }
 
     fn handle_timers(&mut self) {

@@ -9,9 +9,10 @@ use tandem_proto::record::{ReachRecord, Seen};
 use tandem_proto::signed::{DEVICES_MAX, DeviceCertificate, DeviceSet, SupernodeDescriptor};
 use tandem_proto::wire;
 
+use super::quality::{FORGOTTEN_MS, Qualities};
 use crate::installation::unix_ms;
 use crate::overlay::SupernodeAddress;
-use crate::store::{SeenRecord, Store, StoreError, StoredCall};
+use crate::store::{SeenRecord, Store, StoreError, StoredCall, SupernodeQuality};
 
 /// Remembered supernodes tried at the start, best first.
 const SUPERNODES_TRIED: u32 = 64;
@@ -35,6 +36,21 @@ pub(crate) fn remember_supernodes(store: &Store, descriptors: &[SupernodeDescrip
     for descriptor in descriptors {
         let network = descriptor.known_addresses().next().map_or(0, |address| network_group(address.ip));
         note(store.remember_supernode(descriptor.service(), descriptor.signed(), network, unix_ms()));
+    }
+}
+
+/// What was measured of homes in earlier runs.
+pub(crate) fn qualities(store: &Store) -> Qualities {
+    let stored = store.qualities(unix_ms().saturating_sub(FORGOTTEN_MS)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "what was measured of supernodes cannot be read");
+        Vec::new()
+    });
+    Qualities::new(stored)
+}
+
+pub(crate) fn remember_qualities(store: &Store, measured: &[SupernodeQuality]) {
+    if !measured.is_empty() {
+        note(store.remember_qualities(measured));
     }
 }
 

@@ -23,6 +23,7 @@ mod peers;
 mod phone;
 pub(crate) mod port_mapping;
 mod private;
+mod quality;
 mod requests;
 mod scout;
 mod start;

@@ -179,7 +179,8 @@ impl Node {
         } else if self.installation.keys.restoring {
             self.with_person(|phone, around| phone.set_quiet(true, around));
         }
-        self.with_person(|phone, around| phone.handle_known(known, around));
+        let qualities = memory::qualities(&self.installation.store);
+        self.with_person(|phone, around| phone.begin(known, qualities, around));
         Ok(())
     }
 }

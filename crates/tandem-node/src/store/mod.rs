@@ -5,6 +5,7 @@
 mod calls;
 mod contacts;
 mod migrate;
+mod quality;
 mod seen;
 mod settings;
 mod strangers;
@@ -21,6 +22,7 @@ use thiserror::Error;
 pub use calls::StoredCall;
 pub use contacts::ContactError;
 pub use migrate::SCHEMA;
+pub use quality::SupernodeQuality;
 pub use seen::SeenRecord;
 pub(crate) use strangers::KnownStrangers;
 pub use strangers::{BLOCKS_MAX, StrangerError};
@@ -34,6 +36,7 @@ use crate::platform::files;
 pub const CONTACTS_MAX: u64 = 10_000;
 pub const CALLS_MAX: u64 = 10_000;
 pub const SUPERNODES_MAX: u64 = 1_000;
+pub const QUALITIES_MAX: u64 = 1_000;
 pub const SEEN_MAX: u64 = 20_000;
 
 /// The open store.

@@ -5,8 +5,6 @@ use tandem_proto::wire::Signed;
 
 use super::{SUPERNODES_MAX, Store, StoreError, from_sql, key, to_sql};
 
-const SCORE_MAX: i64 = 1_000;
-
 /// A supernode this node has met, or was told of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredSupernode {
@@ -15,14 +13,10 @@ pub struct StoredSupernode {
     pub descriptor: Signed,
     /// See `tandem_proto::network::network_group`.
     pub network: u32,
-    pub last_ok_unix_ms: Option<u64>,
-    pub last_fail_unix_ms: Option<u64>,
-    /// Higher is better.
-    pub score: i64,
 }
 
 impl Store {
-    /// Remembers a verified descriptor; what is known of the supernode's reliability stays.
+    /// Remembers a verified descriptor; what was measured of it is elsewhere ([`Self::qualities`]).
     ///
     /// # Errors
     /// When the disk fails.
@@ -33,41 +27,21 @@ impl Store {
         network: u32,
         unix_ms: u64,
     ) -> Result<(), StoreError> {
-        let sql = "INSERT INTO supernodes (service, descriptor, network, heard_ms, score) VALUES (?1, ?2, ?3, ?4, 0)
+        let sql = "INSERT INTO supernodes (service, descriptor, network, heard_ms) VALUES (?1, ?2, ?3, ?4)
                    ON CONFLICT (service) DO UPDATE SET descriptor = ?2, network = ?3, heard_ms = ?4";
         let values = params![&service.0[..], descriptor.encode_to_vec(), network, to_sql(unix_ms)];
         self.connection.prepare_cached(sql)?.execute(values)?;
         self.prune_supernodes()
     }
 
-    /// It answered: its score rises by one.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn supernode_worked(&self, service: ServiceKey, unix_ms: u64) -> Result<(), StoreError> {
-        let sql = "UPDATE supernodes SET last_ok_ms = ?2, score = min(score + 1, ?3) WHERE service = ?1";
-        self.connection.execute(sql, params![&service.0[..], to_sql(unix_ms), SCORE_MAX])?;
-        Ok(())
-    }
-
-    /// It did not: its score falls by half, and below nothing by one.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn supernode_failed(&self, service: ServiceKey, unix_ms: u64) -> Result<(), StoreError> {
-        let sql = "UPDATE supernodes SET last_fail_ms = ?2,
-                   score = CASE WHEN score > 0 THEN score / 2 ELSE max(score - 1, -?3) END WHERE service = ?1";
-        self.connection.execute(sql, params![&service.0[..], to_sql(unix_ms), SCORE_MAX])?;
-        Ok(())
-    }
-
-    /// The best ones first, then those last heard of.
+    /// Those that served this device best first, then those last heard of.
     ///
     /// # Errors
     /// When the disk fails.
     pub fn supernodes(&self, limit: u32) -> Result<Vec<StoredSupernode>, StoreError> {
-        let sql = "SELECT service, descriptor, network, last_ok_ms, last_fail_ms, score FROM supernodes
-                   ORDER BY score DESC, heard_ms DESC, service LIMIT ?1";
+        let sql =
+            "SELECT service, descriptor, network FROM supernodes LEFT JOIN supernode_quality USING (service)
+                   ORDER BY coalesce(quality, 128) DESC, heard_ms DESC, service LIMIT ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map([limit], supernode)?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -84,7 +58,8 @@ impl Store {
 
     pub(super) fn prune_supernodes(&self) -> Result<(), StoreError> {
         let sql = "DELETE FROM supernodes WHERE service IN
-                   (SELECT service FROM supernodes ORDER BY score DESC, heard_ms DESC, service LIMIT -1 OFFSET ?1)";
+                   (SELECT service FROM supernodes LEFT JOIN supernode_quality USING (service)
+                    ORDER BY coalesce(quality, 128) DESC, heard_ms DESC, service LIMIT -1 OFFSET ?1)";
         self.connection.prepare_cached(sql)?.execute([to_sql(SUPERNODES_MAX)])?;
         Ok(())
     }
@@ -96,12 +71,5 @@ fn supernode(row: &Row<'_>) -> rusqlite::Result<StoredSupernode> {
     let descriptor = Signed::decode(descriptor.as_slice()).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, error.into())
     })?;
-    Ok(StoredSupernode {
-        service: ServiceKey(key(&service)?),
-        descriptor,
-        network: row.get(2)?,
-        last_ok_unix_ms: row.get::<_, Option<i64>>(3)?.map(from_sql),
-        last_fail_unix_ms: row.get::<_, Option<i64>>(4)?.map(from_sql),
-        score: row.get(5)?,
-    })
+    Ok(StoredSupernode { service: ServiceKey(key(&service)?), descriptor, network: row.get(2)? })
 }

@@ -12,6 +12,8 @@ use tandem_media::session::{
 };
 use tandem_proto::ids::{DeviceKey, ServiceKey};
 
+use crate::messages::dial_waits;
+
 /// Devices of an account (spec/records.md: at most 8 in a set).
 const DEVICES_MAX: usize = 8;
 const CANDIDATES_MAX: usize = 32;
@@ -50,6 +52,10 @@ pub(crate) enum CallFact {
         refused: Option<String>,
     },
     TheirCandidate(Candidate),
+    /// A supernode was not dialled at once, since many had been in the last minute.
+    Waited {
+        wait_ms: u64,
+    },
 }
 
 /// What was observed of one call so far.
@@ -121,6 +127,7 @@ impl Recorder {
                 keep_candidate(&mut self.facts.their_candidates, &candidate);
             }
             CallFact::TheirCandidate(_) => {}
+            CallFact::Waited { wait_ms } => self.note(dial_waits(wait_ms)),
         }
     }
 
@@ -147,6 +154,12 @@ impl Recorder {
         known.why = refused.map(|why| clipped(&why));
     }
 
+    fn note(&mut self, text: String) {
+        if self.facts.notes.len() < NOTES_MAX {
+            self.facts.notes.push(text);
+        }
+    }
+
     pub(crate) fn take_event(&mut self, event: &CallEvent, now: Now) {
         match event {
             CallEvent::Ringing => self.step(StepKind::Ringing, now),
@@ -159,11 +172,7 @@ impl Recorder {
                 self.connected_ms = Some(now.mono_ms);
                 self.facts.connected = true;
             }
-            CallEvent::Note(text) => {
-                if self.facts.notes.len() < NOTES_MAX {
-                    self.facts.notes.push(text.clone());
-                }
-            }
+            CallEvent::Note(text) => self.note(text.clone()),
             CallEvent::Merged { .. } | CallEvent::Ended(_) => {}
         }
     }

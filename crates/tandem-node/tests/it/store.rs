@@ -9,7 +9,8 @@ use tandem_node::handle::NodeConfig;
 use tandem_node::installation::{self, StartError};
 use tandem_node::platform::{DataLock, LockError, paths};
 use tandem_node::store::{
-    BLOCKS_MAX, CALLS_MAX, ContactError, SCHEMA, Store, StoreError, StoredCall, StrangerError,
+    BLOCKS_MAX, CALLS_MAX, ContactError, QUALITIES_MAX, SCHEMA, Store, StoreError, StoredCall, StrangerError,
+    SupernodeQuality,
 };
 use tandem_proto::identity::Address;
 use tandem_proto::ids::{AccountKey, ServiceKey};
@@ -165,15 +166,37 @@ fn supernodes_that_answer_come_first() {
     for n in 1..=3 {
         store.remember_supernode(ServiceKey([n; 32]), &signed, u32::from(n), 10).unwrap();
     }
-    store.supernode_worked(ServiceKey([2; 32]), 20).unwrap();
-    store.supernode_failed(ServiceKey([1; 32]), 30).unwrap();
+    let quality = |n: u8, quality: u8| SupernodeQuality {
+        service: ServiceKey([n; 32]),
+        quality,
+        latency_class: Some(2),
+        times: 3,
+        held_ms: 1 << 40,
+        lost: 1,
+        omitted: 0,
+        lied: 1,
+        lied_unix_ms: Some(15),
+        measured_unix_ms: 20,
+    };
+    store.remember_qualities(&[quality(2, 200), quality(1, 30)]).unwrap();
     store.remember_supernode(ServiceKey([2; 32]), &signed, 7, 40).unwrap();
     let known = store.supernodes(10).unwrap();
     let order: Vec<u8> = known.iter().map(|supernode| supernode.service.0[0]).collect();
     assert_eq!(order, [2, 3, 1]);
-    assert_eq!((known[0].score, known[0].network, known[0].last_ok_unix_ms), (1, 7, Some(20)));
+    assert_eq!(known[0].network, 7);
     assert_eq!(known[0].descriptor, signed);
     assert_eq!(store.supernodes_known().unwrap(), 3);
+    assert_eq!(store.qualities(20).unwrap(), [quality(2, 200), quality(1, 30)]);
+    assert!(store.qualities(21).unwrap().is_empty(), "what is older is forgotten");
+    assert!(store.qualities(0).unwrap().is_empty());
+    let many = |n: u64| {
+        let mut service = [9; 32];
+        service[..8].copy_from_slice(&n.to_be_bytes());
+        SupernodeQuality { service: ServiceKey(service), measured_unix_ms: n, ..quality(9, 100) }
+    };
+    store.remember_qualities(&(0..QUALITIES_MAX + 5).map(many).collect::<Vec<_>>()).unwrap();
+    let kept = store.qualities(0).unwrap();
+    assert_eq!((kept.len() as u64, kept[0]), (QUALITIES_MAX, many(QUALITIES_MAX + 4)));
 }
 
 #[test]

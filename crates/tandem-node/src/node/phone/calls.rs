@@ -156,8 +156,7 @@ impl Phone {
                     .map(|home| SupernodeAddress { service: home.service, addresses: home.addresses })
                     .collect();
                 let race_after_ms = if hurry { RACE_HURRIED_MS } else { RACE_AFTER_MS };
-                let open = DeviceCommand::OpenSignal { request, device, routes, race_after_ms };
-                self.send_overlay(open, around.now);
+                self.open_signal(request, device, routes, race_after_ms, around.now);
             }
             Command::SendSignal { signal, frame } => {
                 let send = DeviceCommand::SendSignal { signal: overlay::SignalId(signal.0), frame };
@@ -418,7 +417,7 @@ impl Phone {
     }
 
     /// There is one call at a time: what is done is done for it.
-    fn tell_fact(&mut self, fact: CallFact) {
+    pub(super) fn tell_fact(&mut self, fact: CallFact) {
         if let Some(call) = self.calls.status().map(|status| status.call) {
             self.news.push_back(PhoneNews::Fact { call, fact });
         }

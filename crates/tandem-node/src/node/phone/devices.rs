@@ -374,8 +374,7 @@ impl Phone {
             .iter()
             .map(|home| SupernodeAddress { service: home.service, addresses: home.addresses.clone() })
             .collect();
-        let open = DeviceCommand::OpenSignal { request, device, routes, race_after_ms: RACE_AFTER_MS };
-        self.send_overlay(open, now);
+        self.open_signal(request, device, routes, RACE_AFTER_MS, now);
         request
     }
 

@@ -10,6 +10,7 @@ use tandem_proto::wire::{Signed, SupernodesRequest};
 use super::links::LinkNews;
 use super::{Phone, PhoneNews, Surroundings};
 use crate::node::peers::verified;
+use crate::why::CallFact;
 
 /// How long an entry in the directory holds without being renewed, in seconds.
 const ENTRY_LIFE_S: u64 = 3 * 3600;
@@ -39,7 +40,11 @@ impl Phone {
             Command::Release(peer) => {
                 if let Some(service) = service(around, peer) {
                     self.links.release(service, now);
+                    // One that fell silent is released, too.
+                    let lost = self.homes.standing(peer).is_some_and(|standing| standing.failures > 0);
+                    self.qualities.ended(service, lost, now.unix_ms);
                 }
+                self.home_since.remove(&peer);
                 self.news.push_back(PhoneNews::Homes);
             }
             Command::Publish { via } => self.publish(via, around),
@@ -60,15 +65,21 @@ impl Phone {
         let now = around.now;
         let peer_of = |key: &ServiceKey| around.peers.by_key(key).map(|(peer, _)| peer);
         match news {
-            LinkNews::Opened { service, rtt_ms } => {
+            LinkNews::Opened { service } => {
                 if let Some(peer) = peer_of(&service) {
-                    self.homes.handle_opened(peer, Some(rtt_ms), now);
+                    self.homes.handle_opened(peer, None, now);
+                }
+            }
+            LinkNews::Measured { service, rtt_ms } => {
+                if let Some(peer) = peer_of(&service) {
+                    self.homes.handle_measured(peer, rtt_ms);
                 }
             }
             LinkNews::Clock { service, ahead_s } => self.clocks.note(service, ahead_s),
             LinkNews::Reserved { service, heartbeat_ms } => {
                 if let Some(peer) = peer_of(&service) {
                     self.home_since.insert(peer, now.unix_ms);
+                    self.qualities.reserved(service, now.unix_ms);
                     self.homes.handle_reserved(peer, heartbeat_ms, now);
                     self.refresh_relays(around);
                     self.look_up_again(around);
@@ -81,8 +92,19 @@ impl Phone {
                 if let Some(peer) = peer_of(&service) {
                     let cause = if incompatible { Cause::Incompatible } else { Cause::Lost };
                     self.home_since.remove(&peer);
+                    self.qualities.ended(service, true, now.unix_ms);
                     self.homes.handle_closed(peer, cause, now);
                     self.news.push_back(PhoneNews::Homes);
+                }
+            }
+            LinkNews::HeldBack { service, wait_ms } => {
+                if let Some(peer) = peer_of(&service) {
+                    self.homes.handle_held_back(peer, wait_ms, now);
+                }
+            }
+            LinkNews::Waits { errand, wait_ms, .. } => {
+                if self.grants.contains_key(&errand) {
+                    self.tell_fact(CallFact::Waited { wait_ms });
                 }
             }
             LinkNews::Busy { service, retry_after_ms } => {

@@ -182,6 +182,9 @@ impl Phone {
             }
             Command::Distrust { home, reason } => {
                 tracing::info!(?reason, "a home is replaced for how it answered a look-up");
+                if let Some(service) = around.peers.get(home).map(|peer| peer.service) {
+                    self.qualities.distrusted(service, reason, around.now.unix_ms);
+                }
                 self.homes.handle_distrust(home, reason, around.now);
             }
         }

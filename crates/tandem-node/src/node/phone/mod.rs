@@ -5,6 +5,7 @@
 //! of this folder execute: `homes` and `links` towards supernodes, `lookups` in the directory, `calls` and their media.
 
 mod calls;
+mod circuits;
 mod clocks;
 mod devices;
 mod homes;
@@ -20,8 +21,8 @@ use tandem_core::call::{
     AskOutcome, CallEvent, CallId, CallOptions, Calls, CallsConfig, InvitationId, LegId, NewRequest,
     RelayWanted, StrangerRules,
 };
-use tandem_core::homes::Homes;
-use tandem_core::peer::PeerRef;
+use tandem_core::homes::{Homes, Remembered};
+use tandem_core::peer::{KnownPeer, PeerRef};
 use tandem_core::time::Now;
 use tandem_media::session::Event;
 use tandem_proto::identity::DeviceSecret;
@@ -39,11 +40,14 @@ use super::networks::Networks;
 use super::outbox::Outbox;
 use super::peers::PeerTable;
 use super::port_mapping::PortMapping;
+use super::quality::Qualities;
 use crate::overlay::{DeviceCommand, DeviceEvent, PublicAddresses};
 use crate::platform::network::{Change, Network};
 use crate::software;
+use crate::store::SupernodeQuality;
 use crate::why::CallFact;
 pub(crate) use calls::{call_name, recording_path};
+use circuits::WaitingStream;
 use clocks::Clocks;
 use devices::Own;
 pub(crate) use devices::{Handed, NotInvited, OwnRecord};
@@ -227,6 +231,7 @@ pub(crate) struct Phone {
     homes: Homes,
     /// Since when each home has been reserved, in unix milliseconds.
     home_since: BTreeMap<PeerRef, u64>,
+    qualities: Qualities,
     links: Links,
     clocks: Clocks,
     look_ups: LookUps,
@@ -237,6 +242,8 @@ pub(crate) struct Phone {
     endpoints: BTreeMap<CallId, EndpointPlan>,
     /// Signalling streams being opened, by the number given to the overlay.
     opening: BTreeMap<u64, LegId>,
+    /// Streams whose supernodes may not be dialled yet.
+    waiting_streams: Vec<WaitingStream>,
     grants: BTreeMap<u64, GrantErrand>,
     /// Of each leg the relays that only the other end vouched for so far; at most [`calls::RELAYS_MAX`].
     confirming: BTreeMap<LegId, Vec<ServiceKey>>,
@@ -297,6 +304,7 @@ impl Phone {
             excluded: plan.excluded,
             homes: Homes::new(homes_seed, now),
             home_since: BTreeMap::new(),
+            qualities: Qualities::default(),
             links: Links::default(),
             clocks: Clocks::default(),
             look_ups: LookUps::default(),
@@ -305,6 +313,7 @@ impl Phone {
             lingering: JoinSet::new(),
             endpoints: BTreeMap::new(),
             opening: BTreeMap::new(),
+            waiting_streams: Vec::new(),
             grants: BTreeMap::new(),
             confirming: BTreeMap::new(),
             next_number: 1,
@@ -359,6 +368,34 @@ impl Phone {
         self.drive(around);
     }
 
+    /// Begins with what was known in earlier runs: those that served best come first.
+    pub(crate) fn begin(&mut self, peers: &[PeerRef], qualities: Qualities, around: &mut Surroundings<'_>) {
+        self.qualities = qualities;
+        let mut known: Vec<(KnownPeer, Remembered)> = peers
+            .iter()
+            .filter_map(|peer| Some((*peer, around.peers.get(*peer)?.service)))
+            .filter(|(_, service)| Some(*service) != self.excluded)
+            .filter_map(|(peer, service)| {
+                let remembered = self.qualities.remembered(&service, peer, around.now.unix_ms);
+                Some((around.peers.known(peer, None)?, remembered))
+            })
+            .collect();
+        known.sort_by_key(|(_, remembered)| Reverse(remembered.quality));
+        self.homes.handle_remembered(&known, around.now);
+        self.drive(around);
+    }
+
+    /// What was measured of homes, when it is time to write it down, or `at_once`.
+    pub(crate) fn measured(&mut self, at_once: bool, around: &Surroundings<'_>) -> Vec<SupernodeQuality> {
+        let unix_ms = around.now.unix_ms;
+        if !at_once && self.qualities.write_ms().is_none_or(|at_ms| unix_ms < at_ms) {
+            return Vec::new();
+        }
+        let homes = &self.homes;
+        let standing = |service: &ServiceKey| homes.standing(around.peers.by_key(service)?.0);
+        self.qualities.take_changes(standing, unix_ms)
+    }
+
     /// The machine's network is this now. `change` says what that means for what stands.
     pub(crate) fn handle_network(
         &mut self,
@@ -399,6 +436,7 @@ impl Phone {
         self.links.handle_timeout(now);
         self.look_ups.handle_timeout(now);
         self.calls.handle_timeout(now);
+        self.open_waiting_streams(now);
         self.drive_own(around);
         self.overlay.flush(now.mono_ms);
         self.drive(around);
@@ -413,6 +451,7 @@ impl Phone {
             self.calls.poll_timeout(),
             self.own.poll_timeout(),
             self.overlay.poll_timeout(),
+            self.waiting_streams_timeout(),
         ]
         .into_iter()
         .flatten()

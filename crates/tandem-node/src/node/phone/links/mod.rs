@@ -7,6 +7,7 @@ mod errands;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
+use tandem_core::dialing::{Dialing, Purpose};
 use tandem_core::election::Family;
 use tandem_core::time::Now;
 use tandem_proto::ids::ServiceKey;
@@ -31,6 +32,8 @@ const CHECK_MS: u64 = 12_000;
 const REFERRALS_MAX: usize = 16;
 /// USERNAME holds fewer than 509 bytes (RFC 8489 §14.3); no password of ours is longer.
 const CREDENTIAL_BYTES_MAX: usize = 508;
+/// An errand whose supernode may not be dialled yet fails after this long: a minute's contacts are forgotten by then.
+const TURN_MS_MAX: u64 = 75_000;
 /// A link opened for errands only is kept this long after the last.
 const ERRAND_LINGER_MS: u64 = 20_000;
 
@@ -38,6 +41,10 @@ const ERRAND_LINGER_MS: u64 = 20_000;
 #[derive(Debug)]
 pub(crate) enum LinkNews {
     Opened {
+        service: ServiceKey,
+    },
+    /// An answer came in one round trip, in less time than any before on this link.
+    Measured {
         service: ServiceKey,
         rtt_ms: u32,
     },
@@ -56,6 +63,17 @@ pub(crate) enum LinkNews {
         service: ServiceKey,
         incompatible: bool,
         reason: String,
+    },
+    /// Not dialled: too many different supernodes were in the last minute.
+    HeldBack {
+        service: ServiceKey,
+        wait_ms: u64,
+    },
+    /// The same for an errand, which goes on by itself when its turn comes.
+    Waits {
+        errand: u64,
+        service: ServiceKey,
+        wait_ms: u64,
     },
     /// The reservation was refused.
     Busy {
@@ -154,6 +172,18 @@ impl Waiting {
         }
     }
 
+    fn errand(self) -> Option<u64> {
+        match self {
+            Self::LookUp { errand }
+            | Self::Grant { errand }
+            | Self::Notice { errand }
+            | Self::Check { errand, .. }
+            | Self::ReserveNotice { errand }
+            | Self::Load { errand } => Some(errand),
+            Self::Reserve | Self::Heartbeat | Self::Publish | Self::Supernodes => None,
+        }
+    }
+
     /// Whoever asked is told when the machine's network changes.
     fn hears_of_change(self) -> bool {
         !matches!(
@@ -166,11 +196,21 @@ impl Waiting {
 #[derive(Debug)]
 struct Pending {
     waiting: Waiting,
+    sent_ms: u64,
     until_ms: u64,
+}
+
+/// A link whose supernode was not dialled yet.
+#[derive(Debug)]
+struct Undialled {
+    at: SupernodeAddress,
+    /// When the gate may let it through, in monotonic milliseconds.
+    turn_ms: u64,
 }
 
 #[derive(Debug)]
 struct Link {
+    undialled: Option<Undialled>,
     open: bool,
     /// The policy of homes wants it; else it is closed when no errand needs it.
     by_homes: bool,
@@ -188,11 +228,23 @@ struct Link {
     draining: bool,
     /// The address family of the connection, once it is there.
     family: Option<Family>,
+    /// The shortest round trip seen.
+    rtt_ms: Option<u32>,
 }
 
 impl Link {
     fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.queued.is_empty()
+    }
+
+    fn purpose(&self) -> Purpose {
+        let for_call = self.queued.iter().any(|(waiting, _)| matches!(waiting, Waiting::Grant { .. }));
+        if for_call { Purpose::Call } else { Purpose::Other }
+    }
+
+    /// When what waits for a link that does not open is given up.
+    fn opening_ends_ms(&self) -> u64 {
+        self.opened_ms + if self.undialled.is_some() { TURN_MS_MAX } else { ANSWER_MS }
     }
 }
 
@@ -213,6 +265,8 @@ fn fits(grant: &Grant) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     links: BTreeMap<ServiceKey, Link>,
+    /// Every dial of a supernode passes here, those of circuits too.
+    dialing: Dialing<ServiceKey>,
     commands: VecDeque<DeviceCommand>,
     news: VecDeque<LinkNews>,
 }
@@ -225,14 +279,30 @@ impl Links {
         if let Some(link) = self.links.get_mut(&at.service) {
             link.by_homes = true;
             if link.open {
-                self.news.push_back(LinkNews::Opened { service: at.service, rtt_ms: 0 });
+                self.news.push_back(LinkNews::Opened { service: at.service });
             }
-            return;
-        }
-        if !self.open(at, true, now) {
+        } else if !self.open(at, true, now) {
             let reason = "too many connections at once".to_owned();
             self.news.push_back(LinkNews::Closed { service: at.service, incompatible: false, reason });
+            return;
         }
+        self.dial(at.service, now);
+    }
+
+    /// Whether a circuit of a call may be asked of this supernode, which may have to be dialled for it.
+    ///
+    /// # Errors
+    /// How long to wait, in milliseconds.
+    pub(crate) fn admit_circuit(&mut self, service: ServiceKey, now: Now) -> Result<(), u64> {
+        if self.links.get(&service).is_some_and(|link| link.undialled.is_none()) {
+            return Ok(());
+        }
+        self.dialing.admit(service, Purpose::Call, now.mono_ms)
+    }
+
+    /// How many supernodes were contacted in the last minute.
+    pub(crate) fn contacted(&self, now: Now) -> usize {
+        self.dialing.contacted(now.mono_ms)
     }
 
     pub(crate) fn reserve(&mut self, service: ServiceKey, in_call: bool, homeless: bool, now: Now) {
@@ -350,6 +420,7 @@ impl Links {
             }
             body => {
                 if let Some(pending) = link.pending.remove(&frame.id) {
+                    self.measure(service, &pending, now);
                     self.handle_answer(service, pending.waiting, body);
                 }
             }
@@ -366,12 +437,18 @@ impl Links {
                     .extract_if(.., |_, pending| pending.until_ms <= now.mono_ms)
                     .map(|(_, pending)| (*service, pending.waiting)),
             );
-            if !link.open && link.opened_ms + ANSWER_MS <= now.mono_ms {
+            if !link.open && link.opening_ends_ms() <= now.mono_ms {
                 overdue.extend(link.queued.drain(..).map(|(waiting, _)| (*service, waiting)));
             }
             if !link.by_homes && link.is_idle() && link.used_ms + ERRAND_LINGER_MS <= now.mono_ms {
                 unused.push(*service);
             }
+        }
+        let turn = |link: &Link| link.undialled.as_ref().is_some_and(|it| it.turn_ms <= now.mono_ms);
+        let turns: Vec<ServiceKey> =
+            self.links.iter().filter(|(_, link)| turn(link)).map(|(service, _)| *service).collect();
+        for service in turns {
+            self.dial(service, now);
         }
         for (service, waiting) in overdue {
             self.fail_request(service, waiting, "no answer came in time", 0);
@@ -386,9 +463,10 @@ impl Links {
             .values()
             .flat_map(|link| {
                 let pending = link.pending.values().map(|pending| pending.until_ms).min();
-                let opening = (!link.open && !link.queued.is_empty()).then_some(link.opened_ms + ANSWER_MS);
+                let opening = (!link.open && !link.queued.is_empty()).then(|| link.opening_ends_ms());
+                let turn = link.undialled.as_ref().map(|undialled| undialled.turn_ms);
                 let linger = (!link.by_homes && link.is_idle()).then_some(link.used_ms + ERRAND_LINGER_MS);
-                [pending, opening, linger]
+                [pending, opening, turn, linger]
             })
             .flatten()
             .min()
@@ -409,6 +487,7 @@ impl Links {
             return false;
         }
         let link = Link {
+            undialled: Some(Undialled { at: at.clone(), turn_ms: now.mono_ms }),
             open: false,
             by_homes,
             opened_ms: now.mono_ms,
@@ -421,11 +500,41 @@ impl Links {
             resume_ticket: Vec::new(),
             draining: false,
             family: None,
+            rtt_ms: None,
         };
         self.links.insert(at.service, link);
-        let open = if by_homes { DeviceCommand::OpenHome } else { DeviceCommand::OpenErrand };
-        self.commands.push_back(open(at.clone()));
         true
+    }
+
+    /// Dials the supernode of a link that was not dialled yet, if the gate lets it through.
+    fn dial(&mut self, service: ServiceKey, now: Now) {
+        let Some(link) = self.links.get_mut(&service) else { return };
+        let Some(mut undialled) = link.undialled.take() else { return };
+        if !link.by_homes && link.queued.is_empty() {
+            // Whoever wanted it has given up.
+            self.links.remove(&service);
+            return;
+        }
+        let wait_ms = match self.dialing.admit(service, link.purpose(), now.mono_ms) {
+            Ok(()) => {
+                let open = if link.by_homes { DeviceCommand::OpenHome } else { DeviceCommand::OpenErrand };
+                link.opened_ms = now.mono_ms;
+                self.commands.push_back(open(undialled.at));
+                return;
+            }
+            Err(wait_ms) => wait_ms,
+        };
+        tracing::debug!(%service, wait_ms, "many supernodes were contacted: this one waits");
+        undialled.turn_ms = now.mono_ms + wait_ms;
+        link.undialled = Some(undialled);
+        let errands = link.queued.iter().filter_map(|(waiting, _)| waiting.errand());
+        self.news.extend(errands.map(|errand| LinkNews::Waits { errand, service, wait_ms }));
+        if std::mem::take(&mut link.by_homes) {
+            self.news.push_back(LinkNews::HeldBack { service, wait_ms });
+        }
+        if link.queued.is_empty() {
+            self.links.remove(&service);
+        }
     }
 
     fn request(&mut self, service: ServiceKey, waiting: Waiting, body: Body, now: Now) {
@@ -441,10 +550,12 @@ impl Links {
         } else if link.open {
             let id = link.next_id;
             link.next_id += 1;
-            link.pending.insert(id, Pending { waiting, until_ms: now.mono_ms + waiting.answer_ms() });
+            let until_ms = now.mono_ms + waiting.answer_ms();
+            link.pending.insert(id, Pending { waiting, sent_ms: now.mono_ms, until_ms });
             self.send(service, HomeFrame { id, body: Some(body) });
         } else {
             link.queued.push((waiting, body));
+            self.dial(service, now);
         }
     }
 
@@ -463,10 +574,9 @@ impl Links {
             return;
         }
         link.open = true;
-        let rtt_ms = u32::try_from(now.mono_ms.saturating_sub(link.opened_ms)).unwrap_or(u32::MAX);
         let queued = std::mem::take(&mut link.queued);
         if link.by_homes {
-            self.news.push_back(LinkNews::Opened { service, rtt_ms });
+            self.news.push_back(LinkNews::Opened { service });
         }
         if let Some(descriptor) = &hello.descriptor {
             self.take_referrals(service, vec![descriptor.clone()]);
@@ -529,6 +639,17 @@ impl Links {
             (waiting, _) => {
                 self.fail_request(service, waiting, "the supernode gave the wrong kind of answer", 0)
             }
+        }
+    }
+
+    /// Some requests are answered at once: the time that took is a round trip, and what it took the least is kept.
+    fn measure(&mut self, service: ServiceKey, pending: &Pending, now: Now) {
+        let at_once = matches!(pending.waiting, Waiting::Reserve | Waiting::Heartbeat | Waiting::Supernodes);
+        let Some(link) = self.links.get_mut(&service).filter(|link| link.by_homes && at_once) else { return };
+        let rtt_ms = u32::try_from(now.mono_ms.saturating_sub(pending.sent_ms)).unwrap_or(u32::MAX);
+        if link.rtt_ms.is_none_or(|before_ms| rtt_ms < before_ms) {
+            link.rtt_ms = Some(rtt_ms);
+            self.news.push_back(LinkNews::Measured { service, rtt_ms });
         }
     }
 
@@ -595,7 +716,9 @@ impl Links {
     }
 
     fn drop_link(&mut self, service: ServiceKey) {
-        self.links.remove(&service);
+        if self.links.remove(&service).is_some_and(|link| link.undialled.is_some()) {
+            return;
+        }
         self.commands.push_back(DeviceCommand::CloseHome(service));
     }
 
@@ -606,6 +729,7 @@ impl Links {
 
 #[cfg(test)]
 mod tests {
+    use tandem_core::dialing::{CALLS_A_MINUTE, DEVICE_CONTACTS_A_MINUTE, OTHERS_A_MINUTE};
     use tandem_proto::wire::Busy;
 
     use super::*;
@@ -745,5 +869,73 @@ mod tests {
             heard.iter().any(|news| matches!(news, LinkNews::ErrandFailed { errand: 9, .. })),
             "{heard:?}"
         );
+    }
+
+    fn at(n: u8) -> SupernodeAddress {
+        SupernodeAddress { service: ServiceKey([n; 32]), addresses: Vec::new() }
+    }
+
+    fn dials(links: &mut Links) -> usize {
+        let dial = |command: &DeviceCommand| {
+            matches!(command, DeviceCommand::OpenHome(_) | DeviceCommand::OpenErrand(_))
+        };
+        std::iter::from_fn(|| links.poll_command()).filter(dial).count()
+    }
+
+    /// Homes of one minute, each released again: a link more would not be the reason.
+    fn homes_of_a_minute(links: &mut Links) {
+        for n in 0..u8::try_from(OTHERS_A_MINUTE).unwrap() {
+            links.connect(&at(n), now(0));
+            links.release(at(n).service, now(0));
+        }
+        assert_eq!(dials(links), OTHERS_A_MINUTE);
+    }
+
+    #[test]
+    fn one_dial_too_many_waits_and_is_no_failure() {
+        let mut links = Links::default();
+        homes_of_a_minute(&mut links);
+        links.connect(&at(200), now(20_000));
+        assert_eq!(dials(&mut links), 0);
+        let heard = news(&mut links);
+        assert!(
+            matches!(heard[..], [LinkNews::HeldBack { wait_ms: 40_000, .. }]),
+            "nothing closed, nothing failed: {heard:?}"
+        );
+        links.connect(&at(3), now(20_000));
+        assert_eq!(dials(&mut links), 1, "one dialled a moment ago may be dialled again");
+        links.connect(&at(200), now(60_000));
+        assert_eq!(dials(&mut links), 1);
+    }
+
+    #[test]
+    fn calls_dial_when_nothing_else_may_and_errands_wait_for_their_turn() {
+        let mut links = Links::default();
+        homes_of_a_minute(&mut links);
+        links.notify(1, &at(100), Signed::default(), now(10_000));
+        assert_eq!(dials(&mut links), 0);
+        assert!(matches!(news(&mut links)[..], [LinkNews::Waits { errand: 1, wait_ms: 50_000, .. }]));
+        links.request_grant(2, &at(101), b"tag", now(10_000));
+        assert_eq!(dials(&mut links), 1, "a call has a share of its own");
+        assert!(links.poll_timeout().is_some_and(|ms| ms <= 60_000));
+        links.handle_timeout(now(59_999));
+        assert_eq!(dials(&mut links), 0);
+        links.handle_timeout(now(60_000));
+        assert_eq!(dials(&mut links), 1, "the notice has its turn");
+        links.handle_opened(at(100).service, now(60_010));
+        assert!(matches!(links.poll_command(), Some(DeviceCommand::SendHome { .. })));
+    }
+
+    #[test]
+    fn circuits_pass_the_same_gate() {
+        let mut links = open(0);
+        for n in 2..100 {
+            // A home's connection carries circuits without a dial.
+            assert_eq!(links.admit_circuit(SERVICE, now(30)), Ok(()));
+            let admitted = links.admit_circuit(at(n).service, now(30)).is_ok();
+            assert_eq!(admitted, usize::from(n) < 2 + CALLS_A_MINUTE, "{n}");
+        }
+        assert!(links.contacted(now(30)) <= DEVICE_CONTACTS_A_MINUTE);
+        assert_eq!(links.admit_circuit(at(99).service, now(60_030)), Ok(()));
     }
 }
