@@ -102,7 +102,7 @@ impl Phone {
                     self.homes.handle_held_back(peer, wait_ms, now);
                 }
             }
-            LinkNews::Waits { errand, wait_ms, .. } => {
+            LinkNews::Waits { errand, wait_ms } => {
                 if self.grants.contains_key(&errand) {
                     self.tell_fact(CallFact::Waited { wait_ms });
                 }

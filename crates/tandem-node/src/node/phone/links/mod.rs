@@ -72,7 +72,6 @@ pub(crate) enum LinkNews {
     /// The same for an errand, which goes on by itself when its turn comes.
     Waits {
         errand: u64,
-        service: ServiceKey,
         wait_ms: u64,
     },
     /// The reservation was refused.
@@ -300,11 +299,6 @@ impl Links {
         self.dialing.admit(service, Purpose::Call, now.mono_ms)
     }
 
-    /// How many supernodes were contacted in the last minute.
-    pub(crate) fn contacted(&self, now: Now) -> usize {
-        self.dialing.contacted(now.mono_ms)
-    }
-
     pub(crate) fn reserve(&mut self, service: ServiceKey, in_call: bool, homeless: bool, now: Now) {
         let Some(link) = self.links.get_mut(&service) else { return };
         (link.home_reserved, link.circuit_reserved) = (None, false);
@@ -528,7 +522,7 @@ impl Links {
         undialled.turn_ms = now.mono_ms + wait_ms;
         link.undialled = Some(undialled);
         let errands = link.queued.iter().filter_map(|(waiting, _)| waiting.errand());
-        self.news.extend(errands.map(|errand| LinkNews::Waits { errand, service, wait_ms }));
+        self.news.extend(errands.map(|errand| LinkNews::Waits { errand, wait_ms }));
         if std::mem::take(&mut link.by_homes) {
             self.news.push_back(LinkNews::HeldBack { service, wait_ms });
         }
@@ -922,7 +916,7 @@ mod tests {
         assert_eq!(dials(&mut links), 0);
         links.handle_timeout(now(60_000));
         assert_eq!(dials(&mut links), 1, "the notice has its turn");
-        links.handle_opened(at(100).service, now(60_010));
+        links.handle_opened(at(100).service, None, now(60_010));
         assert!(matches!(links.poll_command(), Some(DeviceCommand::SendHome { .. })));
     }
 
@@ -935,7 +929,7 @@ mod tests {
             let admitted = links.admit_circuit(at(n).service, now(30)).is_ok();
             assert_eq!(admitted, usize::from(n) < 2 + CALLS_A_MINUTE, "{n}");
         }
-        assert!(links.contacted(now(30)) <= DEVICE_CONTACTS_A_MINUTE);
+        assert!(links.dialing.contacted(30) <= DEVICE_CONTACTS_A_MINUTE);
         assert_eq!(links.admit_circuit(at(99).service, now(60_030)), Ok(()));
     }
 }
