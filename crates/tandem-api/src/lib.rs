@@ -28,7 +28,7 @@ pub use call::{
     CallStep, CallSummary, EchoRequest, EndReason, PacketCounts, PathChange, Redundancy, SetupTimes,
 };
 pub use config::{ConfigEntry, ConfigView, Origin};
-pub use connection::{ConnectionRole, ConnectionView};
+pub use connection::{ConnectionRole, ConnectionView, NextSupernode, ServedAsHome, SupernodeWhy};
 pub use contact::{Contact, ContactChange, NewContact};
 pub use device::{DeviceChange, DeviceView, Devices, JoinOffer, NewDevice};
 pub use doctor::{CheckState, DoctorCheck, DoctorReport};

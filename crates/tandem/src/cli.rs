@@ -82,7 +82,7 @@ pub(crate) enum Command {
     /// Blocked accounts
     Blocks,
     /// Every connection of the node, and why it is there
-    Connections,
+    Connections(ConnectionsArgs),
     /// Calls going on and past ones
     Calls(CallsArgs),
     /// The settings in force
@@ -487,6 +487,13 @@ pub(crate) struct Whom {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ConnectionsArgs {
+    /// Of each what it is for, what its other end can and cannot see, why it was chosen, and what would replace it
+    #[arg(long, short, visible_alias = "why")]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tandem calls                   calls going on and past ones
   tandem calls 3f0a --why        why that call went as it did
@@ -857,7 +864,12 @@ mod tests {
 
     #[test]
     fn connections_relay_and_the_rest_parse() {
-        assert!(matches!(parse("tandem connections --data DIR --json").command, Command::Connections));
+        for (line, long) in
+            [("tandem connections --data DIR --json", false), ("tandem connections --why", true)]
+        {
+            let Command::Connections(connections) = parse(line).command else { panic!("not connections") };
+            assert_eq!(connections.verbose, long);
+        }
         let Command::Relay(relay) = parse("tandem relay --listen 127.0.0.1:3478 --rest-secret S").command
         else {
             panic!("not relay")

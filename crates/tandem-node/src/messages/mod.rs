@@ -3,6 +3,7 @@
 //! A text says what happened, what it means and what to do next. A code is never used again for something else.
 
 mod catalogue;
+mod choices;
 mod explanations;
 mod phrases;
 mod volunteering;
@@ -10,6 +11,7 @@ mod volunteering;
 use tandem_api::Problem;
 
 pub use catalogue::Code;
+pub(crate) use choices::{Choice, NEIGHBOUR_CHOSEN, RELAY_CHOSEN, because, latency_words, next_words};
 pub use explanations::{CallExplanation, NetworkExplanation};
 pub use phrases::{
     ConnectionTexts, connection_texts, dial_waits, end_reason_text, over_tcp_text, sent_request,

@@ -26,6 +26,17 @@ pub fn connection_texts(role: ConnectionRole) -> ConnectionTexts {
             "Your address on the internet, your device key and when you are online.",
             "Your contacts, your calls, or anything you say.",
         ),
+        ConnectionRole::Errand => (
+            "One question: a place for a call at this relay, or word of a change to your devices. It closes soon after.",
+            "Your address on the internet, your device key, and the question: that a call is being set up, or your device \
+             set.",
+            "Whom you call, your contacts, or anything you say.",
+        ),
+        ConnectionRole::Carrier => (
+            "Carries the set-up of a call to the other device, which has its home there.",
+            "Your address on the internet, your device key, and which device you reach.",
+            "Your account, what the call needs, or what is said: that is encrypted between the two devices.",
+        ),
         ConnectionRole::Signal => (
             "Sets up and steers a call with this device, encrypted end to end.",
             "Your account, your device and what a call needs; your address on the internet only if you allow direct calls \

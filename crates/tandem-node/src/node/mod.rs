@@ -8,6 +8,7 @@
 mod auditing;
 mod call_log;
 pub(crate) mod clock;
+mod connections;
 mod devices;
 mod election;
 mod ending;

@@ -13,10 +13,11 @@ use tandem_proto::ids::AccountKey;
 use tokio::sync::oneshot;
 
 use super::call_log::{CallBegin, LiveCall};
+use super::connections::ConnectionNames;
 use super::event_loop::{CALLS_MAX, Node, announce, answer};
 use super::media::{EndpointPlan, MediaSnapshot, check_playable};
 use super::phone::call_name;
-use super::views::{self, ConnectionNames};
+use super::views;
 use crate::handle::{NodeSide, Reply, Request};
 use crate::messages::Code;
 use crate::network_check::{self, CheckPlan, Target};

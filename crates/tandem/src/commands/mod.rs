@@ -3,6 +3,7 @@
 mod bundle;
 mod call;
 mod config;
+mod connections;
 mod contacts;
 mod devices;
 mod doctor;
@@ -51,7 +52,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Problem> {
         Command::Block(whom) => strangers::block(&place, &whom.who),
         Command::Unblock(whom) => strangers::unblock(&place, &whom.who),
         Command::Blocks => strangers::blocks(&place),
-        Command::Connections => views::connections(&place),
+        Command::Connections(args) => connections::connections(&place, args.verbose),
         Command::Calls(CallsArgs { call: Some(call), why: true, .. }) => why::run(&place, &call),
         Command::Calls(args) => views::calls(&place, args.call.as_deref(), args.limit),
         Command::Status => views::status(&place),

@@ -1,39 +1,12 @@
 //! What the running node shows.
 
-use tandem_api::{CallDirection, CallState, CallSummary, ConnectionView, Problem, Status};
+use tandem_api::{CallDirection, CallState, CallSummary, Problem, Status};
 use tandem_node::installation::unix_ms;
 use tandem_node::messages::Code;
 
 use super::Place;
 use crate::client::Client;
 use crate::output::{self, Exit};
-
-pub(super) fn connections(place: &Place) -> Result<Exit, Problem> {
-    let connections: Vec<ConnectionView> = Client::require(&place.data)?.get("/api/connections")?;
-    output::either(place.json, &connections, |connections| {
-        if connections.is_empty() {
-            return "No connections now.".to_owned();
-        }
-        connections.iter().map(connection).collect::<Vec<_>>().join("\n")
-    });
-    Ok(Exit::Done)
-}
-
-fn connection(view: &ConnectionView) -> String {
-    let opened = if view.outbound { "opened by you" } else { "opened by it" };
-    format!(
-        "{}\n  {}\n  {} over {}, for {}, {opened}; {} in, {} out\n  It sees: {}\n  It does not see: {}\n",
-        view.peer,
-        view.purpose,
-        view.remote,
-        view.transport,
-        output::ago(view.since_unix_ms, unix_ms()),
-        output::bytes(view.bytes_in),
-        output::bytes(view.bytes_out),
-        view.sees,
-        view.does_not_see,
-    )
-}
 
 pub(super) fn calls(place: &Place, only: Option<&str>, limit: u32) -> Result<Exit, Problem> {
     let limit = if only.is_some() { 1_000 } else { limit };

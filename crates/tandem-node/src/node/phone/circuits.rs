@@ -2,7 +2,7 @@
 //! first; one that must wait is asked for when its turn comes.
 
 use tandem_core::time::Now;
-use tandem_proto::ids::DeviceKey;
+use tandem_proto::ids::{DeviceKey, ServiceKey};
 
 use super::Phone;
 use crate::overlay::{DeviceCommand, SupernodeAddress};
@@ -19,6 +19,14 @@ pub(super) struct WaitingStream {
     routes: Vec<SupernodeAddress>,
     race_after_ms: u32,
     turn_ms: u64,
+}
+
+impl WaitingStream {
+    /// Its supernodes, and how long they wait in milliseconds.
+    pub(super) fn waits(&self, now: Now) -> impl Iterator<Item = (ServiceKey, u64)> {
+        let wait_ms = self.turn_ms.saturating_sub(now.mono_ms);
+        self.routes.iter().map(move |route| (route.service, wait_ms))
+    }
 }
 
 impl Phone {

@@ -8,6 +8,7 @@ mod calls;
 mod circuits;
 mod clocks;
 mod devices;
+mod explain;
 mod homes;
 pub(in crate::node) mod links;
 mod lookups;
@@ -51,6 +52,7 @@ use circuits::WaitingStream;
 use clocks::Clocks;
 use devices::Own;
 pub(crate) use devices::{Handed, NotInvited, OwnRecord};
+pub(crate) use explain::LinkUse;
 use links::Links;
 use lookups::LookUps;
 

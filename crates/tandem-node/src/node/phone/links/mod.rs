@@ -329,6 +329,19 @@ impl Links {
         }
     }
 
+    /// All links, and whether each is one of the policy of homes.
+    pub(crate) fn by_homes(&self) -> impl Iterator<Item = (ServiceKey, bool)> {
+        self.links.iter().map(|(service, link)| (*service, link.by_homes))
+    }
+
+    /// Supernodes that are dialled later, and in how many milliseconds.
+    pub(crate) fn waits(&self, now: Now) -> impl Iterator<Item = (ServiceKey, u64)> {
+        let undialled = move |(service, link): (&ServiceKey, &Link)| {
+            Some((*service, link.undialled.as_ref()?.turn_ms.saturating_sub(now.mono_ms)))
+        };
+        self.links.iter().filter_map(undialled)
+    }
+
     /// Whether this is a link of the policy of homes, and not only for an errand.
     pub(crate) fn is_by_homes(&self, service: ServiceKey) -> bool {
         self.links.get(&service).is_some_and(|link| link.by_homes)
