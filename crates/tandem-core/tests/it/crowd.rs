@@ -1,9 +1,11 @@
-//! Twenty thousand leaves and some hundred supernodes under forced time: real `Homes`, real `Candidacy`, real
-//! `Admission`; the rest of a supernode is a counter of places. They start, choose more supernodes, lose a third of
-//! them in one moment, and everybody must be reachable again without a storm. (The simulator proper is `tandem-sim`.)
+//! Crowds of leaves under forced time: real `Homes`, real `Candidacy`, real `Admission`; the rest of a supernode is a
+//! counter of places, and what it tells of others is what `Service` would tell, of the dead too. They start, choose more
+//! supernodes, lose a third of them in one moment, lose them one by one, or all lose a home in the same second; and
+//! everybody must be reachable again without a storm. (The simulator proper is `tandem-sim`.)
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Instant;
 
 use tandem_core::admission::{Admission, Work};
 use tandem_core::election::{Candidacy, Command as Step, Config, Invitation, Sighted, State};
@@ -17,6 +19,10 @@ const LEAVES: usize = 20_000;
 /// Supernodes that serve from the start, and reserves.
 const FIRST: usize = 160;
 const RESERVES: usize = 320;
+/// The same where supernodes die one by one.
+const FEW_LEAVES: usize = 2_000;
+const FEW_FIRST: usize = 24;
+const FEW_RESERVES: usize = 48;
 /// Places of one supernode: the first ones together have hardly more than the leaves want.
 const PLACES: usize = 400;
 const BOOTSTRAP: u64 = 20;
@@ -82,21 +88,23 @@ struct Crowd {
     order: u64,
     early_returns: usize,
     exchanges: u64,
+    /// Dials, by second and supernode.
+    dials: BTreeMap<(u64, PeerRef), usize>,
 }
 
 impl Crowd {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, leaves: usize, first: usize, reserves: usize) -> Self {
         let now = Now { mono_ms: 0, unix_ms: 1_800_000_000_000 };
         let mut rng = Rng::new(seed);
-        let leaves = (0..LEAVES).map(|_| Leaf {
+        let leaves = (0..leaves).map(|_| Leaf {
             homes: Homes::new(rng.next_u64(), now),
             due_ms: NEVER_MS,
             refused: BTreeMap::new(),
             attempts: Vec::new(),
         });
         let leaves = leaves.collect();
-        let supernodes = (0..FIRST + RESERVES).map(|index| Supernode {
-            candidacy: Candidacy::new(Config { steady: index < FIRST }, rng.next_u64(), now),
+        let supernodes = (0..first + reserves).map(|index| Supernode {
+            candidacy: Candidacy::new(Config { steady: index < first }, rng.next_u64(), now),
             admission: Admission::new(200, 0),
             alive: true,
             serving: false,
@@ -106,13 +114,22 @@ impl Crowd {
             above: BTreeSet::new(),
         });
         let supernodes = supernodes.collect();
-        let mut crowd =
-            Self { now, leaves, supernodes, events: BinaryHeap::new(), order: 0, early_returns: 0, exchanges: 0, rng };
-        for index in 0..FIRST + RESERVES {
+        let mut crowd = Self {
+            now,
+            leaves,
+            supernodes,
+            events: BinaryHeap::new(),
+            order: 0,
+            early_returns: 0,
+            exchanges: 0,
+            dials: BTreeMap::new(),
+            rng,
+        };
+        for index in 0..first + reserves {
             crowd.supernodes[index].candidacy.handle_roles(Roles::DIRECTORY, Roles::DIRECTORY, now);
             crowd.take_steps(index);
         }
-        for leaf in 0..LEAVES {
+        for leaf in 0..leaves {
             let at_ms = crowd.rng.below(START_MS);
             crowd.after(at_ms, Event::Start(leaf));
         }
@@ -214,6 +231,7 @@ impl Crowd {
                 let now_ms = self.now.mono_ms;
                 let node = &mut self.leaves[leaf];
                 node.attempts.push((now_ms, peer));
+                *self.dials.entry((now_ms / 1_000, peer)).or_default() += 1;
                 self.early_returns += usize::from(node.refused.get(&peer).is_some_and(|ms| now_ms < *ms));
                 let up = self.is_up(peer);
                 self.after(
@@ -399,6 +417,31 @@ impl Crowd {
         self.supernodes.iter().filter(|supernode| supernode.alive && supernode.serving).count()
     }
 
+    /// Dials of each second from then on, of all leaves together; and the most at one supernode in a second.
+    fn dials_since(&self, start_ms: u64) -> (Vec<usize>, usize) {
+        let since = self.dials.range((start_ms / 1_000, PeerRef(0))..);
+        let mut seconds = Vec::new();
+        let mut worst = 0;
+        for ((second, _), count) in since {
+            let at = usize::try_from(second - start_ms / 1_000).unwrap();
+            seconds.resize(seconds.len().max(at + 1), 0);
+            seconds[at] += count;
+            worst = worst.max(*count);
+        }
+        (seconds, worst)
+    }
+
+    /// Every leaf loses a home within the same second, though nobody has died: a fault of the lines.
+    fn cut_one_home_each(&mut self) {
+        for leaf in 0..self.leaves.len() {
+            let Some(home) = self.leaves[leaf].homes.reserved().next() else { continue };
+            let delay_ms = self.rng.below(1_000);
+            self.supernodes[home.0 as usize].clients.remove(&leaf);
+            self.supernodes[home.0 as usize].above.remove(&leaf);
+            self.after(delay_ms, Event::Closed(leaf, home));
+        }
+    }
+
     /// Leaves with at least so many homes that are alive, and a published record.
     fn with_homes(&self, wanted: usize) -> usize {
         let live =
@@ -424,12 +467,18 @@ impl Crowd {
 
 #[test]
 fn twenty_thousand_leaves_lose_a_third_of_their_supernodes() {
-    let mut crowd = Crowd::new(1);
+    let began = Instant::now();
+    let mut crowd = Crowd::new(1, LEAVES, FIRST, RESERVES);
+    for share in [4, 2, 1] {
+        crowd.run_until(START_MS / share);
+        println!("{} of {LEAVES} started: {} serve", LEAVES as u64 / share, crowd.serving());
+    }
     crowd.run_until(START_MS + 60_000);
     println!("{} of {LEAVES} reachable a minute after the last started", crowd.with_homes(1));
     assert_eq!(crowd.with_homes(1), LEAVES, "all are reachable a minute after the last one started");
     crowd.run_until(420_000);
     assert_eq!(crowd.with_homes(HOMES), LEAVES);
+    all_lose_a_home_in_one_second(&mut crowd);
     let (invited, accepted) = crowd.supernodes.iter().fold((0, 0), |(invited, accepted), supernode| {
         let figures = supernode.candidacy.figures();
         (invited + figures.invited, accepted + figures.accepted)
@@ -473,4 +522,56 @@ fn twenty_thousand_leaves_lose_a_third_of_their_supernodes() {
     assert!(worst.0 <= 25, "{} attempts of one leaf in a minute", worst.0);
     assert!(worst.1 <= 12, "{} supernodes contacted by one leaf in a minute", worst.1);
     assert_eq!(crowd.early_returns, 0, "somebody came back before it was told to");
+    println!("a crowd of {LEAVES} took {} ms", began.elapsed().as_millis());
+}
+
+fn all_lose_a_home_in_one_second(crowd: &mut Crowd) {
+    let start_ms = crowd.now.mono_ms;
+    crowd.cut_one_home_each();
+    crowd.run_until(start_ms + 60_000);
+    let (seconds, worst) = crowd.dials_since(start_ms);
+    let serving = crowd.serving();
+    println!(
+        "a storm: {worst} dials at most at one of {serving} supernodes in a second; in all, by second: {seconds:?}"
+    );
+    assert_eq!(crowd.with_homes(HOMES), LEAVES, "all have three homes again a minute after a storm");
+    assert!(worst <= 4 * LEAVES / serving, "{worst} dials at one supernode in a second");
+    assert!(seconds.iter().sum::<usize>() <= LEAVES * 2);
+    let later = seconds.iter().skip(3).max().copied().unwrap_or_default();
+    assert!(later <= LEAVES / 20, "a wave of {later} comes back together");
+}
+
+#[test]
+fn supernodes_die_one_by_one() {
+    let began = Instant::now();
+    let mut crowd = Crowd::new(2, FEW_LEAVES, FEW_FIRST, FEW_RESERVES);
+    crowd.run_until(START_MS + 120_000);
+    assert_eq!(crowd.with_homes(HOMES), FEW_LEAVES);
+    let mut fewest = FEW_LEAVES;
+    let mut killed = 0;
+    while crowd.supernodes.iter().filter(|node| node.alive).count() > FEW_FIRST - 2 {
+        let serving: Vec<usize> =
+            (0..crowd.supernodes.len()).filter(|&index| crowd.is_up(peer_ref(index))).collect();
+        let victim = serving[crowd.rng.index(serving.len())];
+        crowd.kill(victim);
+        killed += 1;
+        let start_ms = crowd.now.mono_ms;
+        for s in 1..=15 {
+            crowd.run_until(start_ms + s * 1_000);
+            fewest = fewest.min(crowd.with_homes(1));
+        }
+    }
+    println!(
+        "{killed} supernodes died one by one, {} serve: {fewest} of {FEW_LEAVES} had a home in the worst second ({} ms)",
+        crowd.serving(),
+        began.elapsed().as_millis()
+    );
+    assert!(killed >= 45, "only {killed} died");
+    assert_eq!(fewest, FEW_LEAVES, "somebody was without any home");
+    crowd.run_until(crowd.now.mono_ms + 180_000);
+    assert_eq!(crowd.with_homes(HOMES), FEW_LEAVES);
+}
+
+fn peer_ref(index: usize) -> PeerRef {
+    PeerRef(u32::try_from(index).unwrap())
 }

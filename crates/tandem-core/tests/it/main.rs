@@ -12,6 +12,7 @@ mod call_redraw;
 mod call_revoked;
 mod call_trouble;
 mod call_world;
+mod crowd;
 mod election;
 mod election_hostile;
 mod homes_hostile;

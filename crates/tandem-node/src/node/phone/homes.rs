@@ -168,6 +168,16 @@ impl Phone {
         }
     }
 
+    /// It has proved its key: its network is now the one it was reached in, whatever it says, and if it says nothing.
+    pub(super) fn tell_met(&mut self, service: ServiceKey, around: &Surroundings<'_>) {
+        let Some((peer, _)) = around.peers.by_key(&service) else { return };
+        if self.homes.standing(peer).is_some()
+            && let Some(known) = around.peers.known(peer, None)
+        {
+            self.homes.handle_known(&[known], around.now);
+        }
+    }
+
     fn take_descriptors(&mut self, from: ServiceKey, signed: &[Signed], around: &mut Surroundings<'_>) {
         let referrer = around.peers.by_key(&from).map(|(peer, _)| peer);
         let by_home = self.links.is_by_homes(from);

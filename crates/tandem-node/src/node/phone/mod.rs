@@ -333,6 +333,7 @@ impl Phone {
         match event {
             DeviceEvent::HomeOpened { service, remote } => {
                 remote.into_iter().for_each(|ip| around.peers.met(&service, ip));
+                self.tell_met(service, around);
                 self.links.handle_opened(service, remote, now);
             }
             DeviceEvent::HomeFrame { service, frame } => self.links.handle_frame(service, frame, now),
