@@ -12,7 +12,6 @@ mod call_redraw;
 mod call_revoked;
 mod call_trouble;
 mod call_world;
-mod crowd;
 mod election;
 mod election_hostile;
 mod homes_hostile;

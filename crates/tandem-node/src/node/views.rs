@@ -5,7 +5,6 @@ use tandem_core::election::Role;
 use tandem_proto::multiaddr::TransportAddress;
 
 use super::event_loop::Node;
-use super::supernode::Supernode;
 use super::volunteering::roles_view;
 use crate::messages::Code;
 
