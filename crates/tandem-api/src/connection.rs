@@ -21,8 +21,12 @@ pub enum ConnectionRole {
     Direct,
     /// Another supernode, for the directory this node helps to keep.
     Directory,
+    /// A supernode that this node asks, as a candidate, whether it is reached and how busy others are.
+    Scout,
     /// A device this node is a home for.
     Served,
+    /// A device or supernode that came for one thing.
+    Visitor,
     /// A circuit between two devices this node forwards.
     Forwarded,
     /// An allocation of a call this node relays.
@@ -35,10 +39,13 @@ pub struct ConnectionView {
     /// Peer id of the other end, or `anonymous` where none is known.
     pub peer: String,
     pub role: ConnectionRole,
+    /// Of the echo service that a supernode runs, not of the person's own device.
+    #[serde(default)]
+    pub for_echo: bool,
     /// In one sentence.
     pub purpose: String,
     pub since_unix_ms: u64,
-    /// `quic`, `tcp`, `circuit` or `udp`.
+    /// `quic`, `tcp`, `circuit` or `udp`; `none` while it waits to be opened.
     pub transport: String,
     /// The other end's address, as text.
     pub remote: String,

@@ -1,4 +1,7 @@
-//! No storms: how many different peers are contacted in a minute at most, whoever recommends how many others.
+//! No storms: how many different peers are contacted in a minute at most, whoever recommends how many others, and how
+//! often the same ones are tried again.
+
+use crate::backoff::TokenBucket;
 
 /// Different supernodes that one machine's homes contact in any minute.
 pub const HOMES_CONTACTS_A_MINUTE: usize = 12;
@@ -10,6 +13,13 @@ pub const DEVICE_CONTACTS_A_MINUTE: usize = 48;
 pub const OTHERS_A_MINUTE: usize = 24;
 /// … and no more than this many for calls, so that a device that calls a lot still finds new homes.
 pub const CALLS_A_MINUTE: usize = 36;
+/// Dials of those that were dialled in the last minute already, for homes, look-ups and lists: so many at once …
+pub const RETRIES: u32 = 24;
+/// … then one in this time.
+const RETRY_MS: u32 = 3_000;
+/// The same for calls, each of whose attempts may ask three supernodes of each of eight devices.
+pub const CALL_RETRIES: u32 = 96;
+const CALL_RETRY_MS: u32 = 1_000;
 const MINUTE_MS: u64 = 60_000;
 
 /// Whom somebody contacted in the last minute: at most `MAX` different ones. Trying one of them again is another
@@ -76,17 +86,24 @@ pub enum Purpose {
 pub struct Dialing<K> {
     calls: Contacts<K, CALLS_A_MINUTE>,
     others: Contacts<K, OTHERS_A_MINUTE>,
+    call_retries: TokenBucket,
+    other_retries: TokenBucket,
 }
 
 impl<K> Default for Dialing<K> {
     fn default() -> Self {
-        Self { calls: Contacts::default(), others: Contacts::default() }
+        Self {
+            calls: Contacts::default(),
+            others: Contacts::default(),
+            call_retries: TokenBucket::new(CALL_RETRIES, CALL_RETRY_MS, 0),
+            other_retries: TokenBucket::new(RETRIES, RETRY_MS, 0),
+        }
     }
 }
 
 impl<K: Copy + PartialEq> Dialing<K> {
-    /// Notes the dial if it may be made now. One who was contacted in the last minute, for whatever purpose, may be
-    /// contacted again.
+    /// Notes the dial if it may be made now. One who was contacted in the last minute, for whatever purpose, is no new
+    /// one, but is dialled again out of a budget.
     ///
     /// # Errors
     /// How long to wait, in milliseconds.
@@ -94,7 +111,9 @@ impl<K: Copy + PartialEq> Dialing<K> {
         self.calls.forget_old(now_mono_ms);
         self.others.forget_old(now_mono_ms);
         let known = [self.calls.holds(peer, now_mono_ms), self.others.holds(peer, now_mono_ms)];
-        if !known.contains(&true) {
+        if known.contains(&true) {
+            self.take_retry(purpose, now_mono_ms)?;
+        } else {
             let at_ms = self.allowed_at_ms(peer, purpose, now_mono_ms);
             if at_ms > now_mono_ms {
                 return Err(at_ms - now_mono_ms);
@@ -106,6 +125,14 @@ impl<K: Copy + PartialEq> Dialing<K> {
             ([false, _], _) => self.others.note(peer, now_mono_ms),
         }
         Ok(())
+    }
+
+    fn take_retry(&mut self, purpose: Purpose, now_mono_ms: u64) -> Result<(), u64> {
+        let budget = match purpose {
+            Purpose::Call => &mut self.call_retries,
+            Purpose::Other => &mut self.other_retries,
+        };
+        if budget.take(now_mono_ms) { Ok(()) } else { Err(budget.wait_ms(now_mono_ms).max(1)) }
     }
 
     /// How many were contacted in the last minute.
@@ -158,6 +185,21 @@ mod tests {
         assert_eq!(dialing.admit(5, Purpose::Other, 10_000), Ok(()), "one contacted before is no new one");
         assert_eq!(dialing.admit(5, Purpose::Call, 10_000), Ok(()));
         assert_eq!(dialing.contacted(10_000), DEVICE_CONTACTS_A_MINUTE, "and is counted once");
+    }
+
+    #[test]
+    fn the_same_ones_are_tried_again_out_of_a_budget() {
+        let mut dialing = Dialing::default();
+        assert_eq!(dialing.admit(1, Purpose::Other, 0), Ok(()));
+        let again = (0..1_000).filter(|_| dialing.admit(1, Purpose::Other, 0).is_ok()).count();
+        assert_eq!(again, RETRIES as usize);
+        assert_eq!(dialing.admit(1, Purpose::Other, 1_000), Err(2_000));
+        assert_eq!(dialing.admit(1, Purpose::Call, 1_000), Ok(()), "calls have a budget of their own");
+        assert_eq!(dialing.admit(2, Purpose::Other, 1_000), Ok(()), "and a new one is no retry");
+        assert_eq!(dialing.admit(1, Purpose::Other, 3_000), Ok(()));
+        assert_eq!(dialing.admit(1, Purpose::Other, 3_000), Err(3_000));
+        let calls = (0..1_000).filter(|_| dialing.admit(2, Purpose::Call, 3_000).is_ok()).count();
+        assert_eq!(calls, CALL_RETRIES as usize);
     }
 
     #[test]

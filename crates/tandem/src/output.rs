@@ -93,14 +93,28 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
 /// Widest line of texts for people.
 pub(crate) const COLUMNS: usize = 80;
 
+/// Lines longer than this are hard to read, however wide the terminal is.
+const COLUMNS_MAX: usize = 120;
+
+/// The width to fill: that of the terminal within bounds, [`COLUMNS`] where there is none.
+pub(crate) fn columns() -> usize {
+    let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
+    width.unwrap_or(COLUMNS).clamp(COLUMNS, COLUMNS_MAX)
+}
+
 /// A text in lines of at most [`COLUMNS`], the first begun with `first`, the others with as many spaces.
 pub(crate) fn wrapped(first: &str, text: &str) -> String {
+    wrapped_to(COLUMNS, first, text)
+}
+
+/// The same in lines of at most so many columns.
+pub(crate) fn wrapped_to(columns: usize, first: &str, text: &str) -> String {
     let indent = first.chars().count();
     let mut lines = first.to_owned();
     let mut column = indent;
     for (index, word) in text.split_whitespace().enumerate() {
         let letters = word.chars().count();
-        if index > 0 && column + 1 + letters > COLUMNS {
+        if index > 0 && column + 1 + letters > columns {
             lines.push('\n');
             lines.extend(std::iter::repeat_n(' ', indent));
             column = indent;

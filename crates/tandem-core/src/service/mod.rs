@@ -517,6 +517,11 @@ impl Service {
         self.reserving.client_of(device).is_some()
     }
 
+    /// The devices that are reserved here now.
+    pub fn reserved(&self) -> impl Iterator<Item = DeviceKey> {
+        self.reserving.devices()
+    }
+
     /// All supernodes known, this one excepted.
     pub fn supernodes(&self) -> impl Iterator<Item = &SupernodeDescriptor> {
         self.neighbours.descriptors()

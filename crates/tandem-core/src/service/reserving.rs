@@ -48,6 +48,10 @@ impl Reserving {
         self.reserved.get(&device).copied()
     }
 
+    pub(super) fn devices(&self) -> impl Iterator<Item = DeviceKey> {
+        self.reserved.keys().copied()
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.drain_until_ms.is_some()
     }

@@ -13,7 +13,7 @@ pub(crate) struct Choice {
     /// Other homes, and those of them that run the same.
     pub(crate) others: usize,
     pub(crate) same_software: usize,
-    /// How often it was a home, how long in hours, how often it was lost.
+    /// How often it was a home, how long in minutes, how often it was lost.
     pub(crate) served: Option<(u32, u64, u32)>,
     pub(crate) omitted: u32,
     pub(crate) referrer: Option<String>,
@@ -23,6 +23,9 @@ pub(crate) struct Choice {
 /// Of the relays of a call.
 pub(crate) const RELAY_CHOSEN: &str = "The relays of a call are drawn by lot from those that the two ends name, so that \
     neither end picks them; of those, relays in different networks are used where there are any.";
+/// Of those that a scout asks.
+pub(crate) const SCOUT_CHOSEN: &str = "A node that is to serve must have been reached by several others in different \
+    networks, which it draws by lot from the supernodes that it knows.";
 /// Of the other supernodes that this one keeps the directory with.
 pub(crate) const NEIGHBOUR_CHOSEN: &str =
     "Supernodes open connections to others at random, from all that they know of.";
@@ -34,27 +37,24 @@ pub(crate) fn latency_words(class: u8) -> &'static str {
     CLASSES.get(usize::from(class)).copied().unwrap_or(CLASSES[CLASSES.len() - 1])
 }
 
-/// Sentences, the weightiest first.
+/// Of every home, so that the sentences about one need not say it again.
+const HOMES_CHOSEN: &str = "Homes are drawn by lot from the best that this device knows: never simply the nearest, \
+    which would tell where you are. Preferred are those with room that served you well, each in a network of its own \
+    and told of by somebody else, and not all of the same release, so that no single fault takes them all.";
+
+/// Sentences, the general one first.
 pub(crate) fn because(choice: &Choice) -> Vec<String> {
-    let mut sentences = vec![
-        "Homes are drawn by lot from the best that this device knows: never simply the nearest, which would tell where \
-         you are."
-            .to_owned(),
-        network(choice),
-    ];
+    let mut sentences = vec![HOMES_CHOSEN.to_owned(), network(choice)];
     sentences.push(match &choice.latency {
-        Some(latency) => format!("A round trip to it takes {latency}."),
-        None => "The round trip to it is not measured yet.".to_owned(),
+        Some(latency) => format!("A round trip takes {latency}."),
+        None => "The round trip is not measured yet.".to_owned(),
     });
-    sentences.extend(choice.load_percent.map(|percent| {
-        format!("It says that it is at {percent} % of what it takes on; those with more room are preferred.")
-    }));
+    sentences
+        .extend(choice.load_percent.map(|percent| format!("It says that {percent} % of its room is taken.")));
     sentences.extend(software(choice));
     sentences.push(served(choice));
     sentences.push(match &choice.referrer {
-        Some(referrer) => {
-            format!("{referrer} told of it; homes that one and the same supernode told of are avoided.")
-        }
+        Some(referrer) => format!("{referrer} told of it."),
         None => "It was known at the start: from the bootstrap list, or from earlier runs.".to_owned(),
     });
     if choice.port_443 {
@@ -65,10 +65,10 @@ pub(crate) fn because(choice: &Choice) -> Vec<String> {
 
 fn network(choice: &Choice) -> String {
     match (&choice.network, choice.shares_network) {
-        (Some(network), false) => format!("It is in the network {network}, and no other home of yours is."),
+        (Some(network), false) => format!("It is alone of your homes in the network {network}."),
         (Some(network), true) => {
             format!(
-                "It is in the network {network}, as another home of yours is: too few networks were at hand."
+                "It is in the network {network}, as another of your homes is: too few networks were at hand."
             )
         }
         (None, _) => "It does not say in which network it is.".to_owned(),
@@ -77,31 +77,29 @@ fn network(choice: &Choice) -> String {
 
 fn software(choice: &Choice) -> Option<String> {
     let software = choice.software.as_ref()?;
-    let (others, same) = (choice.others, choice.same_software);
-    Some(match same {
-        _ if others == 0 => format!("It runs {software}."),
-        0 => format!(
-            "It runs {software}, and none of your other homes does: one faulty release cannot take them all."
-        ),
-        _ => format!(
-            "It runs {software}, as {same} of your {others} other homes do; a third one of the same is avoided where \
-             enough others are known."
-        ),
+    Some(match (choice.others, choice.same_software) {
+        (0, _) => format!("It runs {software}."),
+        (_, 0) => format!("It runs {software}, and none of your other homes does."),
+        (others, same) if same == others && others > 1 => {
+            format!("It runs {software}, as all your homes do: too few others that do not are known.")
+        }
+        (others, same) => format!("It runs {software}, as {same} of your {others} other homes."),
     })
 }
 
 fn served(choice: &Choice) -> String {
-    let Some((times, hours, lost)) = choice.served else {
+    let Some((times, minutes, lost)) = choice.served else {
         return "It was no home of yours before.".to_owned();
     };
     let omitted = match choice.omitted {
         0 => String::new(),
         count => format!(", and left something out of {}", counted(count, "look-up")),
     };
+    let held = if minutes < 120 { (minutes, "minute") } else { (minutes / 60, "hour") };
     format!(
-        "It has been your home {}, for {} in all, was lost {}{omitted}; who serves badly comes after the others.",
+        "It has been your home {}, for {} in all, and was lost {}{omitted}.",
         counted(times, "time"),
-        counted(u32::try_from(hours).unwrap_or(u32::MAX), "hour"),
+        counted(u32::try_from(held.0).unwrap_or(u32::MAX), held.1),
         counted(lost, "time")
     )
 }
@@ -141,14 +139,14 @@ mod tests {
             software: Some("tandem/0.1.0".into()),
             others: 2,
             same_software: 1,
-            served: Some((3, 1, 1)),
+            served: Some((3, 150, 1)),
             omitted: 2,
             referrer: Some("12D3KooWx".into()),
             ..Choice::default()
         };
         let text = because(&choice).join(" ");
         for said in
-            ["198.51.0.0/16", "30 to 80 ms", "40 %", "as 1 of your 2", "3 times", "1 hour ", "lost 1 time,"]
+            ["198.51.0.0/16", "30 to 80 ms", "40 %", "as 1 of your 2", "3 times", "2 hours ", "lost 1 time,"]
         {
             assert!(text.contains(said), "{said}: {text}");
         }
@@ -156,6 +154,8 @@ mod tests {
         let alone = because(&Choice { shares_network: true, port_443: true, ..choice });
         assert!(alone.iter().any(|sentence| sentence.contains("too few networks")));
         let nothing = because(&Choice::default()).join(" ");
+        let same = Choice { others: 2, same_software: 2, software: Some("x/1".into()), ..Choice::default() };
+        assert!(because(&same).join(" ").contains("as all your homes do"));
         assert!(nothing.contains("no home of yours before") && nothing.contains("at the start"), "{nothing}");
         assert_eq!(
             next_words(&Choice::default(), 2, true, 9),

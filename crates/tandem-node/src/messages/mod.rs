@@ -11,10 +11,13 @@ mod volunteering;
 use tandem_api::Problem;
 
 pub use catalogue::Code;
-pub(crate) use choices::{Choice, NEIGHBOUR_CHOSEN, RELAY_CHOSEN, because, latency_words, next_words};
+pub(crate) use choices::{
+    Choice, NEIGHBOUR_CHOSEN, RELAY_CHOSEN, SCOUT_CHOSEN, because, latency_words, next_words,
+};
 pub use explanations::{CallExplanation, NetworkExplanation};
 pub use phrases::{
-    ConnectionTexts, connection_texts, dial_waits, end_reason_text, over_tcp_text, sent_request,
+    ConnectionTexts, connection_texts, dial_waits, end_reason_text, home_over_tcp_text, over_tcp_text,
+    sent_request,
 };
 pub use volunteering::missing_text;
 

@@ -58,6 +58,18 @@ pub fn connection_texts(role: ConnectionRole) -> ConnectionTexts {
             "The address on the internet of your service, and the directory's records it asks for.",
             SERVICE_ALONE,
         ),
+        ConnectionRole::Scout => (
+            "Asks this supernode whether it can reach you, tells it that you stand by, or asks how busy it is, because \
+             you volunteered. It closes soon after.",
+            "The address on the internet and the key of your service.",
+            "Which account or device is yours: this goes out under a key that is made for it and thrown away.",
+        ),
+        ConnectionRole::Visitor => (
+            "Came for one thing, because you volunteered: a place for a call, the way to a device whose home you are, a \
+             check whether others reach you, or the directory.",
+            "The address on the internet of your service.",
+            SERVICE_ALONE,
+        ),
         ConnectionRole::Served => (
             "You are a home to this device, because you volunteered: calls for it arrive through you.",
             "The address on the internet of your service.",
@@ -84,6 +96,16 @@ pub fn over_tcp_text(https: bool) -> &'static str {
         "It runs over TCP to port 443, as for web pages: UDP did not get through, or was slower."
     } else {
         "It runs over TCP: UDP did not get through, or was slower."
+    }
+}
+
+/// The same for a home.
+#[must_use]
+pub fn home_over_tcp_text(https: bool) -> &'static str {
+    if https {
+        over_tcp_text(true)
+    } else {
+        "It runs over TCP, which is tried first for homes: the end of the program there is noticed at once."
     }
 }
 

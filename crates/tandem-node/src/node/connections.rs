@@ -1,12 +1,12 @@
 //! Every connection of the node as a person sees it: what for, since when, what the other end can see, why this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use tandem_api::{ConnectionRole, ConnectionView, NextSupernode, SupernodeWhy};
 use tandem_core::time::Now;
 use tandem_media::session::{PathStats, Route};
-use tandem_proto::ids::ServiceKey;
+use tandem_proto::ids::{DeviceKey, ServiceKey};
 use tandem_proto::multiaddr::{Transport, TransportAddress};
 use tandem_proto::network::{network_group, network_name};
 use tandem_relay::driver::AllocationRow;
@@ -17,7 +17,8 @@ use super::peers::PeerTable;
 use super::phone::{LinkUse, Phone};
 use super::supernode::{Circuit, Supernode};
 use crate::messages::{
-    ConnectionTexts, NEIGHBOUR_CHOSEN, RELAY_CHOSEN, connection_texts, dial_waits, over_tcp_text,
+    NEIGHBOUR_CHOSEN, RELAY_CHOSEN, SCOUT_CHOSEN, connection_texts, dial_waits, home_over_tcp_text,
+    over_tcp_text,
 };
 use crate::overlay::{ConnectionInfo, PeerKey};
 
@@ -31,6 +32,8 @@ pub(crate) struct ConnectionNames {
     /// Of this node's echo service.
     echo: PhoneNames,
     supernodes: Vec<ServiceKey>,
+    /// Devices that this node's supernode is a home for.
+    served: BTreeSet<DeviceKey>,
     /// Where the relays of calls are.
     relays: Vec<(ServiceKey, TransportAddress)>,
     allocations: Vec<AllocationRow>,
@@ -46,6 +49,7 @@ impl ConnectionNames {
             person: PhoneNames::of(node, &node.person),
             echo: node.echo.as_ref().map(|echo| PhoneNames::of(node, echo)).unwrap_or_default(),
             supernodes: supernodes.map(tandem_proto::signed::SupernodeDescriptor::service).collect(),
+            served: node.supernode.iter().flat_map(Supernode::served).collect(),
             relays: relay_addresses(&node.peers, unix_ms),
             allocations: node
                 .supernode
@@ -80,9 +84,23 @@ impl ConnectionNames {
     ) -> Vec<ConnectionView> {
         let mut views = self.phone_views(&self.echo, device, call);
         for view in &mut views {
+            view.for_echo = true;
             view.purpose = format!("For the echo service that you run as a volunteer. {}", view.purpose);
         }
         views
+    }
+
+    /// Of a candidate's scout.
+    pub(crate) fn scout_views(&self, scout: &[ConnectionInfo]) -> Vec<ConnectionView> {
+        let view = |info: &ConnectionInfo| {
+            let why = SupernodeWhy {
+                because: vec![SCOUT_CHOSEN.to_owned()],
+                network: network_of(info),
+                ..SupernodeWhy::default()
+            };
+            ConnectionView { why: Some(why), ..view(ConnectionRole::Scout, info) }
+        };
+        scout.iter().map(view).collect()
     }
 
     fn phone_views(
@@ -106,6 +124,7 @@ impl ConnectionNames {
         ConnectionView {
             peer: service.to_string(),
             role: ConnectionRole::Errand,
+            for_echo: false,
             purpose: format!("{} {}", texts.purpose, dial_waits(wait_ms)),
             since_unix_ms: self.now_unix_ms,
             transport: "none".to_owned(),
@@ -120,14 +139,20 @@ impl ConnectionNames {
     }
 
     fn service_view(&self, info: &ConnectionInfo) -> ConnectionView {
-        let is_supernode = match info.peer {
-            PeerKey::Service(service) => self.supernodes.contains(&service),
-            PeerKey::Device(device) => self.supernodes.contains(&ServiceKey(device.0)),
+        let key = match info.peer {
+            PeerKey::Service(service) => service,
+            PeerKey::Device(device) => ServiceKey(device.0),
         };
-        let role = if is_supernode { ConnectionRole::Directory } else { ConnectionRole::Served };
-        let why = (is_supernode && info.outbound).then(|| SupernodeWhy {
+        let role = if self.supernodes.contains(&key) {
+            ConnectionRole::Directory
+        } else if self.served.contains(&DeviceKey(key.0)) {
+            ConnectionRole::Served
+        } else {
+            ConnectionRole::Visitor
+        };
+        let why = (role == ConnectionRole::Directory && info.outbound).then(|| SupernodeWhy {
             because: vec![NEIGHBOUR_CHOSEN.to_owned()],
-            network: tcp_port(&info.remote).and_then(|at| network_name(network_group(at.ip()))),
+            network: network_of(info),
             ..SupernodeWhy::default()
         });
         ConnectionView { why, ..view(role, info) }
@@ -178,7 +203,8 @@ impl ConnectionNames {
         ConnectionView {
             peer: route_name(&path.route),
             role,
-            purpose: purpose(&texts, transport, remote),
+            for_echo: false,
+            purpose: purpose(role, transport, remote),
             since_unix_ms,
             transport: transport.to_owned(),
             remote: remote.map(|at| at.to_string()).unwrap_or_default(),
@@ -197,6 +223,7 @@ impl ConnectionNames {
         ConnectionView {
             peer: row.info.device.map_or_else(|| "anonymous".to_owned(), |device| device.to_string()),
             role: ConnectionRole::Relayed,
+            for_echo: false,
             purpose: texts.purpose.to_owned(),
             since_unix_ms: self.now_unix_ms.saturating_sub(age_ms),
             transport: row.transport().to_owned(),
@@ -217,6 +244,7 @@ fn circuit_view(circuit: &Circuit) -> ConnectionView {
     ConnectionView {
         peer: circuit.source.to_string(),
         role: ConnectionRole::Forwarded,
+        for_echo: false,
         purpose: texts.purpose.to_owned(),
         since_unix_ms: circuit.since_unix_ms,
         transport: "circuit".to_owned(),
@@ -238,7 +266,8 @@ fn view(role: ConnectionRole, info: &ConnectionInfo) -> ConnectionView {
             PeerKey::Service(service) => service.to_string(),
         },
         role,
-        purpose: purpose(&texts, if info.outbound { info.transport } else { "" }, tcp_port(&info.remote)),
+        for_echo: false,
+        purpose: purpose(role, if info.outbound { info.transport } else { "" }, address_of(&info.remote)),
         since_unix_ms: info.since_unix_ms,
         transport: info.transport.to_owned(),
         remote: info.remote.clone(),
@@ -252,18 +281,27 @@ fn view(role: ConnectionRole, info: &ConnectionInfo) -> ConnectionView {
 }
 
 /// What a connection is for, and why it runs over TCP if it does.
-fn purpose(texts: &ConnectionTexts, transport: &str, remote: Option<SocketAddr>) -> String {
+fn purpose(role: ConnectionRole, transport: &str, remote: Option<SocketAddr>) -> String {
+    let purpose = connection_texts(role).purpose;
     if transport != "tcp" {
-        return texts.purpose.to_owned();
+        return purpose.to_owned();
     }
     let https = remote.is_some_and(|remote| remote.port() == HTTPS_PORT);
-    format!("{} {}", texts.purpose, over_tcp_text(https))
+    let over_tcp = match role {
+        ConnectionRole::Home | ConnectionRole::Candidate => home_over_tcp_text(https),
+        _ => over_tcp_text(https),
+    };
+    format!("{purpose} {over_tcp}")
 }
 
 /// The address in a multiaddr's text.
-fn tcp_port(remote: &str) -> Option<SocketAddr> {
+fn address_of(remote: &str) -> Option<SocketAddr> {
     let plain = remote.split("/p2p/").next()?;
     Some(plain.parse::<TransportAddress>().ok()?.socket())
+}
+
+fn network_of(info: &ConnectionInfo) -> Option<String> {
+    network_name(network_group(address_of(&info.remote)?.ip()))
 }
 
 fn relay_addresses(peers: &PeerTable, unix_ms: u64) -> Vec<(ServiceKey, TransportAddress)> {

@@ -18,6 +18,10 @@ const HALF_LIFE_MS: u64 = 14 * DAY_MS;
 pub(crate) const FORGOTTEN_MS: u64 = 180 * DAY_MS;
 /// So long one that lied is never a home again.
 const LIAR_MS: u64 = 90 * DAY_MS;
+/// Attempts in a row that failed make it worse, of 255, by this each …
+const FAILURE_COSTS: u8 = 16;
+/// … up to so many: then others are preferred until it was a home again, or it is forgotten.
+const FAILURES_COUNTED: u8 = 5;
 /// Changes are written down this long after the first of them …
 const WRITE_MS: u64 = 30_000;
 /// … and how long homes have been held this often.
@@ -65,17 +69,29 @@ impl Qualities {
             && let Some(known) = self.change(service, unix_ms)
         {
             known.times = known.times.saturating_add(1);
+            known.failed = 0;
         }
     }
 
-    /// It is no home any more: `lost`, or left by this device.
-    pub(crate) fn ended(&mut self, service: ServiceKey, lost: bool, unix_ms: u64) {
-        if self.count_time(service, unix_ms)
+    /// It could not be reached, or had no place. Nothing is held against anybody while nobody can be reached; of those
+    /// that never were a home nothing is kept.
+    pub(crate) fn failed(&mut self, service: ServiceKey, unix_ms: u64) {
+        if !self.held_since.is_empty()
+            && self.measured.contains_key(&service)
             && let Some(known) = self.change(service, unix_ms)
         {
+            known.failed = known.failed.saturating_add(1);
+        }
+    }
+
+    /// It is no home any more: `lost`, or left by this device. False: it was none.
+    pub(crate) fn ended(&mut self, service: ServiceKey, lost: bool, unix_ms: u64) -> bool {
+        let was_home = self.count_time(service, unix_ms);
+        if was_home && let Some(known) = self.change(service, unix_ms) {
             known.lost = known.lost.saturating_add(u32::from(lost));
         }
         self.held_since.remove(&service);
+        was_home
     }
 
     pub(crate) fn distrusted(&mut self, service: ServiceKey, reason: Distrust, unix_ms: u64) {
@@ -143,6 +159,7 @@ impl Qualities {
                 times: 0,
                 held_ms: 0,
                 lost: 0,
+                failed: 0,
                 omitted: 0,
                 lied: 0,
                 lied_unix_ms: None,
@@ -171,9 +188,10 @@ impl Qualities {
 
 /// Half of the difference from what is unknown is left after each half-life.
 fn faded(known: &SupernodeQuality, unix_ms: u64) -> u8 {
+    let worse = u8::try_from(known.failed).unwrap_or(u8::MAX).min(FAILURES_COUNTED) * FAILURE_COSTS;
     let age_ms = unix_ms.saturating_sub(known.measured_unix_ms);
     let halvings = u32::try_from(age_ms / HALF_LIFE_MS).unwrap_or(u32::MAX).min(15);
-    let away = i16::from(known.quality) - i16::from(QUALITY_UNKNOWN);
+    let away = i16::from(known.quality.saturating_sub(worse)) - i16::from(QUALITY_UNKNOWN);
     u8::try_from(i16::from(QUALITY_UNKNOWN) + away / (1 << halvings.min(14))).unwrap_or(QUALITY_UNKNOWN)
 }
 
@@ -238,6 +256,33 @@ mod tests {
         );
         assert_eq!(after(90), (127, false));
         assert_eq!(after(10_000), (128, false));
+    }
+
+    #[test]
+    fn one_that_cannot_be_reached_comes_later_until_it_can() {
+        const OTHER: ServiceKey = ServiceKey([2; 32]);
+        let mut qualities = Qualities::default();
+        let of = |qualities: &Qualities| qualities.remembered(&OTHER, PEER, START_MS).quality;
+        qualities.failed(OTHER, START_MS);
+        assert!(qualities.get(&OTHER).is_none(), "it never was a home");
+        qualities.reserved(OTHER, START_MS);
+        qualities.ended(OTHER, true, START_MS);
+        qualities.failed(OTHER, START_MS);
+        assert_eq!(
+            of(&qualities),
+            QUALITY_UNKNOWN,
+            "nobody can be reached: that may be this machine's fault"
+        );
+        qualities.reserved(HOME, START_MS);
+        let fall: Vec<u8> = (0..7)
+            .map(|_| {
+                qualities.failed(OTHER, START_MS);
+                of(&qualities)
+            })
+            .collect();
+        assert_eq!(fall, [112, 96, 80, 64, 48, 48, 48]);
+        qualities.reserved(OTHER, START_MS);
+        assert_eq!(of(&qualities), QUALITY_UNKNOWN);
     }
 
     #[test]

@@ -353,6 +353,13 @@ impl Node {
             .as_ref()
             .is_some_and(|node| node.overlay().try_send(ServiceCommand::Connections(service_tx)).is_ok());
         let service = Part::of(asked, service);
+        let (scout_tx, scout) = oneshot::channel();
+        let scout = Part::of(
+            self.election
+                .scout()
+                .is_some_and(|it| it.overlay().try_send(DeviceCommand::Connections(scout_tx)).is_ok()),
+            scout,
+        );
         let call = self.call_stats();
         let (echo_tx, echo_call) = oneshot::channel();
         let echo_call = Part::of(self.echo.as_ref().is_some_and(|phone| phone.snapshot(echo_tx)), echo_call);
@@ -361,6 +368,7 @@ impl Node {
             let echo: Vec<ConnectionInfo> = echo.within().await.unwrap_or_default();
             let service: Vec<ConnectionInfo> = service.within().await.unwrap_or_default();
             let mut views = names.views(&device, &service, call.within().await.as_ref());
+            views.extend(names.scout_views(&scout.within().await.unwrap_or_default()));
             views.extend(names.echo_views(&echo, echo_call.within().await.as_ref()));
             answer(reply, Ok(views));
         });

@@ -24,6 +24,8 @@ use crate::overlay::{
 
 /// Questions without an answer yet; further ones fail.
 const ERRANDS_MAX: usize = 32;
+/// The load of one that says it is too busy to tell.
+const FULL_PERCENT: u32 = 100;
 
 /// What came of a question. Each is answered once, within 20 s.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +36,11 @@ pub enum ScoutNews {
     NotChecked { by: ServiceKey, way: Way, retry_after_ms: u32, reason: String },
     /// It was told that this node is a reserve. `kept`: whether it will remember; false, too, when it was not reached.
     Noted { by: ServiceKey, kept: bool },
-    /// Its load, 0 to 100; `None`: it would not say.
+    /// Its load, 0 to 100; `None`: it did not answer. One that is too busy to say is full.
     Load { by: ServiceKey, load_percent: Option<u32> },
+    /// It was not dialled: as many others were in the last minute as may be. It may be asked again in `wait_ms`. `way`:
+    /// of a check.
+    HeldBack { of: ServiceKey, way: Option<Way>, wait_ms: u64 },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +96,7 @@ impl Scout {
     fn new(service: ServiceKey, commands: mpsc::Sender<DeviceCommand>) -> Self {
         Self {
             service,
-            links: Links::default(),
+            links: Links::impatient(),
             commands: Outbox::new(commands),
             errands: BTreeMap::new(),
             last_errand: 0,
@@ -225,6 +230,11 @@ impl Scout {
                     self.news.push_back(ScoutNews::Load { by, load_percent: Some(load_percent) });
                 }
             }
+            LinkNews::Waits { errand, wait_ms } => {
+                if let Some(errand) = self.errands.remove(&errand) {
+                    self.held_back(errand, wait_ms);
+                }
+            }
             LinkNews::ErrandRefused { errand, retry_after_ms } => {
                 if let Some(errand) = self.errands.remove(&errand) {
                     self.failed(errand, retry_after_ms, "the supernode is busy".to_owned());
@@ -244,8 +254,19 @@ impl Scout {
         self.news.push_back(match errand {
             Errand::Check(by, way) => ScoutNews::NotChecked { by, way, retry_after_ms, reason },
             Errand::Notice(by) => ScoutNews::Noted { by, kept: false },
-            Errand::Load(by) => ScoutNews::Load { by, load_percent: None },
+            Errand::Load(by) => {
+                ScoutNews::Load { by, load_percent: (retry_after_ms > 0).then_some(FULL_PERCENT) }
+            }
         });
+    }
+
+    fn held_back(&mut self, errand: Errand, wait_ms: u64) {
+        let (of, way) = match errand {
+            Errand::Check(of, way) => (of, Some(way)),
+            Errand::Load(of) => (of, None),
+            Errand::Notice(by) => return self.news.push_back(ScoutNews::Noted { by, kept: false }),
+        };
+        self.news.push_back(ScoutNews::HeldBack { of, way, wait_ms });
     }
 
     fn send(&mut self, command: DeviceCommand, now: Now) {

@@ -101,6 +101,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_store_of_schema_4_knows_of_supernodes_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let mut connection = Connection::open(&path).unwrap();
+        run_to(&mut connection, &path, &MIGRATIONS[..4]).unwrap();
+        let insert = "INSERT INTO supernodes (service, descriptor, network, heard_ms, score)
+                      VALUES (zeroblob(32), x'0a00', 7, 8, 9)";
+        connection.execute(insert, []).unwrap();
+        run_to(&mut connection, &path, &MIGRATIONS[..5]).unwrap();
+        let row: (u32, i64) = connection
+            .query_row("SELECT network, heard_ms FROM supernodes", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
+        assert_eq!(row, (7, 8));
+        let measured = |connection: &Connection| {
+            connection.query_row("SELECT count(*) FROM supernode_quality", [], |row| row.get::<_, u32>(0))
+        };
+        assert_eq!(measured(&connection).unwrap(), 0);
+        let copy = Connection::open(folder.path().join("store.db.before-5")).unwrap();
+        let score: u32 = copy.query_row("SELECT score FROM supernodes", [], |row| row.get(0)).unwrap();
+        assert_eq!(score, 9);
+        assert!(measured(&copy).is_err(), "the copy is as it was");
+    }
+
+    #[test]
     fn a_migration_that_fails_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.db");

@@ -17,6 +17,8 @@ pub struct SupernodeQuality {
     pub held_ms: u64,
     /// How often it was lost as one.
     pub lost: u32,
+    /// Attempts in a row that came to nothing, since it last was one.
+    pub failed: u32,
     /// Look-ups in which it left out, or was behind with, what others knew.
     pub omitted: u32,
     /// Answers that did not verify.
@@ -32,8 +34,8 @@ impl Store {
     /// When the disk fails.
     pub fn remember_qualities(&self, measured: &[SupernodeQuality]) -> Result<(), StoreError> {
         let sql = "INSERT OR REPLACE INTO supernode_quality
-                   (service, quality, latency, times, held_ms, lost, omitted, lied, lied_ms, measured_ms)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+                   (service, quality, latency, times, held_ms, lost, failed, omitted, lied, lied_ms, measured_ms)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
         let transaction = self.connection.unchecked_transaction()?;
         let mut statement = transaction.prepare_cached(sql)?;
         for one in measured {
@@ -44,6 +46,7 @@ impl Store {
                 one.times,
                 to_sql(one.held_ms),
                 one.lost,
+                one.failed,
                 one.omitted,
                 one.lied,
                 one.lied_unix_ms.map(to_sql),
@@ -66,7 +69,7 @@ impl Store {
         let old = "DELETE FROM supernode_quality WHERE measured_ms < ?1";
         self.connection.execute(old, [to_sql(since_unix_ms)])?;
         let sql =
-            "SELECT service, quality, latency, times, held_ms, lost, omitted, lied, lied_ms, measured_ms
+            "SELECT service, quality, latency, times, held_ms, lost, failed, omitted, lied, lied_ms, measured_ms
                    FROM supernode_quality ORDER BY quality DESC, measured_ms DESC, service";
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map([], quality)?;
@@ -83,9 +86,10 @@ fn quality(row: &Row<'_>) -> rusqlite::Result<SupernodeQuality> {
         times: row.get(3)?,
         held_ms: from_sql(row.get(4)?),
         lost: row.get(5)?,
-        omitted: row.get(6)?,
-        lied: row.get(7)?,
-        lied_unix_ms: row.get::<_, Option<i64>>(8)?.map(from_sql),
-        measured_unix_ms: from_sql(row.get(9)?),
+        failed: row.get(6)?,
+        omitted: row.get(7)?,
+        lied: row.get(8)?,
+        lied_unix_ms: row.get::<_, Option<i64>>(9)?.map(from_sql),
+        measured_unix_ms: from_sql(row.get(10)?),
     })
 }

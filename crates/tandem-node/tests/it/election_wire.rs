@@ -460,7 +460,10 @@ async fn a_supernode_that_answers_garbage_is_answered_for() {
             match asker.news().await {
                 ScoutNews::Load { load_percent: Some(load), .. } => panic!("a load of {load} %"),
                 ScoutNews::Checked { detail, .. } => assert!(detail.len() <= 200),
-                ScoutNews::Load { .. } | ScoutNews::Noted { .. } | ScoutNews::NotChecked { .. } => {}
+                ScoutNews::Load { .. }
+                | ScoutNews::Noted { .. }
+                | ScoutNews::NotChecked { .. }
+                | ScoutNews::HeldBack { .. } => {}
             }
         }
     }

@@ -173,6 +173,7 @@ fn supernodes_that_answer_come_first() {
         times: 3,
         held_ms: 1 << 40,
         lost: 1,
+        failed: 2,
         omitted: 0,
         lied: 1,
         lied_unix_ms: Some(15),

@@ -167,6 +167,14 @@ impl Node {
                 }
                 ScoutNews::Noted { by, kept } => tracing::debug!(%by, kept, "announced as a reserve"),
                 ScoutNews::Load { by, load_percent } => self.take_load(by, load_percent, now),
+                ScoutNews::HeldBack { of, way: Some(_), wait_ms } => {
+                    let wait_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX);
+                    self.election.handle_check_refused(of, wait_ms, now);
+                }
+                ScoutNews::HeldBack { of, way: None, wait_ms } => {
+                    self.election.desk.lookout.held_back(&of, wait_ms, now.mono_ms);
+                    self.election.handle_load_answer(of, None, now);
+                }
             }
         }
         any

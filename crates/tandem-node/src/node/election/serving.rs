@@ -7,8 +7,8 @@ use tandem_proto::ids::ServiceKey;
 use tandem_proto::signed::Roles;
 use tokio::sync::mpsc;
 
-use super::Task;
 use super::sight::Lookout;
+use super::{Election, Task};
 use crate::handle::NodeSide;
 use crate::installation::StartError;
 use crate::messages::Code;
@@ -75,6 +75,13 @@ impl Desk {
 }
 
 // ---- for the loop ---------------------------------------------------------------------------------------------------
+
+impl Election {
+    /// Of a candidate.
+    pub(crate) fn scout(&self) -> Option<&Scout> {
+        Some(&self.desk.standby.as_ref()?.scout)
+    }
+}
 
 impl Node {
     /// When the election has something to do, in the clock's milliseconds.

@@ -97,7 +97,16 @@ impl Lookout {
         }
     }
 
-    /// Whom to ask for its load now. Answer: [`Self::answered`] or [`Self::failed`].
+    /// It was not asked after all: this node has asked as many others as it may. That says nothing of it.
+    pub(super) fn held_back(&mut self, service: &ServiceKey, wait_ms: u64, now_mono_ms: u64) {
+        if let Some(watched) = self.watched.get_mut(service) {
+            watched.asked_until_ms = None;
+            watched.next_ms = now_mono_ms + wait_ms + self.rng.below(HURRY_MS);
+        }
+    }
+
+    /// Whom to ask for its load now. Answer: [`Self::answered`], [`Self::failed`] or
+    /// [`Self::held_back`].
     pub(super) fn poll(&mut self, now_mono_ms: u64) -> Option<ServiceKey> {
         let overdue: Vec<ServiceKey> = self
             .watched
@@ -204,6 +213,18 @@ mod tests {
         assert!(world.asked - before < 60, "{} questions to the dead", world.asked - before);
         world.dead_below = 0;
         assert_eq!(world.alive_after(6..8, 600_000, 1_800_000), ALIVE_ENOUGH, "they came back");
+    }
+
+    #[test]
+    fn one_that_could_not_be_asked_yet_is_not_taken_for_dead() {
+        let mut lookout = Lookout::new(1);
+        lookout.set_known(vec![seen(1)], Vec::new(), 0);
+        let service = lookout.poll(0).unwrap();
+        lookout.answered(&service, Some(40), 0);
+        let again_ms = (0..).step_by(1_000).find(|now_ms| lookout.poll(*now_ms).is_some()).unwrap();
+        lookout.held_back(&service, 5_000, again_ms);
+        assert_eq!((lookout.poll(again_ms + 4_999), lookout.alive(again_ms).count()), (None, 1));
+        assert_eq!(lookout.poll(again_ms + 5_000 + HURRY_MS), Some(service));
     }
 
     #[test]

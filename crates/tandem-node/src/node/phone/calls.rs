@@ -9,6 +9,7 @@ use tandem_core::call::{
     AnswerError, AskError, CallEvent, CallId, CallOptions, CallStatus, Command, EndReason, LegId, PlaceError,
     Redundancy, RelayAccess, RelayWanted, Role, SignalId, Stage,
 };
+use tandem_core::dialing::Purpose;
 use tandem_core::time::Now;
 use tandem_media::session::{self, Candidate, Event, SessionConfig};
 use tandem_proto::ids::{AccountKey, ServiceKey};
@@ -18,6 +19,7 @@ use tandem_proto::signed::{DeviceSet, Roles};
 use tandem_proto::wire::{Grant, PathReport, PathState, SupernodesRequest};
 use tokio::sync::oneshot;
 
+use super::circuits::Stream;
 use super::{FinalReport, GrantErrand, LegMedia, Phone, PhoneNews, Surroundings};
 use crate::node::media::{
     EndpointPlan, MediaCommand, MediaHandle, MediaNews, MediaNewsKind, MediaPlan, MediaReport, MediaSnapshot,
@@ -156,7 +158,8 @@ impl Phone {
                     .map(|home| SupernodeAddress { service: home.service, addresses: home.addresses })
                     .collect();
                 let race_after_ms = if hurry { RACE_HURRIED_MS } else { RACE_AFTER_MS };
-                self.open_signal(request, device, routes, race_after_ms, around.now);
+                let purpose = Purpose::Call;
+                self.open_signal(Stream { request, device, routes, race_after_ms, purpose }, around.now);
             }
             Command::SendSignal { signal, frame } => {
                 let send = DeviceCommand::SendSignal { signal: overlay::SignalId(signal.0), frame };

@@ -1,6 +1,7 @@
 //! Signalling streams that are asked of the overlay. Each supernode that may be dialled for one passes the device's gate
 //! first; one that must wait is asked for when its turn comes.
 
+use tandem_core::dialing::Purpose;
 use tandem_core::time::Now;
 use tandem_proto::ids::{DeviceKey, ServiceKey};
 
@@ -11,13 +12,20 @@ use crate::why::CallFact;
 /// Streams that wait for their turn. A device opens far fewer at once.
 const WAITING_MAX: usize = 64;
 
-/// A stream whose supernodes may not be dialled yet.
+/// A stream to a device, by way of its homes.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) request: u64,
+    pub(super) device: DeviceKey,
+    pub(super) routes: Vec<SupernodeAddress>,
+    pub(super) race_after_ms: u32,
+    pub(super) purpose: Purpose,
+}
+
+/// One whose supernodes may not be dialled yet.
 #[derive(Debug)]
 pub(super) struct WaitingStream {
-    request: u64,
-    device: DeviceKey,
-    routes: Vec<SupernodeAddress>,
-    race_after_ms: u32,
+    stream: Stream,
     turn_ms: u64,
 }
 
@@ -25,44 +33,30 @@ impl WaitingStream {
     /// Its supernodes, and how long they wait in milliseconds.
     pub(super) fn waits(&self, now: Now) -> impl Iterator<Item = (ServiceKey, u64)> {
         let wait_ms = self.turn_ms.saturating_sub(now.mono_ms);
-        self.routes.iter().map(move |route| (route.service, wait_ms))
+        self.stream.routes.iter().map(move |route| (route.service, wait_ms))
     }
 }
 
 impl Phone {
-    /// Opens a stream to a device by way of those of its homes that may be dialled now, or waits until one may.
-    pub(super) fn open_signal(
-        &mut self,
-        request: u64,
-        device: DeviceKey,
-        mut routes: Vec<SupernodeAddress>,
-        race_after_ms: u32,
-        now: Now,
-    ) {
-        let mut wait_ms = None;
-        let all = routes.clone();
-        routes.retain(|route| match self.links.admit_circuit(route.service, now) {
-            Ok(()) => true,
-            Err(later_ms) => {
-                wait_ms = Some(wait_ms.map_or(later_ms, |soonest: u64| soonest.min(later_ms)));
-                false
-            }
-        });
-        match wait_ms {
+    /// Opens a stream by way of those of the homes that may be dialled now, or waits until one may.
+    pub(super) fn open_signal(&mut self, stream: Stream, now: Now) {
+        let mut soonest_ms = None;
+        let admitted = |route: &SupernodeAddress| {
+            let refused = self.links.admit_circuit(route.service, stream.purpose, now).err();
+            soonest_ms = [soonest_ms, refused].into_iter().flatten().min();
+            refused.is_none()
+        };
+        let routes: Vec<SupernodeAddress> = stream.routes.iter().cloned().filter(admitted).collect();
+        match soonest_ms {
             Some(wait_ms) if routes.is_empty() && self.waiting_streams.len() < WAITING_MAX => {
-                let turn_ms = now.mono_ms + wait_ms;
-                self.tell_fact(CallFact::Waited { wait_ms });
-                self.waiting_streams.push(WaitingStream {
-                    request,
-                    device,
-                    routes: all,
-                    race_after_ms,
-                    turn_ms,
-                });
+                if stream.purpose == Purpose::Call {
+                    self.tell_fact(CallFact::Waited { wait_ms });
+                }
+                self.waiting_streams.push(WaitingStream { stream, turn_ms: now.mono_ms + wait_ms });
             }
             _ => {
-                let open = DeviceCommand::OpenSignal { request, device, routes, race_after_ms };
-                self.send_overlay(open, now);
+                let Stream { request, device, race_after_ms, .. } = stream;
+                self.send_overlay(DeviceCommand::OpenSignal { request, device, routes, race_after_ms }, now);
             }
         }
     }
@@ -71,8 +65,7 @@ impl Phone {
     pub(super) fn open_waiting_streams(&mut self, now: Now) {
         let due = self.waiting_streams.extract_if(.., |waiting| waiting.turn_ms <= now.mono_ms);
         for waiting in due.collect::<Vec<_>>() {
-            let WaitingStream { request, device, routes, race_after_ms, .. } = waiting;
-            self.open_signal(request, device, routes, race_after_ms, now);
+            self.open_signal(waiting.stream, now);
         }
     }
 

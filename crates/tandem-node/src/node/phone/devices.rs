@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use tandem_core::call::SignalId as CallSignal;
+use tandem_core::dialing::Purpose;
 use tandem_core::time::Now;
 use tandem_proto::identity::DeviceLink;
 use tandem_proto::ids::{DeviceKey, ServiceKey};
@@ -13,6 +14,7 @@ use tandem_proto::wire::signal_frame::Body;
 use tandem_proto::wire::{DeviceAccepted, DeviceInvitation, SignalFrame, Signed};
 
 use super::calls::RACE_AFTER_MS;
+use super::circuits::Stream;
 use super::{Phone, PhoneId, PhoneNews, Surroundings};
 use crate::keys::Papers;
 use crate::overlay::{DeviceCommand, DeviceEvent, SignalId, SupernodeAddress};
@@ -374,7 +376,8 @@ impl Phone {
             .iter()
             .map(|home| SupernodeAddress { service: home.service, addresses: home.addresses.clone() })
             .collect();
-        self.open_signal(request, device, routes, RACE_AFTER_MS, now);
+        let purpose = Purpose::Other;
+        self.open_signal(Stream { request, device, routes, race_after_ms: RACE_AFTER_MS, purpose }, now);
         request
     }
 

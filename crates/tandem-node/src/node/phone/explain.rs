@@ -14,7 +14,7 @@ use crate::node::peers::PeerTable;
 
 /// Candidates that are named.
 const NEXT: usize = 3;
-const HOUR_MS: u64 = 3_600_000;
+const MINUTE_MS: u64 = 60_000;
 
 /// What a link of the device is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Phone {
             same_software: others_standing().filter(|other| other.release == standing.release).count(),
             served: known
                 .filter(|known| known.held_ms > 0 || known.times > 1)
-                .map(|known| (known.times, known.held_ms / HOUR_MS, known.lost)),
+                .map(|known| (known.times, known.held_ms / MINUTE_MS, known.lost)),
             omitted: known.map_or(0, |known| known.omitted),
             referrer: standing.referrer.and_then(|from| Some(peers.get(from)?.service.to_string())),
             port_443: standing.port_443,

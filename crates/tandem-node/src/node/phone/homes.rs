@@ -40,9 +40,12 @@ impl Phone {
             Command::Release(peer) => {
                 if let Some(service) = service(around, peer) {
                     self.links.release(service, now);
-                    // One that fell silent is released, too.
-                    let lost = self.homes.standing(peer).is_some_and(|standing| standing.failures > 0);
-                    self.qualities.ended(service, lost, now.unix_ms);
+                    // One that fell silent is released, too, and so is an attempt that took too long.
+                    let failed = self.homes.standing(peer).is_some_and(|standing| standing.failures > 0);
+                    let was_home = self.qualities.ended(service, failed, now.unix_ms);
+                    if failed && !was_home {
+                        self.qualities.failed(service, now.unix_ms);
+                    }
                 }
                 self.home_since.remove(&peer);
                 self.news.push_back(PhoneNews::Homes);
@@ -92,7 +95,9 @@ impl Phone {
                 if let Some(peer) = peer_of(&service) {
                     let cause = if incompatible { Cause::Incompatible } else { Cause::Lost };
                     self.home_since.remove(&peer);
-                    self.qualities.ended(service, true, now.unix_ms);
+                    if !self.qualities.ended(service, true, now.unix_ms) {
+                        self.qualities.failed(service, now.unix_ms);
+                    }
                     self.homes.handle_closed(peer, cause, now);
                     self.news.push_back(PhoneNews::Homes);
                 }

@@ -297,6 +297,11 @@ impl Supernode {
         self.service.supernodes()
     }
 
+    /// Devices that it is a home for.
+    pub(crate) fn served(&self) -> impl Iterator<Item = DeviceKey> {
+        self.service.reserved()
+    }
+
     pub(crate) fn circuits(&self) -> &[Circuit] {
         &self.circuits
     }

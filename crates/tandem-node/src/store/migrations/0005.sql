@@ -10,6 +10,8 @@ CREATE TABLE supernode_quality (
     times        INTEGER NOT NULL,
     held_ms      INTEGER NOT NULL,
     lost         INTEGER NOT NULL,
+    -- Attempts in a row that came to nothing while other homes could be reached.
+    failed       INTEGER NOT NULL,
     -- Look-ups in which it left out, or was behind with, what others knew; answers that did not verify, and the last.
     omitted      INTEGER NOT NULL,
     lied         INTEGER NOT NULL,

@@ -2,7 +2,11 @@
 //!
 //! No I/O: what to tell the overlay comes out of [`Links::poll_command`], what happened out of [`Links::poll_news`].
 
+mod answers;
 mod errands;
+mod gate;
+#[cfg(test)]
+mod gate_tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -11,7 +15,7 @@ use tandem_core::dialing::{Dialing, Purpose};
 use tandem_core::election::Family;
 use tandem_core::time::Now;
 use tandem_proto::ids::ServiceKey;
-use tandem_proto::names::{VERSIONS, VersionRange, feature, negotiate};
+use tandem_proto::names::{VERSIONS, feature};
 use tandem_proto::wire::home_frame::Body;
 use tandem_proto::wire::{
     Grant, Heartbeat, HomeFrame, HomeHello, Publish, ReachRecord, Reserve, Signed, SupernodesRequest,
@@ -19,6 +23,7 @@ use tandem_proto::wire::{
 
 use crate::overlay::{DeviceCommand, SupernodeAddress};
 use crate::software;
+use gate::{Patience, Undialled};
 
 /// Links at once; further errands fail.
 const LINKS_MAX: usize = 32;
@@ -32,8 +37,6 @@ const CHECK_MS: u64 = 12_000;
 const REFERRALS_MAX: usize = 16;
 /// USERNAME holds fewer than 509 bytes (RFC 8489 §14.3); no password of ours is longer.
 const CREDENTIAL_BYTES_MAX: usize = 508;
-/// An errand whose supernode may not be dialled yet fails after this long: a minute's contacts are forgotten by then.
-const TURN_MS_MAX: u64 = 75_000;
 /// A link opened for errands only is kept this long after the last.
 const ERRAND_LINGER_MS: u64 = 20_000;
 
@@ -69,7 +72,7 @@ pub(crate) enum LinkNews {
         service: ServiceKey,
         wait_ms: u64,
     },
-    /// The same for an errand, which goes on by itself when its turn comes.
+    /// The same for an errand, which goes on by itself when its turn comes, or ends here ([`Links::impatient`]).
     Waits {
         errand: u64,
         wait_ms: u64,
@@ -199,14 +202,6 @@ struct Pending {
     until_ms: u64,
 }
 
-/// A link whose supernode was not dialled yet.
-#[derive(Debug)]
-struct Undialled {
-    at: SupernodeAddress,
-    /// When the gate may let it through, in monotonic milliseconds.
-    turn_ms: u64,
-}
-
 #[derive(Debug)]
 struct Link {
     undialled: Option<Undialled>,
@@ -243,7 +238,7 @@ impl Link {
 
     /// When what waits for a link that does not open is given up.
     fn opening_ends_ms(&self) -> u64 {
-        self.opened_ms + if self.undialled.is_some() { TURN_MS_MAX } else { ANSWER_MS }
+        self.opened_ms + if self.undialled.is_some() { gate::TURN_MS_MAX } else { ANSWER_MS }
     }
 }
 
@@ -266,6 +261,9 @@ pub(crate) struct Links {
     links: BTreeMap<ServiceKey, Link>,
     /// Every dial of a supernode passes here, those of circuits too.
     dialing: Dialing<ServiceKey>,
+    /// Errands do not wait for their turn.
+    impatient: bool,
+    patience: Patience,
     commands: VecDeque<DeviceCommand>,
     news: VecDeque<LinkNews>,
 }
@@ -286,17 +284,6 @@ impl Links {
             return;
         }
         self.dial(at.service, now);
-    }
-
-    /// Whether a circuit of a call may be asked of this supernode, which may have to be dialled for it.
-    ///
-    /// # Errors
-    /// How long to wait, in milliseconds.
-    pub(crate) fn admit_circuit(&mut self, service: ServiceKey, now: Now) -> Result<(), u64> {
-        if self.links.get(&service).is_some_and(|link| link.undialled.is_none()) {
-            return Ok(());
-        }
-        self.dialing.admit(service, Purpose::Call, now.mono_ms)
     }
 
     pub(crate) fn reserve(&mut self, service: ServiceKey, in_call: bool, homeless: bool, now: Now) {
@@ -332,14 +319,6 @@ impl Links {
     /// All links, and whether each is one of the policy of homes.
     pub(crate) fn by_homes(&self) -> impl Iterator<Item = (ServiceKey, bool)> {
         self.links.iter().map(|(service, link)| (*service, link.by_homes))
-    }
-
-    /// Supernodes that are dialled later, and in how many milliseconds.
-    pub(crate) fn waits(&self, now: Now) -> impl Iterator<Item = (ServiceKey, u64)> {
-        let undialled = move |(service, link): (&ServiceKey, &Link)| {
-            Some((*service, link.undialled.as_ref()?.turn_ms.saturating_sub(now.mono_ms)))
-        };
-        self.links.iter().filter_map(undialled)
     }
 
     /// Whether this is a link of the policy of homes, and not only for an errand.
@@ -428,7 +407,7 @@ impl Links {
             body => {
                 if let Some(pending) = link.pending.remove(&frame.id) {
                     self.measure(service, &pending, now);
-                    self.handle_answer(service, pending.waiting, body);
+                    self.handle_answer(service, pending.waiting, body, now);
                 }
             }
         }
@@ -513,44 +492,17 @@ impl Links {
         true
     }
 
-    /// Dials the supernode of a link that was not dialled yet, if the gate lets it through.
-    fn dial(&mut self, service: ServiceKey, now: Now) {
-        let Some(link) = self.links.get_mut(&service) else { return };
-        let Some(mut undialled) = link.undialled.take() else { return };
-        if !link.by_homes && link.queued.is_empty() {
-            // Whoever wanted it has given up.
-            self.links.remove(&service);
-            return;
-        }
-        let wait_ms = match self.dialing.admit(service, link.purpose(), now.mono_ms) {
-            Ok(()) => {
-                let open = if link.by_homes { DeviceCommand::OpenHome } else { DeviceCommand::OpenErrand };
-                link.opened_ms = now.mono_ms;
-                self.commands.push_back(open(undialled.at));
-                return;
-            }
-            Err(wait_ms) => wait_ms,
-        };
-        tracing::debug!(%service, wait_ms, "many supernodes were contacted: this one waits");
-        undialled.turn_ms = now.mono_ms + wait_ms;
-        link.undialled = Some(undialled);
-        let errands = link.queued.iter().filter_map(|(waiting, _)| waiting.errand());
-        self.news.extend(errands.map(|errand| LinkNews::Waits { errand, wait_ms }));
-        if std::mem::take(&mut link.by_homes) {
-            self.news.push_back(LinkNews::HeldBack { service, wait_ms });
-        }
-        if link.queued.is_empty() {
-            self.links.remove(&service);
-        }
-    }
-
     fn request(&mut self, service: ServiceKey, waiting: Waiting, body: Body, now: Now) {
         let Some(link) = self.links.get_mut(&service) else {
             self.fail_request(service, waiting, "not connected to that supernode", 0);
             return;
         };
         link.used_ms = now.mono_ms;
-        if link.pending.len() + link.queued.len() >= PENDING_MAX {
+        if let Some(wait_ms) = self.patience.wait_ms(service, waiting, now.mono_ms) {
+            let reason =
+                format!("the supernode asked to be left alone for another {} s", wait_ms.div_ceil(1_000));
+            self.fail_request(service, waiting, &reason, 0);
+        } else if link.pending.len() + link.queued.len() >= PENDING_MAX {
             self.fail_request(service, waiting, "too many requests are waiting for that supernode", 0);
         } else if link.open && !errands::may_go(waiting, link.family) {
             self.fail_request(service, waiting, "the connection is of the other address family", 0);
@@ -563,148 +515,6 @@ impl Links {
         } else {
             link.queued.push((waiting, body));
             self.dial(service, now);
-        }
-    }
-
-    fn handle_hello(&mut self, service: ServiceKey, hello: &HomeHello, now: Now) {
-        let Some(link) = self.links.get_mut(&service) else { return };
-        if link.open {
-            return;
-        }
-        let ahead_s =
-            i64::try_from(hello.time_s).unwrap_or(i64::MAX).saturating_sub_unsigned(now.unix_ms / 1000);
-        self.news.push_back(LinkNews::Clock { service, ahead_s });
-        let theirs = VersionRange { min: hello.version_min, max: hello.version_max };
-        if let Err(error) = negotiate(VERSIONS, theirs) {
-            self.commands.push_back(DeviceCommand::CloseHome(service));
-            self.fail(service, true, &error.to_string());
-            return;
-        }
-        link.open = true;
-        let queued = std::mem::take(&mut link.queued);
-        if link.by_homes {
-            self.news.push_back(LinkNews::Opened { service });
-        }
-        if let Some(descriptor) = &hello.descriptor {
-            self.take_referrals(service, vec![descriptor.clone()]);
-        }
-        for (waiting, body) in queued {
-            self.request(service, waiting, body, now);
-        }
-    }
-
-    fn handle_answer(&mut self, service: ServiceKey, waiting: Waiting, body: Body) {
-        match (waiting, body) {
-            (Waiting::Reserve, Body::Reserved(reserved)) => {
-                if let Some(link) = self.links.get_mut(&service) {
-                    link.home_reserved = Some(reserved.heartbeat_ms);
-                    link.resume_ticket = reserved.resume_ticket;
-                }
-                self.announce_reserved(service);
-                self.take_referrals(service, reserved.referrals);
-            }
-            (Waiting::Heartbeat, Body::Heartbeat(_)) => {
-                self.news.push_back(LinkNews::HeartbeatAnswered { service });
-            }
-            (Waiting::Publish, Body::Published(_)) => self.news.push_back(LinkNews::Published { service }),
-            (Waiting::Supernodes, Body::Supernodes(supernodes)) => {
-                self.take_referrals(service, supernodes.descriptors);
-            }
-            (Waiting::LookUp { errand }, Body::LookedUp(looked)) => {
-                self.news.push_back(LinkNews::LookedUp {
-                    errand,
-                    service,
-                    record: looked.record,
-                    done: true,
-                });
-            }
-            (Waiting::Grant { errand }, Body::Grant(grant)) if fits(&grant) => {
-                self.news.push_back(LinkNews::Granted { errand, service, grant });
-            }
-            (Waiting::Notice { errand }, Body::DeviceSetNoted(_)) => {
-                self.news.push_back(LinkNews::Noted { errand });
-            }
-            (Waiting::Check { errand, .. }, Body::Checked(checked)) => {
-                let detail = errands::for_a_log(checked.detail);
-                self.news.push_back(LinkNews::Checked { errand, reached: checked.reached, detail });
-            }
-            (Waiting::ReserveNotice { errand }, Body::ReserveNoted(noted)) => {
-                self.news.push_back(LinkNews::ReserveNoted { errand, kept: noted.kept });
-            }
-            (Waiting::Load { errand }, Body::Load(load)) if load.load_percent <= 100 => {
-                self.news.push_back(LinkNews::Load { errand, load_percent: load.load_percent });
-            }
-            (waiting, Body::Busy(busy)) => {
-                self.fail_request(service, waiting, "the supernode is busy", busy.retry_after_ms.max(1));
-                self.take_referrals(service, busy.referrals);
-            }
-            (waiting, Body::Failure(failure)) => {
-                let detail = errands::for_a_log(failure.detail);
-                let reason = format!("the supernode refused (code {}): {detail}", failure.code);
-                self.fail_request(service, waiting, &reason, 0);
-            }
-            (waiting, _) => {
-                self.fail_request(service, waiting, "the supernode gave the wrong kind of answer", 0)
-            }
-        }
-    }
-
-    /// Some requests are answered at once: the time that took is a round trip, and what it took the least is kept.
-    fn measure(&mut self, service: ServiceKey, pending: &Pending, now: Now) {
-        let at_once = matches!(pending.waiting, Waiting::Reserve | Waiting::Heartbeat | Waiting::Supernodes);
-        let Some(link) = self.links.get_mut(&service).filter(|link| link.by_homes && at_once) else { return };
-        let rtt_ms = u32::try_from(now.mono_ms.saturating_sub(pending.sent_ms)).unwrap_or(u32::MAX);
-        if link.rtt_ms.is_none_or(|before_ms| rtt_ms < before_ms) {
-            link.rtt_ms = Some(rtt_ms);
-            self.news.push_back(LinkNews::Measured { service, rtt_ms });
-        }
-    }
-
-    /// What the policy of homes asked about is listened to. A relay that some other party chose for a call must not fill
-    /// what this device knows of supernodes.
-    fn take_referrals(&mut self, service: ServiceKey, mut signed: Vec<Signed>) {
-        if self.links.get(&service).is_some_and(|link| link.by_homes) {
-            signed.truncate(REFERRALS_MAX);
-            self.news.push_back(LinkNews::Descriptors { from: service, signed });
-        }
-    }
-
-    /// Tells of a reservation once both halves are there.
-    fn announce_reserved(&mut self, service: ServiceKey) {
-        let Some(link) = self.links.get_mut(&service) else { return };
-        if let (Some(heartbeat_ms), true) = (link.home_reserved, link.circuit_reserved) {
-            link.home_reserved = None;
-            self.news.push_back(LinkNews::Reserved { service, heartbeat_ms });
-        }
-    }
-
-    /// `retry_after_ms` is 0 where nobody asked us to wait.
-    fn fail_request(&mut self, service: ServiceKey, waiting: Waiting, reason: &str, retry_after_ms: u32) {
-        match waiting {
-            Waiting::Reserve if retry_after_ms > 0 => {
-                self.news.push_back(LinkNews::Busy { service, retry_after_ms });
-            }
-            Waiting::Reserve => {
-                self.commands.push_back(DeviceCommand::CloseHome(service));
-                self.fail(service, false, reason);
-            }
-            Waiting::Publish => self.news.push_back(LinkNews::PublishFailed { service, retry_after_ms }),
-            Waiting::LookUp { errand } | Waiting::Grant { errand } | Waiting::Notice { errand } => {
-                self.news.push_back(LinkNews::ErrandFailed { errand, service, reason: reason.to_owned() });
-            }
-            Waiting::Check { errand, .. } | Waiting::ReserveNotice { errand } | Waiting::Load { errand }
-                if retry_after_ms > 0 =>
-            {
-                self.news.push_back(LinkNews::ErrandRefused { errand, retry_after_ms });
-            }
-            Waiting::Check { errand, .. } | Waiting::ReserveNotice { errand } | Waiting::Load { errand } => {
-                self.news.push_back(LinkNews::ErrandFailed { errand, service, reason: reason.to_owned() });
-            }
-            Waiting::Supernodes if retry_after_ms > 0 => {
-                self.news.push_back(LinkNews::AskRefused { retry_after_ms });
-            }
-            // The policy of homes has its own patience for heartbeats, and asks others for supernodes.
-            Waiting::Heartbeat | Waiting::Supernodes => {}
         }
     }
 
@@ -736,19 +546,18 @@ impl Links {
 
 #[cfg(test)]
 mod tests {
-    use tandem_core::dialing::{CALLS_A_MINUTE, DEVICE_CONTACTS_A_MINUTE, OTHERS_A_MINUTE};
     use tandem_proto::wire::Busy;
 
     use super::*;
 
-    const SERVICE: ServiceKey = ServiceKey([1; 32]);
+    pub(super) const SERVICE: ServiceKey = ServiceKey([1; 32]);
 
-    fn now(mono_ms: u64) -> Now {
+    pub(super) fn now(mono_ms: u64) -> Now {
         Now { mono_ms, unix_ms: 1_800_000_000_000 + mono_ms }
     }
 
     /// A link on which hellos were exchanged; the other end's clock differs by so many seconds.
-    fn open(ahead_s: i64) -> Links {
+    pub(super) fn open(ahead_s: i64) -> Links {
         let mut links = Links::default();
         links.connect(&SupernodeAddress { service: SERVICE, addresses: Vec::new() }, now(0));
         links.handle_opened(SERVICE, None, now(10));
@@ -762,7 +571,7 @@ mod tests {
         links
     }
 
-    fn news(links: &mut Links) -> Vec<LinkNews> {
+    pub(super) fn news(links: &mut Links) -> Vec<LinkNews> {
         std::iter::from_fn(|| links.poll_news()).collect()
     }
 
@@ -876,73 +685,5 @@ mod tests {
             heard.iter().any(|news| matches!(news, LinkNews::ErrandFailed { errand: 9, .. })),
             "{heard:?}"
         );
-    }
-
-    fn at(n: u8) -> SupernodeAddress {
-        SupernodeAddress { service: ServiceKey([n; 32]), addresses: Vec::new() }
-    }
-
-    fn dials(links: &mut Links) -> usize {
-        let dial = |command: &DeviceCommand| {
-            matches!(command, DeviceCommand::OpenHome(_) | DeviceCommand::OpenErrand(_))
-        };
-        std::iter::from_fn(|| links.poll_command()).filter(dial).count()
-    }
-
-    /// Homes of one minute, each released again: a link more would not be the reason.
-    fn homes_of_a_minute(links: &mut Links) {
-        for n in 0..u8::try_from(OTHERS_A_MINUTE).unwrap() {
-            links.connect(&at(n), now(0));
-            links.release(at(n).service, now(0));
-        }
-        assert_eq!(dials(links), OTHERS_A_MINUTE);
-    }
-
-    #[test]
-    fn one_dial_too_many_waits_and_is_no_failure() {
-        let mut links = Links::default();
-        homes_of_a_minute(&mut links);
-        links.connect(&at(200), now(20_000));
-        assert_eq!(dials(&mut links), 0);
-        let heard = news(&mut links);
-        assert!(
-            matches!(heard[..], [LinkNews::HeldBack { wait_ms: 40_000, .. }]),
-            "nothing closed, nothing failed: {heard:?}"
-        );
-        links.connect(&at(3), now(20_000));
-        assert_eq!(dials(&mut links), 1, "one dialled a moment ago may be dialled again");
-        links.connect(&at(200), now(60_000));
-        assert_eq!(dials(&mut links), 1);
-    }
-
-    #[test]
-    fn calls_dial_when_nothing_else_may_and_errands_wait_for_their_turn() {
-        let mut links = Links::default();
-        homes_of_a_minute(&mut links);
-        links.notify(1, &at(100), Signed::default(), now(10_000));
-        assert_eq!(dials(&mut links), 0);
-        assert!(matches!(news(&mut links)[..], [LinkNews::Waits { errand: 1, wait_ms: 50_000, .. }]));
-        links.request_grant(2, &at(101), b"tag", now(10_000));
-        assert_eq!(dials(&mut links), 1, "a call has a share of its own");
-        assert!(links.poll_timeout().is_some_and(|ms| ms <= 60_000));
-        links.handle_timeout(now(59_999));
-        assert_eq!(dials(&mut links), 0);
-        links.handle_timeout(now(60_000));
-        assert_eq!(dials(&mut links), 1, "the notice has its turn");
-        links.handle_opened(at(100).service, None, now(60_010));
-        assert!(matches!(links.poll_command(), Some(DeviceCommand::SendHome { .. })));
-    }
-
-    #[test]
-    fn circuits_pass_the_same_gate() {
-        let mut links = open(0);
-        for n in 2..100 {
-            // A home's connection carries circuits without a dial.
-            assert_eq!(links.admit_circuit(SERVICE, now(30)), Ok(()));
-            let admitted = links.admit_circuit(at(n).service, now(30)).is_ok();
-            assert_eq!(admitted, usize::from(n) < 2 + CALLS_A_MINUTE, "{n}");
-        }
-        assert!(links.dialing.contacted(30) <= DEVICE_CONTACTS_A_MINUTE);
-        assert_eq!(links.admit_circuit(at(99).service, now(60_030)), Ok(()));
     }
 }
