@@ -7,13 +7,14 @@ use crate::backoff::TokenBucket;
 pub const HOMES_CONTACTS_A_MINUTE: usize = 12;
 /// Different supernodes that a supernode dials in any minute.
 pub const SUPERNODE_CONTACTS_A_MINUTE: usize = 30;
-/// Different supernodes that a device dials in any minute, for whatever reason …
-pub const DEVICE_CONTACTS_A_MINUTE: usize = 48;
-/// … of which no more than this many for homes, look-ups and lists, so that they never use up the share of calls …
-pub const OTHERS_A_MINUTE: usize = 24;
-/// … and no more than this many for calls, so that a device that calls a lot still finds new homes.
+/// Different supernodes that a device dials in any minute, for whatever reason: [`HOMES_CONTACTS_A_MINUTE`] for homes,
+/// which nothing else uses up, since without homes nobody can call, and the rest for everything else …
+pub const DEVICE_CONTACTS_A_MINUTE: usize = HOMES_CONTACTS_A_MINUTE + CALLS_A_MINUTE;
+/// … all of it for calls if need be …
 pub const CALLS_A_MINUTE: usize = 36;
-/// Dials of those that were dialled in the last minute already, for homes, look-ups and lists: so many at once …
+/// … of which no more than this many go to anything but calls.
+pub const OTHERS_A_MINUTE: usize = 12;
+/// Dials of those that were dialled in the last minute already: so many at once …
 pub const RETRIES: u32 = 24;
 /// … then one in this time.
 const RETRY_MS: u32 = 3_000;
@@ -77,7 +78,9 @@ impl<K: Copy + PartialEq, const MAX: usize> Contacts<K, MAX> {
 pub enum Purpose {
     /// A call that is being placed, is ringing or goes on.
     Call,
-    /// Homes, look-ups, lists.
+    /// A place as a home.
+    Home,
+    /// Anything else.
     Other,
 }
 
@@ -85,8 +88,10 @@ pub enum Purpose {
 #[derive(Debug, Clone)]
 pub struct Dialing<K> {
     calls: Contacts<K, CALLS_A_MINUTE>,
+    homes: Contacts<K, HOMES_CONTACTS_A_MINUTE>,
     others: Contacts<K, OTHERS_A_MINUTE>,
     call_retries: TokenBucket,
+    home_retries: TokenBucket,
     other_retries: TokenBucket,
 }
 
@@ -94,8 +99,10 @@ impl<K> Default for Dialing<K> {
     fn default() -> Self {
         Self {
             calls: Contacts::default(),
+            homes: Contacts::default(),
             others: Contacts::default(),
             call_retries: TokenBucket::new(CALL_RETRIES, CALL_RETRY_MS, 0),
+            home_retries: TokenBucket::new(RETRIES, RETRY_MS, 0),
             other_retries: TokenBucket::new(RETRIES, RETRY_MS, 0),
         }
     }
@@ -109,27 +116,45 @@ impl<K: Copy + PartialEq> Dialing<K> {
     /// How long to wait, in milliseconds.
     pub fn admit(&mut self, peer: K, purpose: Purpose, now_mono_ms: u64) -> Result<(), u64> {
         self.calls.forget_old(now_mono_ms);
+        self.homes.forget_old(now_mono_ms);
         self.others.forget_old(now_mono_ms);
-        let known = [self.calls.holds(peer, now_mono_ms), self.others.holds(peer, now_mono_ms)];
-        if known.contains(&true) {
-            self.take_retry(purpose, now_mono_ms)?;
-        } else {
-            let at_ms = self.allowed_at_ms(peer, purpose, now_mono_ms);
-            if at_ms > now_mono_ms {
-                return Err(at_ms - now_mono_ms);
-            }
-        }
-        match (known, purpose) {
+        let account = match self.account_of(peer, now_mono_ms) {
             // It stays on the account that it is on, and is counted once.
-            ([true, _], _) | ([false, false], Purpose::Call) => self.calls.note(peer, now_mono_ms),
-            ([false, _], _) => self.others.note(peer, now_mono_ms),
+            Some(account) => {
+                self.take_retry(purpose, now_mono_ms)?;
+                account
+            }
+            None => {
+                let at_ms = self.allowed_at_ms(peer, purpose, now_mono_ms);
+                if at_ms > now_mono_ms {
+                    return Err(at_ms - now_mono_ms);
+                }
+                purpose
+            }
+        };
+        match account {
+            Purpose::Call => self.calls.note(peer, now_mono_ms),
+            Purpose::Home => self.homes.note(peer, now_mono_ms),
+            Purpose::Other => self.others.note(peer, now_mono_ms),
         }
         Ok(())
+    }
+
+    /// What it was contacted for, if it was in the last minute.
+    fn account_of(&self, peer: K, now_mono_ms: u64) -> Option<Purpose> {
+        if self.calls.holds(peer, now_mono_ms) {
+            Some(Purpose::Call)
+        } else if self.homes.holds(peer, now_mono_ms) {
+            Some(Purpose::Home)
+        } else {
+            self.others.holds(peer, now_mono_ms).then_some(Purpose::Other)
+        }
     }
 
     fn take_retry(&mut self, purpose: Purpose, now_mono_ms: u64) -> Result<(), u64> {
         let budget = match purpose {
             Purpose::Call => &mut self.call_retries,
+            Purpose::Home => &mut self.home_retries,
             Purpose::Other => &mut self.other_retries,
         };
         if budget.take(now_mono_ms) { Ok(()) } else { Err(budget.wait_ms(now_mono_ms).max(1)) }
@@ -138,15 +163,20 @@ impl<K: Copy + PartialEq> Dialing<K> {
     /// How many were contacted in the last minute.
     #[must_use]
     pub fn contacted(&self, now_mono_ms: u64) -> usize {
+        self.homes.recent(now_mono_ms).count() + self.beside_homes(now_mono_ms)
+    }
+
+    fn beside_homes(&self, now_mono_ms: u64) -> usize {
         self.calls.recent(now_mono_ms).count() + self.others.recent(now_mono_ms).count()
     }
 
     fn allowed_at_ms(&self, peer: K, purpose: Purpose, now_mono_ms: u64) -> u64 {
         let own_ms = match purpose {
+            Purpose::Home => return self.homes.allowed_at_ms(peer, now_mono_ms),
             Purpose::Call => self.calls.allowed_at_ms(peer, now_mono_ms),
             Purpose::Other => self.others.allowed_at_ms(peer, now_mono_ms),
         };
-        let full = self.contacted(now_mono_ms) >= DEVICE_CONTACTS_A_MINUTE;
+        let full = self.beside_homes(now_mono_ms) >= CALLS_A_MINUTE;
         let oldest_ms = [self.calls.oldest_ends_ms(now_mono_ms), self.others.oldest_ends_ms(now_mono_ms)];
         let all_ms = oldest_ms.into_iter().flatten().min().filter(|_| full).unwrap_or(now_mono_ms);
         own_ms.max(all_ms)
@@ -180,10 +210,12 @@ mod tests {
         let mut dialing = Dialing::default();
         assert_eq!(admitted(&mut dialing, 0..1_000, Purpose::Other), OTHERS_A_MINUTE);
         assert_eq!(admitted(&mut dialing, 1_000..2_000, Purpose::Call), 24);
+        assert_eq!(admitted(&mut dialing, 2_000..3_000, Purpose::Home), HOMES_CONTACTS_A_MINUTE);
         assert_eq!(dialing.contacted(0), DEVICE_CONTACTS_A_MINUTE);
         assert_eq!(dialing.admit(5_000, Purpose::Call, 10_000), Err(50_000));
-        assert_eq!(dialing.admit(5, Purpose::Other, 10_000), Ok(()), "one contacted before is no new one");
-        assert_eq!(dialing.admit(5, Purpose::Call, 10_000), Ok(()));
+        for purpose in [Purpose::Other, Purpose::Call, Purpose::Home] {
+            assert_eq!(dialing.admit(5, purpose, 10_000), Ok(()), "one contacted before is no new one");
+        }
         assert_eq!(dialing.contacted(10_000), DEVICE_CONTACTS_A_MINUTE, "and is counted once");
     }
 
@@ -194,7 +226,8 @@ mod tests {
         let again = (0..1_000).filter(|_| dialing.admit(1, Purpose::Other, 0).is_ok()).count();
         assert_eq!(again, RETRIES as usize);
         assert_eq!(dialing.admit(1, Purpose::Other, 1_000), Err(2_000));
-        assert_eq!(dialing.admit(1, Purpose::Call, 1_000), Ok(()), "calls have a budget of their own");
+        assert_eq!(dialing.admit(1, Purpose::Home, 1_000), Ok(()), "homes have a budget of their own");
+        assert_eq!(dialing.admit(1, Purpose::Call, 1_000), Ok(()), "and so have calls");
         assert_eq!(dialing.admit(2, Purpose::Other, 1_000), Ok(()), "and a new one is no retry");
         assert_eq!(dialing.admit(1, Purpose::Other, 3_000), Ok(()));
         assert_eq!(dialing.admit(1, Purpose::Other, 3_000), Err(3_000));
@@ -206,8 +239,9 @@ mod tests {
     fn calls_leave_a_share_for_new_homes() {
         let mut dialing = Dialing::default();
         assert_eq!(admitted(&mut dialing, 0..1_000, Purpose::Call), CALLS_A_MINUTE);
-        assert_eq!(admitted(&mut dialing, 1_000..2_000, Purpose::Other), 12);
-        assert_eq!(dialing.admit(3_000, Purpose::Other, 59_000), Err(1_000));
-        assert_eq!(dialing.admit(3_000, Purpose::Other, 60_000), Ok(()));
+        assert_eq!(admitted(&mut dialing, 1_000..2_000, Purpose::Other), 0);
+        assert_eq!(admitted(&mut dialing, 2_000..3_000, Purpose::Home), HOMES_CONTACTS_A_MINUTE);
+        assert_eq!(dialing.admit(4_000, Purpose::Home, 59_000), Err(1_000));
+        assert_eq!(dialing.admit(4_000, Purpose::Home, 60_000), Ok(()));
     }
 }

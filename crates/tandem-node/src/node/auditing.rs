@@ -12,6 +12,7 @@ use super::call_log::LiveCall;
 use super::event_loop::Node;
 use super::phone::call_name;
 use super::supernode::Supernode;
+use super::volunteering::roles_view;
 use crate::messages::Code;
 use crate::overlay::{DeviceCommand, ServiceCommand};
 use crate::store::StoredCall;
@@ -82,6 +83,29 @@ impl Node {
     pub(super) fn tell_stop(&self) {
         self.warden.audit().note("stop", json!({}));
         self.warden.audit().close();
+    }
+
+    /// What the owner agreed to, as it is after that change.
+    pub(in crate::node) fn tell_consent(&self, change: &'static str) {
+        let consent = self.volunteering.consent();
+        self.warden.audit().note(
+            "consent",
+            json!({
+                "change": change,
+                "terms": consent.map(|consent| consent.terms_version),
+                "roles": roles_view(consent.map_or(Roles::default(), |consent| consent.roles)),
+                "caps": self.volunteering.caps_view(),
+            }),
+        );
+    }
+
+    /// What was agreed to before this run: without one running it changes unseen.
+    pub(super) fn tell_consent_at_start(&self) {
+        if self.volunteering.is_suspended() {
+            self.tell_consent("suspended");
+        } else if self.volunteering.consent().is_some() {
+            self.tell_consent("held");
+        }
     }
 
     /// What is served to others changed.

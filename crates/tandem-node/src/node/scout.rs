@@ -278,6 +278,7 @@ impl Scout {
 
 #[cfg(test)]
 mod tests {
+    use tandem_core::dialing::{CALLS_A_MINUTE, Purpose};
     use tandem_core::election::Family;
     use tandem_proto::names::VERSIONS;
     use tandem_proto::wire::home_frame::Body;
@@ -420,6 +421,39 @@ mod tests {
         bench.says(*notice, Body::ReserveNoted(ReserveNoted { kept: true }));
         let load = ScoutNews::Load { by: OTHER, load_percent: Some(80) };
         assert_eq!(bench.news(), [load, ScoutNews::Noted { by: OTHER, kept: true }]);
+    }
+
+    #[test]
+    fn who_is_too_busy_to_tell_its_load_is_full_and_who_is_silent_says_nothing() {
+        let answers = [
+            (Body::Busy(Busy { retry_after_ms: 2_000, referrals: Vec::new() }), Some(100)),
+            (Body::Failure(Failure { code: 14, detail: String::new() }), None),
+        ];
+        for (answer, load_percent) in answers {
+            let mut bench = Bench::new();
+            bench.scout.ask_load(&supernode(), now(0));
+            bench.connected("192.0.2.1");
+            let (id, _) = bench.asked().remove(0);
+            bench.says(id, answer);
+            assert_eq!(bench.news(), [ScoutNews::Load { by: OTHER, load_percent }]);
+        }
+    }
+
+    #[test]
+    fn a_scout_that_asked_many_hears_at_once_that_it_must_wait() {
+        let mut bench = Bench::new();
+        for n in 0..u8::try_from(CALLS_A_MINUTE).unwrap() {
+            let other = ServiceKey([100 + n; 32]);
+            assert_eq!(bench.scout.links.admit_circuit(other, Purpose::Call, now(0)), Ok(()));
+        }
+        bench.scout.check(&supernode(), door(), now(0));
+        bench.scout.ask_load(&supernode(), now(0));
+        bench.scout.notify(&supernode(), &supernode().addresses, now(0));
+        assert!(bench.commands().is_empty(), "nobody is dialled");
+        let held_back = |way| ScoutNews::HeldBack { of: OTHER, way, wait_ms: 60_000 };
+        let not_noted = ScoutNews::Noted { by: OTHER, kept: false };
+        assert_eq!(bench.news(), [held_back(Some(UDP)), held_back(None), not_noted]);
+        assert_eq!(bench.scout.poll_timeout(), None, "and nothing is left of it");
     }
 
     #[test]

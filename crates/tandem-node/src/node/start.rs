@@ -118,6 +118,7 @@ pub async fn start(mut node_config: NodeConfig) -> Result<RunningNode, StartErro
         node.install_echo(echo, &known);
     }
     node.tell_start();
+    node.tell_consent_at_start();
     node.begin(&known_peers)?;
 
     let api = listener.map(|listener| listener.serve(handle.clone(), &node_config.data)).transpose()?;

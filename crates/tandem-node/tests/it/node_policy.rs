@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use tandem_api::{CallPath, CallRequest, ConnectionRole, NewContact, NewInvitation, ServingState};
+use tandem_api::{
+    CallPath, CallRequest, CapsChange, ConnectionRole, NewConsent, NewContact, NewInvitation, ServingState,
+    VolunteerRole, VolunteerView,
+};
 use tandem_node::config::{Answer, Config};
-use tandem_node::handle::{Request, StrangerRequest, VolunteerRequest};
+use tandem_node::handle::{Reply, Request, StrangerRequest, VolunteerRequest};
 use tandem_node::overlay::{DeviceCommand, DeviceEvent, ServiceCommand, ServiceEvent};
 use tandem_node::policy::{Policy, Warden, parse};
+use tempfile::TempDir;
 
 use crate::node::{
     Ongoing, Plan, TestNode, call, node_config, speaking_to, start, start_with, stop, supernodes,
@@ -302,6 +306,57 @@ async fn a_call_stands_in_the_audit_log_from_start_to_stop() {
     assert!(closed.iter().filter(carried).any(|line| line["purpose"] == "relay"), "{closed:#?}");
     let all = std::fs::read_to_string(&log).unwrap();
     assert!(!all.contains("alice.wav"), "nothing of what was played");
+}
+
+type Word = fn(Reply<VolunteerView>) -> VolunteerRequest;
+
+/// A run of a node in which its owner says this: what the log has of consent, each as change, terms, roles and cap.
+async fn said(folder: &TempDir, terms: u32, words: &[Word]) -> Vec<serde_json::Value> {
+    let log = folder.path().join("audit.jsonl");
+    let plan = Plan { network: 198, bootstrap: &[], volunteer: false, answer: Answer::Ring };
+    let mut node = node_config(folder, plan);
+    node.config.policy = policy(&format!("[audit]\npath = \"{}\"\nrequired = true\n", log.display()));
+    node.terms = terms;
+    let running = tandem_node::start(node).await.unwrap();
+    for word in words {
+        running.handle().ask(|reply| Request::Volunteer(word(reply))).await.unwrap();
+    }
+    running.shutdown(std::time::Duration::ZERO).await;
+    let lines = audited(&log);
+    std::fs::remove_file(log).unwrap();
+    let consents = lines.into_iter().filter(|line| line["event"] == "consent");
+    consents
+        .map(|line| {
+            serde_json::json!([line["change"], line["terms"], line["roles"], line["caps"]["devices"]])
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_owner_agrees_to_stands_in_the_audit_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let agree: Word = |reply| {
+        let roles = vec![VolunteerRole::Directory];
+        VolunteerRequest::Accept(NewConsent { terms: 1, roles }, reply)
+    };
+    let cap: Word =
+        |reply| VolunteerRequest::SetCaps(CapsChange { devices: Some(7), ..CapsChange::default() }, reply);
+    let before = tandem_node::config::Caps::default().devices;
+    let roles = ["directory"];
+    assert_eq!(
+        serde_json::Value::from(said(&folder, 1, &[agree, cap]).await),
+        serde_json::json!([["accepted", 1, roles, before], ["caps", 1, roles, 7]])
+    );
+    assert_eq!(
+        serde_json::Value::from(said(&folder, 2, &[]).await),
+        serde_json::json!([["suspended", 1, roles, 7]]),
+        "new terms"
+    );
+    assert_eq!(
+        serde_json::Value::from(said(&folder, 1, &[VolunteerRequest::Withdraw]).await),
+        serde_json::json!([["held", 1, roles, 7], ["withdrawn", null, [], 7]])
+    );
+    assert!(said(&folder, 1, &[]).await.is_empty(), "nothing holds any more");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

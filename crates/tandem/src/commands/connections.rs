@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::output::{self, Exit};
 
 /// Letters of an address in the table; a terminal of [`output::COLUMNS`] is not wide enough for more.
-const ADDRESS_LETTERS: usize = 23;
+const ADDRESS_LETTERS: usize = 21;
 /// Of an address and of a peer id, where there is room.
 const ADDRESS_LETTERS_WIDE: usize = 46;
 const PEER_LETTERS_WIDE: usize = 16;
@@ -59,13 +59,13 @@ fn row(view: &ConnectionView, columns: usize) -> [String; 7] {
 
 fn label(view: &ConnectionView) -> String {
     let role = role(view.role);
-    if view.for_echo { format!("echo: {role}") } else { role.to_owned() }
+    if view.for_echo { format!("echo {role}") } else { role.to_owned() }
 }
 
 fn role(role: ConnectionRole) -> &'static str {
     match role {
         ConnectionRole::Home => "home",
-        ConnectionRole::Candidate => "next",
+        ConnectionRole::Candidate => "trying",
         ConnectionRole::Errand => "question",
         ConnectionRole::Carrier => "way in",
         ConnectionRole::Signal => "call",
@@ -285,13 +285,13 @@ mod tests {
             why: None,
             ..view(ConnectionRole::Home)
         };
-        let two = explained(&[view(ConnectionRole::Home), view(ConnectionRole::Home)], 80);
-        assert!(two.starts_with("ECHO: HOME (2)\n  Keeps you reachable"), "{two}");
+        let two = explained(&[view(ConnectionRole::Home), view(ConnectionRole::Home)], 120);
+        assert!(two.starts_with("ECHO HOME (2)\n  Keeps you reachable"), "{two}");
         assert_eq!(two.matches("Homes are drawn by lot.").count(), 1, "{two}");
         assert_eq!(two.matches("It runs over TCP.").count(), 1, "{two}");
         assert_eq!(two.matches(PEER).count(), 2, "{two}");
         assert_eq!(two.matches("Next: …kx6nXTN (has room)").count(), 2, "{two}");
-        let differing = explained(&[other, view(ConnectionRole::Home)], 80);
+        let differing = explained(&[other, view(ConnectionRole::Home)], 120);
         let (head, rest) = differing.split_once(PEER).unwrap();
         assert!(head.contains("Keeps you reachable") && !head.contains("It runs over TCP"), "{differing}");
         assert!(

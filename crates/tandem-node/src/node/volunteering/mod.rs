@@ -297,19 +297,25 @@ impl Volunteering {
             consents: self.consent_views(),
             suspended: self.is_suspended(),
             from_settings: self.is_steady(),
-            caps: CapsView {
-                devices: caps.devices,
-                calls: caps.calls,
-                bits_per_second: caps.bits_per_second,
-                directory_bytes_per_month: caps.directory_bytes_per_month,
-                relay_bytes_per_month: caps.bytes_per_month,
-                hours: self.caps.hours.map(hours::text),
-            },
+            caps: self.caps_view(),
             directory_bytes_this_month: self.bytes_this_month(Role::Directory),
             calls: small(served.calls),
             bits_per_second: self.ledger.bits_per_second(),
             missing: Vec::new(),
             candidate: CandidateView::default(),
+        }
+    }
+
+    /// What holds now, of what was set by command and of the settings.
+    pub(crate) fn caps_view(&self) -> CapsView {
+        let caps = self.caps();
+        CapsView {
+            devices: caps.devices,
+            calls: caps.calls,
+            bits_per_second: caps.bits_per_second,
+            directory_bytes_per_month: caps.directory_bytes_per_month,
+            relay_bytes_per_month: caps.bytes_per_month,
+            hours: self.caps.hours.map(hours::text),
         }
     }
 
@@ -333,7 +339,7 @@ impl Volunteering {
     // ---- inside ---------------------------------------------------------------------------------------------------
 
     /// The owner agreed, and to none of it under the terms of now.
-    fn is_suspended(&self) -> bool {
+    pub(crate) fn is_suspended(&self) -> bool {
         self.consent().is_some_and(|consent| consent.terms_version != self.terms)
     }
 

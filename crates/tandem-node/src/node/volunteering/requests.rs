@@ -15,15 +15,23 @@ impl Node {
             VolunteerRequest::View(reply) => answer(reply, Ok(self.volunteer_view())),
             VolunteerRequest::Accept(new, reply) => {
                 let result = self.volunteering.accept(&self.installation.store, &new, now.unix_ms);
+                if result.is_ok() {
+                    self.tell_consent("accepted");
+                }
                 answer(reply, self.after_word(result));
             }
             VolunteerRequest::SetCaps(change, reply) => {
                 let result = self.volunteering.set_caps(&self.installation.store, &change);
+                if result.is_ok() {
+                    self.tell_consent("caps");
+                }
                 self.apply_caps();
                 answer(reply, self.after_word(result));
             }
             VolunteerRequest::Withdraw(reply) => {
                 let result = self.volunteering.withdraw(&self.installation.store, now.unix_ms);
+                // It holds in this run even when it could not be written down.
+                self.tell_consent("withdrawn");
                 answer(reply, self.after_word(result));
             }
             VolunteerRequest::Ledger { days, reply } => {

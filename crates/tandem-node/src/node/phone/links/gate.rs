@@ -142,7 +142,9 @@ impl Links {
 
 #[cfg(test)]
 mod tests {
-    use tandem_core::dialing::{CALLS_A_MINUTE, DEVICE_CONTACTS_A_MINUTE, OTHERS_A_MINUTE, RETRIES};
+    use tandem_core::dialing::{
+        CALLS_A_MINUTE, DEVICE_CONTACTS_A_MINUTE, HOMES_CONTACTS_A_MINUTE, OTHERS_A_MINUTE, RETRIES,
+    };
     use tandem_proto::wire::Signed;
 
     use super::super::tests::{SERVICE, news, now, open};
@@ -161,11 +163,11 @@ mod tests {
 
     /// Homes of one minute, each released again: a link more would not be the reason.
     fn homes_of_a_minute(links: &mut Links) {
-        for n in 0..u8::try_from(OTHERS_A_MINUTE).unwrap() {
+        for n in 0..u8::try_from(HOMES_CONTACTS_A_MINUTE).unwrap() {
             links.connect(&at(n), now(0));
             links.release(at(n).service, now(0));
         }
-        assert_eq!(dials(links), OTHERS_A_MINUTE);
+        assert_eq!(dials(links), HOMES_CONTACTS_A_MINUTE);
     }
 
     #[test]
@@ -188,12 +190,16 @@ mod tests {
     #[test]
     fn calls_dial_when_nothing_else_may_and_errands_wait_for_their_turn() {
         let mut links = Links::default();
-        homes_of_a_minute(&mut links);
-        links.notify(1, &at(100), Signed::default(), now(10_000));
+        for n in 0..u8::try_from(OTHERS_A_MINUTE).unwrap() {
+            links.notify(50 + u64::from(n), &at(n), Signed::default(), now(0));
+        }
+        assert_eq!(dials(&mut links), OTHERS_A_MINUTE);
+        links.notify(1, &at(100), Signed::default(), now(4_000));
         assert_eq!(dials(&mut links), 0);
-        assert!(matches!(news(&mut links)[..], [LinkNews::Waits { errand: 1, wait_ms: 50_000, .. }]));
-        links.request_grant(2, &at(101), b"tag", now(10_000));
-        assert_eq!(dials(&mut links), 1, "a call has a share of its own");
+        assert!(matches!(news(&mut links)[..], [LinkNews::Waits { errand: 1, wait_ms: 56_000, .. }]));
+        links.request_grant(2, &at(101), b"tag", now(4_000));
+        links.connect(&at(102), now(4_000));
+        assert_eq!(dials(&mut links), 2, "calls and homes have shares of their own");
         assert!(links.poll_timeout().is_some_and(|ms| ms <= 60_000));
         links.handle_timeout(now(59_999));
         assert_eq!(dials(&mut links), 0);
@@ -231,7 +237,9 @@ mod tests {
     #[test]
     fn who_would_rather_ask_others_hears_at_once_that_an_errand_must_wait() {
         let mut links = Links::impatient();
-        homes_of_a_minute(&mut links);
+        for n in 0..u8::try_from(CALLS_A_MINUTE).unwrap() {
+            assert_eq!(links.admit_circuit(at(n).service, Purpose::Call, now(0)), Ok(()));
+        }
         links.ask_load(7, &at(100), now(10_000));
         assert!(matches!(news(&mut links)[..], [LinkNews::Waits { errand: 7, wait_ms: 50_000 }]));
         assert_eq!((dials(&mut links), links.poll_timeout()), (0, None), "and nothing is left of it");

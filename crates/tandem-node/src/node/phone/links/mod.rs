@@ -231,9 +231,24 @@ impl Link {
         self.pending.is_empty() && self.queued.is_empty()
     }
 
+    /// The weightiest of what it is dialled for. A scout places no calls: what it asks has their share.
     fn purpose(&self) -> Purpose {
-        let for_call = self.queued.iter().any(|(waiting, _)| matches!(waiting, Waiting::Grant { .. }));
-        if for_call { Purpose::Call } else { Purpose::Other }
+        let weighty = |waiting: &Waiting| {
+            matches!(
+                waiting,
+                Waiting::Grant { .. }
+                    | Waiting::Check { .. }
+                    | Waiting::ReserveNotice { .. }
+                    | Waiting::Load { .. }
+            )
+        };
+        if self.queued.iter().any(|(waiting, _)| weighty(waiting)) {
+            Purpose::Call
+        } else if self.by_homes {
+            Purpose::Home
+        } else {
+            Purpose::Other
+        }
     }
 
     /// When what waits for a link that does not open is given up.
