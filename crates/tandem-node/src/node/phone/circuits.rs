@@ -50,6 +50,7 @@ impl Phone {
         match soonest_ms {
             Some(wait_ms) if routes.is_empty() && self.waiting_streams.len() < WAITING_MAX => {
                 if stream.purpose == Purpose::Call {
+                    self.forget_waiting(stream.device);
                     self.tell_fact(CallFact::Waited { wait_ms });
                 }
                 self.waiting_streams.push(WaitingStream { stream, turn_ms: now.mono_ms + wait_ms });
@@ -58,6 +59,16 @@ impl Phone {
                 let Stream { request, device, race_after_ms, .. } = stream;
                 self.send_overlay(DeviceCommand::OpenSignal { request, device, routes, race_after_ms }, now);
             }
+        }
+    }
+
+    /// A call that asks again for a stream to a device does not wait for the one it asked for before.
+    fn forget_waiting(&mut self, device: DeviceKey) {
+        let same = |waiting: &mut WaitingStream| {
+            waiting.stream.purpose == Purpose::Call && waiting.stream.device == device
+        };
+        for waiting in self.waiting_streams.extract_if(.., same) {
+            self.opening.remove(&waiting.stream.request);
         }
     }
 
