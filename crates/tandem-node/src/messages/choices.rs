@@ -81,7 +81,9 @@ fn software(choice: &Choice) -> Option<String> {
         (0, _) => format!("It runs {software}."),
         (_, 0) => format!("It runs {software}, and none of your other homes does."),
         (others, same) if same == others && others > 1 => {
-            format!("It runs {software}, as all your homes do: too few others that do not are known.")
+            format!(
+                "It runs {software}, as all your homes do, since too few that run anything else are known."
+            )
         }
         (others, same) => format!("It runs {software}, as {same} of your {others} other homes."),
     })

@@ -53,6 +53,19 @@ pub fn connection_texts(role: ConnectionRole) -> ConnectionTexts {
             "Your address on the internet, and the call itself.",
             "Your other contacts and calls.",
         ),
+        ConnectionRole::Directory
+        | ConnectionRole::Scout
+        | ConnectionRole::Visitor
+        | ConnectionRole::Served
+        | ConnectionRole::Forwarded
+        | ConnectionRole::Relayed => volunteer_texts(role),
+    };
+    ConnectionTexts { purpose, sees, does_not_see }
+}
+
+/// The same of what a volunteer's node does for others.
+fn volunteer_texts(role: ConnectionRole) -> (&'static str, &'static str, &'static str) {
+    match role {
         ConnectionRole::Directory => (
             "Keeps the directory together with this supernode, because you volunteered.",
             "The address on the internet of your service, and the directory's records it asks for.",
@@ -80,13 +93,13 @@ pub fn connection_texts(role: ConnectionRole) -> ConnectionTexts {
             "The address on the internet of your service.",
             SERVICE_ALONE,
         ),
-        ConnectionRole::Relayed => (
+        // Relayed: no other is left.
+        _ => (
             "You forward the sound of a call between two devices, because you volunteered.",
             "The address on the internet of your service.",
             SERVICE_ALONE,
         ),
-    };
-    ConnectionTexts { purpose, sees, does_not_see }
+    }
 }
 
 /// Why a connection runs over TCP, for the end of its purpose; `https`: on port 443.

@@ -48,7 +48,7 @@ fn row(view: &ConnectionView, columns: usize) -> [String; 7] {
         |bytes| if view.role == ConnectionRole::Forwarded { "-".to_owned() } else { output::bytes(bytes) };
     [
         label(view),
-        short(&view.peer, if wide { PEER_LETTERS_WIDE } else { PEER_LETTERS }),
+        short(peer(view), if wide { PEER_LETTERS_WIDE } else { PEER_LETTERS }),
         clipped(&address(&view.remote), if wide { ADDRESS_LETTERS_WIDE } else { ADDRESS_LETTERS }),
         view.transport.clone(),
         output::ago(view.since_unix_ms, unix_ms()),
@@ -78,6 +78,11 @@ fn role(role: ConnectionRole) -> &'static str {
         ConnectionRole::Forwarded => "passing on",
         ConnectionRole::Relayed => "relaying",
     }
+}
+
+/// A direct path has no name of its own.
+fn peer(view: &ConnectionView) -> &str {
+    if view.role == ConnectionRole::Direct { "device" } else { &view.peer }
 }
 
 /// All peer ids begin alike: their ends tell them apart.
@@ -164,7 +169,7 @@ fn one(view: &ConnectionView, purpose: &[&str], because: &[&str], columns: usize
             output::bytes(view.bytes_out),
         )
     };
-    let mut text = format!("  {}\n", view.peer);
+    let mut text = format!("  {}\n", peer(view));
     text.push_str(&output::wrapped_to(columns, "    ", &line));
     if !purpose.is_empty() {
         text.push_str(&output::wrapped_to(columns, "    ", &purpose.join(" ")));

@@ -41,12 +41,12 @@ impl Phone {
     /// Opens a stream by way of those of the homes that may be dialled now, or waits until one may.
     pub(super) fn open_signal(&mut self, stream: Stream, now: Now) {
         let mut soonest_ms = None;
-        let admitted = |route: &SupernodeAddress| {
+        let admitted = |route: &&SupernodeAddress| {
             let refused = self.links.admit_circuit(route.service, stream.purpose, now).err();
             soonest_ms = [soonest_ms, refused].into_iter().flatten().min();
             refused.is_none()
         };
-        let routes: Vec<SupernodeAddress> = stream.routes.iter().cloned().filter(admitted).collect();
+        let routes: Vec<SupernodeAddress> = stream.routes.iter().filter(admitted).cloned().collect();
         match soonest_ms {
             Some(wait_ms) if routes.is_empty() && self.waiting_streams.len() < WAITING_MAX => {
                 if stream.purpose == Purpose::Call {

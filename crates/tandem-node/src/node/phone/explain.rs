@@ -89,7 +89,7 @@ impl Phone {
             others: others().count(),
             same_software: others_standing().filter(|other| other.release == standing.release).count(),
             served: known
-                .filter(|known| known.held_ms > 0 || known.times > 1)
+                .filter(|known| known.held_ms >= MINUTE_MS || known.times > 1)
                 .map(|known| (known.times, known.held_ms / MINUTE_MS, known.lost)),
             omitted: known.map_or(0, |known| known.omitted),
             referrer: standing.referrer.and_then(|from| Some(peers.get(from)?.service.to_string())),

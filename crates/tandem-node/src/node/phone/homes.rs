@@ -78,7 +78,6 @@ impl Phone {
                     self.homes.handle_measured(peer, rtt_ms);
                 }
             }
-            LinkNews::Clock { service, ahead_s } => self.clocks.note(service, ahead_s),
             LinkNews::Reserved { service, heartbeat_ms } => {
                 if let Some(peer) = peer_of(&service) {
                     self.home_since.insert(peer, now.unix_ms);
@@ -107,11 +106,6 @@ impl Phone {
                     self.homes.handle_held_back(peer, wait_ms, now);
                 }
             }
-            LinkNews::Waits { errand, wait_ms } => {
-                if self.grants.contains_key(&errand) {
-                    self.tell_fact(CallFact::Waited { wait_ms });
-                }
-            }
             LinkNews::Busy { service, retry_after_ms } => {
                 if let Some(peer) = peer_of(&service) {
                     self.homes.handle_busy(peer, retry_after_ms, now);
@@ -138,6 +132,15 @@ impl Phone {
                     self.homes.handle_publish_failed(peer, retry_after_ms, now);
                 }
             }
+            news => self.take_other_news(news, around),
+        }
+    }
+
+    /// What supernodes say of others, and what came of questions that are not the policy of homes' own.
+    fn take_other_news(&mut self, news: LinkNews, around: &mut Surroundings<'_>) {
+        let now = around.now;
+        match news {
+            LinkNews::Clock { service, ahead_s } => self.clocks.note(service, ahead_s),
             LinkNews::Descriptors { from, signed } => self.take_descriptors(from, &signed, around),
             LinkNews::LookedUp { errand, service, record, done } => {
                 self.take_record(errand, service, record, done, around);
@@ -145,14 +148,25 @@ impl Phone {
             LinkNews::Granted { errand, service, grant } => self.take_grant(errand, service, Ok(grant), now),
             LinkNews::DeviceSet { signed } => self.take_own_set(&signed, around),
             LinkNews::Noted { errand } => _ = self.notice_ended(errand, true, now),
+            LinkNews::Waits { errand, wait_ms } => {
+                if self.grants.contains_key(&errand) {
+                    self.tell_fact(CallFact::Waited { wait_ms });
+                }
+            }
             LinkNews::ErrandFailed { errand, service, reason } => {
                 self.fail_errand(errand, service, reason, around);
             }
-            // A device never asks for these: its scout does.
-            LinkNews::Checked { .. }
-            | LinkNews::ReserveNoted { .. }
-            | LinkNews::Load { .. }
-            | LinkNews::ErrandRefused { .. } => {}
+            // A device never asks for the others: its scout does.
+            other => debug_assert!(
+                matches!(
+                    other,
+                    LinkNews::Checked { .. }
+                        | LinkNews::ReserveNoted { .. }
+                        | LinkNews::Load { .. }
+                        | LinkNews::ErrandRefused { .. }
+                ),
+                "not taken: {other:?}"
+            ),
         }
     }
 
