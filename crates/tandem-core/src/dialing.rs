@@ -4,7 +4,7 @@
 use crate::backoff::TokenBucket;
 
 /// Different supernodes that one machine's homes contact in any minute.
-pub const HOMES_CONTACTS_A_MINUTE: usize = 12;
+pub const HOMES_CONTACTS_A_MINUTE: usize = 16;
 /// Different supernodes that a supernode dials in any minute.
 pub const SUPERNODE_CONTACTS_A_MINUTE: usize = 30;
 /// Different supernodes that a device dials in any minute, for whatever reason: [`HOMES_CONTACTS_A_MINUTE`] for homes,
@@ -42,6 +42,15 @@ impl<K: Copy + PartialEq, const MAX: usize> Contacts<K, MAX> {
             return now_mono_ms;
         }
         self.oldest_ends_ms(now_mono_ms).unwrap_or(now_mono_ms)
+    }
+
+    /// When `peer` may be contacted if those beyond the first `at_will` of a minute keep `apart_ms` from each other.
+    pub(crate) fn spaced_ms(&self, peer: K, at_will: usize, apart_ms: u64, now_mono_ms: u64) -> u64 {
+        if self.holds(peer, now_mono_ms) || self.recent(now_mono_ms).count() < at_will {
+            return now_mono_ms;
+        }
+        let newest_ms = self.recent(now_mono_ms).map(|(_, at_ms)| *at_ms).max();
+        newest_ms.map_or(now_mono_ms, |at_ms| at_ms + apart_ms)
     }
 
     /// Whether it was contacted in the last minute.

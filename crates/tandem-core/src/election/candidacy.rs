@@ -24,8 +24,15 @@ const RECRUIT_SPREAD_MS: u64 = 2 * MINUTE_MS;
 /// … and of this, from [`URGENT_PERCENT`] on.
 const RECRUIT_SPREAD_URGENT_MS: u64 = 15_000;
 const URGENT_PERCENT: u32 = 90;
-/// Invitations: one in this time.
+/// Invitations: one in this time …
 const INVITE_EVERY_MS: u64 = HOUR_MS;
+/// … or in this one, as long as devices find no place here, so many since the last …
+const INVITE_AGAIN_MS: u64 = MINUTE_MS;
+const NO_PLACE_MIN: u32 = 3;
+/// … one of them so lately …
+const NO_PLACE_MS: u64 = MINUTE_MS / 2;
+/// … and those in sight are loaded as much as this: with less, devices can be sent to them.
+const OTHERS_PERCENT: u32 = 50;
 /// No reserve is known: look again after about this.
 const NO_RESERVE_MS: u64 = 30_000;
 
@@ -51,6 +58,10 @@ const ANNOUNCED_MAX: usize = 12;
 const ANNOUNCE_MS: u64 = 40 * MINUTE_MS;
 /// Nobody is in sight yet: look again.
 const ANNOUNCE_AGAIN_MS: u64 = 10_000;
+/// Most of those it told are not in sight any more: others are told after about this.
+const ANNOUNCE_LOST_MS: u64 = 30_000;
+/// So many of those it told are enough.
+const ANNOUNCED_ENOUGH: usize = 2;
 
 /// Self-promotion goes in slots of this length, give or take 40 % …
 const SLOT_MS: u64 = 2_000;
@@ -161,8 +172,10 @@ pub struct Candidacy {
     slot: Option<(u64, u32)>,
     /// Too much to do: when to invite.
     recruit_ms: Option<u64>,
-    invite_not_before_ms: u64,
+    invited_ms: Option<u64>,
     invited: Option<PeerRef>,
+    /// Devices that found no place here since it last invited somebody, and when the last one did not.
+    no_place: (u32, u64),
     /// Too little to do: when to think of leaving.
     idle_ms: Option<u64>,
     commands: VecDeque<Command>,
@@ -192,8 +205,9 @@ impl Candidacy {
             rest_until_ms: now.mono_ms,
             slot: None,
             recruit_ms: None,
-            invite_not_before_ms: now.mono_ms,
+            invited_ms: None,
             invited: None,
+            no_place: (0, now.mono_ms),
             idle_ms: None,
             commands: VecDeque::new(),
             figures: Figures::default(),
@@ -212,12 +226,20 @@ impl Candidacy {
     pub fn handle_sight(&mut self, sighted: &[Sighted], now: Now) {
         self.sight = Sight::new(sighted);
         self.sight_told = true;
+        // Whoever serves is no reserve any more.
+        self.reserves.forget_all(sighted.iter().map(|seen| seen.peer));
         self.drive(now);
     }
 
     /// This supernode's own load, 0 to 100 % of its capacity.
     pub fn handle_load(&mut self, load_percent: u32, now: Now) {
         self.load_percent = load_percent.min(100);
+        self.drive(now);
+    }
+
+    /// So many devices wanted a home here and found no place, or one only because they had no home at all.
+    pub fn handle_no_place(&mut self, devices: u32, now: Now) {
+        self.no_place = (self.no_place.0.saturating_add(devices), now.mono_ms);
         self.drive(now);
     }
 
@@ -254,7 +276,7 @@ impl Candidacy {
     }
 
     /// The reserve that was invited answers. It is counted only: one that declines is forgotten like one that is
-    /// silent (it was when it was invited), and nobody else is invited before the hour is over.
+    /// silent (it was when it was invited), and nobody else is invited before it is time.
     pub fn handle_invitation_answer(&mut self, by: PeerRef, accepted: bool) {
         if self.invited.take_if(|invited| *invited == by).is_some() && accepted {
             self.figures.accepted += 1;
@@ -365,6 +387,7 @@ impl Candidacy {
     }
 
     fn announce(&mut self, now: Now) {
+        self.announce_sooner(now.mono_ms);
         if now.mono_ms < self.announce_ms {
             return;
         }
@@ -383,6 +406,18 @@ impl Candidacy {
         self.announced.truncate(ANNOUNCED_MAX);
         let again_ms = if networks.is_empty() { ANNOUNCE_AGAIN_MS } else { ANNOUNCE_MS };
         self.announce_ms = now.mono_ms + self.rng.around(again_ms, 25);
+    }
+
+    /// Those it told may be gone: nobody would know of it.
+    fn announce_sooner(&mut self, now_mono_ms: u64) {
+        let told = self.announced.iter().take(ANNOUNCED_TO);
+        let in_sight = told.filter(|(peer, _)| self.sight.get(*peer).is_some()).count();
+        if !self.announced.is_empty() && in_sight < ANNOUNCED_ENOUGH.min(self.sight.networks()) {
+            let soon_ms = now_mono_ms + ANNOUNCE_LOST_MS * 3 / 2;
+            if self.announce_ms > soon_ms {
+                self.announce_ms = now_mono_ms + self.rng.around(ANNOUNCE_LOST_MS, 50);
+            }
+        }
     }
 
     /// Takes the invitation under consideration further.
@@ -465,8 +500,10 @@ impl Candidacy {
         }
         let urgent = self.load_percent >= URGENT_PERCENT;
         let spread_ms = if urgent { RECRUIT_SPREAD_URGENT_MS } else { RECRUIT_SPREAD_MS };
-        let Some(at_ms) = self.recruit_ms else {
-            let from_ms = now.mono_ms.max(self.invite_not_before_ms);
+        let from_ms = now.mono_ms.max(self.invite_not_before_ms(now.mono_ms));
+        // What was planned before may be too early by now, or later than is allowed now.
+        let planned = self.recruit_ms.filter(|at_ms| *at_ms <= from_ms + spread_ms);
+        let Some(at_ms) = planned.filter(|at_ms| *at_ms >= from_ms || from_ms == now.mono_ms) else {
             self.recruit_ms = Some(from_ms + 1 + self.rng.below(spread_ms));
             return;
         };
@@ -478,10 +515,23 @@ impl Candidacy {
             return;
         };
         self.figures.invited += 1;
-        self.invite_not_before_ms = now.mono_ms + INVITE_EVERY_MS;
-        self.recruit_ms = Some(self.invite_not_before_ms + 1 + self.rng.below(spread_ms));
+        self.invited_ms = Some(now.mono_ms);
+        self.no_place.0 = 0;
+        self.recruit_ms = Some(self.invite_not_before_ms(now.mono_ms) + 1 + self.rng.below(spread_ms));
         self.invited = Some(reserve);
         self.commands.push_back(Command::Invite(reserve));
+    }
+
+    /// One invitation an hour does for a load that grows. It does not where supernodes die and devices look for a place in
+    /// vain; then they come sooner, and still not faster than newcomers are found by those who need them.
+    fn invite_not_before_ms(&self, now_mono_ms: u64) -> u64 {
+        let Some(invited_ms) = self.invited_ms else { return now_mono_ms };
+        let (devices, last_ms) = self.no_place;
+        let pressing = devices >= NO_PLACE_MIN
+            && now_mono_ms < last_ms + NO_PLACE_MS
+            && self.load_percent >= URGENT_PERCENT
+            && self.sight.median_load_percent() >= OTHERS_PERCENT;
+        invited_ms + if pressing { INVITE_AGAIN_MS } else { INVITE_EVERY_MS }
     }
 
     fn leave_if_idle(&mut self, now: Now) {

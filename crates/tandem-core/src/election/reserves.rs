@@ -63,6 +63,13 @@ impl Reserves {
         true
     }
 
+    /// These serve by now.
+    pub fn forget_all(&mut self, peers: impl Iterator<Item = PeerRef>) {
+        for peer in peers.take(if self.known.is_empty() { 0 } else { usize::MAX }) {
+            self.forget(peer);
+        }
+    }
+
     fn forget(&mut self, peer: PeerRef) {
         self.known.retain(|reserve| reserve.peer != peer);
     }

@@ -58,6 +58,11 @@ impl Sight {
         self.seen.iter().find(|seen| seen.peer == peer)
     }
 
+    pub(super) fn networks(&self) -> usize {
+        let networks = || self.seen.iter().map(|seen| seen.network);
+        networks().enumerate().filter(|(at, network)| !networks().take(*at).any(|it| it == *network)).count()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Sighted> {
         self.seen.iter()
     }

@@ -22,6 +22,9 @@ pub(super) const CALL_PATIENCE_MS: u64 = 4_000;
 /// An attempt is given up after these.
 pub(super) const OPENING_MS_MAX: u64 = 5_000;
 pub(super) const RESERVING_MS_MAX: u64 = 4_000;
+/// A home held for this long is tried again first when its connection breaks: it keeps a place for a while. (One that
+/// breaks it again and again is not.)
+const RESUME_AFTER_MS: u64 = 60_000;
 /// An attempt that took this long without a result gets a rival.
 pub(super) const HEDGE_MS: u64 = 800;
 
@@ -72,6 +75,11 @@ impl Link {
 
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving != Leaving::No
+    }
+
+    /// Its connection ended, and it may only have been the line.
+    pub(super) fn may_resume(&self, now_mono_ms: u64) -> bool {
+        self.is_settled() && now_mono_ms >= self.since_ms + RESUME_AFTER_MS
     }
 
     pub(super) fn in_progress(&self) -> bool {

@@ -19,7 +19,7 @@ use crate::time::Now;
 use link::{IDLE_BEAT_MS, Leaving, Link};
 use publishing::Publishing;
 use recruit::Recruiting;
-use table::{Choice, Table};
+use table::{Choice, Release, Table};
 
 /// Homes a leaf keeps.
 pub const HOMES: usize = 3;
@@ -143,12 +143,16 @@ impl Homes {
     }
 
     /// Supernodes known from earlier runs, and what was measured of them. To be fed before anything else: the first
-    /// choice is made by it.
+    /// choice is made by it. The homes of the last run are tried first: after a moment's pause they keep a place for
+    /// this device, and where all start again at once, each finds its own instead of the same few.
     pub fn handle_remembered(&mut self, known: &[(KnownPeer, Remembered)], now: Now) {
         let linked = self.linked();
         for (peer, remembered) in known {
             self.table.insert(peer, &linked, now.mono_ms);
             self.table.remember(remembered);
+        }
+        for home in self.table.proven(HOMES, &mut self.rng) {
+            self.recruiting.resume(home);
         }
         self.drive(now);
     }
@@ -214,11 +218,15 @@ impl Homes {
     /// A link never opened, or ended. Unknown peers are ignored.
     pub fn handle_closed(&mut self, peer: PeerRef, cause: Cause, now: Now) {
         if let Some(link) = self.take_link(peer) {
-            self.table.failed(peer, &mut self.rng, now.mono_ms);
+            if cause == Cause::Lost && link.may_resume(now.mono_ms) {
+                self.recruiting.resume(peer);
+            } else {
+                self.table.failed(peer, &mut self.rng, now.mono_ms);
+            }
             if cause == Cause::Incompatible {
                 self.table.leave_alone(peer, now.mono_ms + INCOMPATIBLE_MS);
             }
-            self.after_loss(&link, now);
+            self.after_loss(&link, false, now);
         }
         self.drive(now);
     }
@@ -231,7 +239,7 @@ impl Homes {
         self.table.refused(peer, now.mono_ms + retry_after_ms + spread_ms);
         if let Some(link) = self.take_link(peer) {
             self.push(Command::Release(peer));
-            self.after_loss(&link, now);
+            self.after_loss(&link, true, now);
         }
         self.drive(now);
     }
@@ -313,6 +321,7 @@ impl Homes {
         }
         self.table.forgive();
         self.recruiting.succeeded();
+        self.recruiting.forget_resuming();
         self.recruiting.attempt_ms = now.mono_ms;
         self.drive(now);
     }
@@ -415,7 +424,7 @@ impl Homes {
     #[must_use]
     pub fn replacements(&self, home: PeerRef, limit: usize, now: Now) -> Vec<Standing> {
         let linked: Vec<PeerRef> = self.linked().into_iter().filter(|peer| *peer != home).collect();
-        let choice = Choice { linked: &linked, shared_network: false, shared_release: true };
+        let choice = Choice { linked: &linked, shared_network: false, release: Release::RatherOther };
         let mut next = self.table.next(&choice, limit + 1, now.mono_ms);
         next.retain(|standing| standing.peer != home);
         next.truncate(limit);
@@ -458,7 +467,7 @@ impl Homes {
             let link = self.links.remove(at);
             self.push(Command::Release(link.peer));
             self.table.failed(link.peer, &mut self.rng, now.mono_ms);
-            self.after_loss(&link, now);
+            self.after_loss(&link, false, now);
         }
     }
 
@@ -542,7 +551,7 @@ impl Homes {
     }
 
     /// When to try again after a link ended: soon and spread for one, later and later when nothing works.
-    fn after_loss(&mut self, link: &Link, now: Now) {
+    fn after_loss(&mut self, link: &Link, refused: bool, now: Now) {
         if link.is_home() {
             self.publishing.lost(link.peer, now.mono_ms);
             if !link.is_leaving() {
@@ -554,7 +563,8 @@ impl Homes {
         } else {
             // Losing all homes at once means that something big happened: do not be part of a stampede.
             let since_ms = if link.is_home() { now.mono_ms } else { link.since_ms };
-            self.recruiting.failed(since_ms, &mut self.rng, now.mono_ms)
+            let wait_ms_max = self.wait_ms_max(refused, now.mono_ms);
+            self.recruiting.failed(since_ms, wait_ms_max, &mut self.rng, now.mono_ms)
         };
         self.recruiting.hold_back(delay_ms, now.mono_ms);
         self.ask_sooner(link.is_home(), now.mono_ms);

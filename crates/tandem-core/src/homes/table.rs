@@ -26,7 +26,11 @@ pub const CLASS_BOUNDS_MS: [u32; 4] = [30, 80, 150, 300];
 /// From these loads on, others are preferred: a little, and before everything else.
 const BUSY_PERCENT: u32 = 70;
 const FULL_PERCENT: u32 = 90;
-const FULL: u8 = 2;
+/// What is known of a load: room, said in the last minute or two; room, said before that, or nothing; busy; full.
+const ROOM: u8 = 0;
+const ROOM_ONCE: u8 = 1;
+const BUSY: u8 = 2;
+const FULL: u8 = 3;
 
 /// Quality of a supernode never used, of 255. It grows with every publication that a home was held for, and falls
 /// with every loss.
@@ -48,7 +52,7 @@ pub(super) struct Entry {
     release: u16,
     failures: u8,
     class: u8,
-    /// 0, 1 or [`FULL`]: what it says itself of its load.
+    /// From [`ROOM`] to [`FULL`]: what it says itself of its load, and how lately if that was little.
     load: u8,
     quality: u8,
     port_443: bool,
@@ -65,7 +69,7 @@ impl Entry {
             release: known.release,
             failures: 0,
             class: CLASS_UNKNOWN,
-            load: 0,
+            load: ROOM_ONCE,
             quality: QUALITY_UNKNOWN,
             port_443: known.port_443,
             distrusted: false,
@@ -78,6 +82,10 @@ impl Entry {
 
     fn gone(&self) -> bool {
         self.distrusted || self.failures >= FAILURES_GONE
+    }
+
+    fn says_room(&self) -> bool {
+        self.load == ROOM && self.failures == 0 && !self.is_poor()
     }
 
     fn is_poor(&self) -> bool {
@@ -95,7 +103,7 @@ impl Entry {
             release: self.release,
             referrer: (self.referrer != NO_REFERRER).then_some(PeerRef(self.referrer)),
             latency_class: self.class(),
-            load_class: self.load,
+            load_class: self.load.saturating_sub(ROOM_ONCE),
             quality: self.quality,
             is_poor: self.is_poor(),
             failures: self.failures,
@@ -153,18 +161,31 @@ pub struct Standing {
 }
 
 /// What a choice must respect: the links there are, by peer.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Choice<'a> {
     pub(super) linked: &'a [PeerRef],
     /// Two homes may share a network, since there are not enough networks.
     pub(super) shared_network: bool,
-    /// All homes may run one release, if nobody else can be tried now.
-    pub(super) shared_release: bool,
+    pub(super) release: Release,
+}
+
+/// What a third home may run, where two run the same and others are known that do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Release {
+    /// Another one, or there is no choice.
+    Other,
+    /// Another one, if somebody who runs it can be tried now.
+    RatherOther,
+    /// Attempts failed: whoever has room.
+    Any,
 }
 
 /// All known supernodes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
     entries: Vec<Entry>,
+    /// Those that were forgotten before the time came that they had named, and that time (in tenths of a second).
+    shunned: Vec<(PeerRef, u32)>,
 }
 
 impl Table {
@@ -195,7 +216,7 @@ impl Table {
             }
             return false;
         }
-        if known.referrer.is_some_and(|referrer| self.referred_by(referrer.0) >= FROM_ONE_REFERRER_MAX) {
+        if known.referrer.is_some_and(|referrer| !self.has_share(referrer.0, linked, now_mono_ms)) {
             return false;
         }
         let crowded =
@@ -208,7 +229,48 @@ impl Table {
         let at = self.entries.partition_point(|entry| entry.peer < known.peer);
         self.entries.reserve_exact(1);
         self.entries.insert(at, Entry::new(known));
+        self.recall(known.peer, now_mono_ms);
         true
+    }
+
+    /// Somebody is forgotten, but not that it asked us to stay away.
+    fn forget(&mut self, at: usize, now_mono_ms: u64) {
+        let entry = self.entries.remove(at);
+        if entry.not_before_ms() > now_mono_ms {
+            if self.shunned.len() >= KNOWN_MAX {
+                self.shunned.remove(0);
+            }
+            self.shunned.push((entry.peer, entry.not_before_ds));
+        }
+    }
+
+    /// It was told of again.
+    fn recall(&mut self, peer: PeerRef, now_mono_ms: u64) {
+        if self.shunned.is_empty() {
+            return;
+        }
+        self.shunned.retain(|(_, until_ds)| u64::from(*until_ds) * 100 > now_mono_ms);
+        if let Some(at) = self.shunned.iter().position(|(shunned, _)| *shunned == peer) {
+            let (_, until_ds) = self.shunned.remove(at);
+            self.leave_alone(peer, u64::from(until_ds) * 100);
+        }
+        self.shunned.shrink_to_fit();
+    }
+
+    /// The referrer's share has a place: one more, or that of one it named before who could not be reached. (Else where
+    /// many died, the only home left could name nobody who came in their place.)
+    fn has_share(&mut self, referrer: u32, linked: &[PeerRef], now_mono_ms: u64) -> bool {
+        if self.referred_by(referrer) < FROM_ONE_REFERRER_MAX {
+            return true;
+        }
+        let own = |entry: &Entry| entry.referrer == referrer && !entry.distrusted && entry.failures > 0;
+        let failed = self.entries.iter().enumerate();
+        let failed = failed.filter(|(_, entry)| own(entry) && !linked.contains(&entry.peer));
+        let victim = failed.map(|(at, entry)| (entry.failures, at)).max();
+        if let Some((_, at)) = victim {
+            self.forget(at, now_mono_ms);
+        }
+        victim.is_some()
     }
 
     fn referred_by(&self, referrer: u32) -> usize {
@@ -241,7 +303,7 @@ impl Table {
         if failures == 0 && !poor && !refused && (crowded || !over_represented) {
             return false;
         }
-        self.entries.remove(at);
+        self.forget(at, now_mono_ms);
         true
     }
 
@@ -268,12 +330,20 @@ impl Table {
         rng: &mut Rng,
         now_mono_ms: u64,
     ) -> Result<PeerRef, Option<u64>> {
-        let tired_of = self.release_to_avoid(choice.linked);
+        let tired_of = self.release_to_avoid(choice.linked).filter(|_| choice.release != Release::Any);
         let fits = |entry: &&Entry| {
             self.fits(entry, choice) && tired_of.is_none_or(|release| entry.release != release)
         };
+        if choice.release == Release::Any {
+            // What is known from long ago was of no use: those come first of whom room was said a moment ago.
+            let has_room =
+                |entry: &&Entry| fits(entry) && entry.says_room() && !self.shares_referrer(entry, choice);
+            if let Ok(peer) = self.pick(has_room, choice, rng, now_mono_ms) {
+                return Ok(peer);
+            }
+        }
         let picked = self.pick(fits, choice, rng, now_mono_ms);
-        if picked.is_ok() || tired_of.is_none() || !choice.shared_release {
+        if picked.is_ok() || tired_of.is_none() || choice.release == Release::Other {
             return picked;
         }
         let all = self.pick(|entry| self.fits(entry, choice), choice, rng, now_mono_ms);
@@ -365,7 +435,18 @@ impl Table {
 
     pub(super) fn set_load(&mut self, peer: PeerRef, load_percent: u32) {
         if let Some(entry) = self.get_mut(peer) {
-            entry.load = u8::from(load_percent >= BUSY_PERCENT) + u8::from(load_percent >= FULL_PERCENT);
+            entry.load = match load_percent {
+                FULL_PERCENT.. => FULL,
+                BUSY_PERCENT.. => BUSY,
+                _ => ROOM,
+            };
+        }
+    }
+
+    /// What was said of loads was said a while ago.
+    pub(super) fn age_loads(&mut self) {
+        for entry in &mut self.entries {
+            entry.load = entry.load.max(ROOM_ONCE);
         }
     }
 
@@ -387,6 +468,15 @@ impl Table {
         if let Some(entry) = self.get_mut(peer) {
             entry.quality -= entry.quality / 4;
         }
+    }
+
+    /// Those that served best as homes, if any did and work.
+    pub(super) fn proven(&self, limit: usize, rng: &mut Rng) -> Vec<PeerRef> {
+        let works =
+            |entry: &&Entry| entry.quality > QUALITY_UNKNOWN && entry.failures == 0 && !entry.distrusted;
+        let mut proven: Vec<&Entry> = self.entries.iter().filter(works).collect();
+        proven.sort_by_cached_key(|entry| (std::cmp::Reverse(entry.quality), rng.next_u64()));
+        proven.into_iter().take(limit).map(|entry| entry.peer).collect()
     }
 
     /// Counts a failure; the peer is left alone for a while, longer each time.
@@ -492,7 +582,7 @@ mod tests {
     }
 
     fn choose(table: &Table, linked: &[PeerRef], seed: u64) -> Option<u32> {
-        let choice = Choice { linked, shared_network: false, shared_release: true };
+        let choice = Choice { linked, shared_network: false, release: Release::RatherOther };
         table.choose(&choice, &mut Rng::new(seed), 0).ok().map(|peer| peer.0)
     }
 
@@ -501,6 +591,10 @@ mod tests {
         let mut table = Table::default();
         let taken = (0..100).filter(|&peer| table.insert(&known(peer, peer, Some(500)), &[], 0)).count();
         assert_eq!(taken, FROM_ONE_REFERRER_MAX);
+        table.failed(PeerRef(3), &mut Rng::new(1), 0);
+        assert!(!table.insert(&known(100, 100, Some(500)), &[PeerRef(3)], 0), "a link is not given up");
+        assert!(table.insert(&known(100, 100, Some(500)), &[], 0), "for one who cannot be reached, another");
+        assert!(table.get(PeerRef(3)).is_none() && !table.insert(&known(101, 101, Some(500)), &[], 0));
         for peer in 100..300 {
             table.insert(&known(peer, peer, Some(peer % 50 + 600)), &[], 0);
         }
@@ -527,6 +621,11 @@ mod tests {
         let taken = (90..99).filter(|&peer| table.insert(&known(peer, peer, Some(3)), &[PeerRef(4)], 1_000));
         assert_eq!(taken.count(), 1, "one place for one that refused; never the place of a link");
         assert!(table.get(PeerRef(3)).is_none() && table.get(PeerRef(4)).is_some());
+        assert_eq!(table.shunned.len(), 1);
+        table.failed(PeerRef(5), &mut Rng::new(1), 1_000);
+        assert!(table.insert(&known(3, 3, Some(77)), &[PeerRef(4)], 1_000), "it is told of again");
+        assert!(table.get(PeerRef(3)).is_some_and(|entry| entry.not_before_ms() == 20_000), "and left alone");
+        assert!(table.shunned.iter().all(|(peer, _)| *peer != PeerRef(3)));
     }
 
     #[test]
@@ -559,7 +658,7 @@ mod tests {
     fn one_left_alone_says_when_it_may_be_tried() {
         let mut table = table(&[known(1, 1, None)]);
         table.leave_alone(PeerRef(1), 1_234);
-        let choice = Choice { linked: &[], shared_network: false, shared_release: true };
+        let choice = Choice { linked: &[], shared_network: false, release: Release::RatherOther };
         assert_eq!(table.choose(&choice, &mut Rng::new(1), 0), Err(Some(1_300)));
         assert_eq!(table.choose(&choice, &mut Rng::new(1), 1_300), Ok(PeerRef(1)));
     }
@@ -579,11 +678,17 @@ mod tests {
         assert_eq!(table.release_to_avoid(&linked), Some(1));
         assert!((0..50).filter_map(|seed| choose(&table, &linked, seed)).all(|peer| peer >= 20));
         assert_eq!(table.release_to_avoid(&[PeerRef(0), PeerRef(20)]), None);
+        let any = Choice { linked: &linked, shared_network: false, release: Release::Any };
+        let chosen = (0..50).filter_map(|seed| table.choose(&any, &mut Rng::new(seed), 0).ok());
+        assert!(
+            chosen.filter(|peer| peer.0 < 10).count() > 20,
+            "those with room come before another release"
+        );
         for peer in 20..24 {
             table.leave_alone(PeerRef(peer), 50_000);
         }
         assert!(choose(&table, &linked, 1).is_some_and(|peer| peer < 10), "better the same than none");
-        let strict = Choice { linked: &linked, shared_network: false, shared_release: false };
+        let strict = Choice { release: Release::Other, ..any };
         assert_eq!(table.choose(&strict, &mut Rng::new(1), 0), Err(Some(50_000)));
     }
 

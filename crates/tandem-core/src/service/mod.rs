@@ -159,6 +159,8 @@ pub struct Figures {
     pub lookups: u64,
     /// Requests answered with `Busy`.
     pub shed: u64,
+    /// Devices that found no place as a home, or one above the limit since they had none at all.
+    pub no_place: u64,
     pub grants: u64,
     pub records_refused: u64,
     /// Revoked devices remembered.
@@ -354,9 +356,7 @@ impl Service {
             Body::Presence(_) => Work::Presence,
             // Nobody else can know the tag of a call, nor take the place of a device.
             Body::GrantRequest(request) if self.granting.is_known(&request.call_tag) => Work::CallInProgress,
-            Body::Reserve(reserve)
-                if reserve.in_call && self.has_place_of(client, &reserve.resume_ticket) =>
-            {
+            Body::Reserve(reserve) if reserve.in_call && self.goes_on(client, &reserve.resume_ticket) => {
                 Work::CallInProgress
             }
             Body::GrantRequest(_) => Work::Call,
@@ -365,9 +365,9 @@ impl Service {
         })
     }
 
-    fn has_place_of(&self, client: ClientRef, ticket: &[u8]) -> bool {
+    fn goes_on(&self, client: ClientRef, ticket: &[u8]) -> bool {
         let device = self.clients.get(&client).map(Client::device);
-        device.is_some_and(|device| self.reserving.has_or_had_place(device, ticket))
+        device.is_some_and(|device| self.reserving.goes_on(device, ticket))
     }
 
     // ---- hello ----------------------------------------------------------------------------------------------------
@@ -595,6 +595,8 @@ impl Service {
         }
         if state.outbound {
             self.invitation_lost(state.service(), Some(client), now);
+        } else if state.phase == Phase::Supernode {
+            self.lost_sight_of(state.service());
         }
     }
 }

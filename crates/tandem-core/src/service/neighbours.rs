@@ -39,6 +39,8 @@ pub(super) struct Neighbour {
     network: Option<u32>,
     /// It proved its key on a connection with us, so it exists.
     pub(super) met: bool,
+    /// It could not be reached when it was last tried, or its stream ended, and nothing was heard of it since.
+    missed: bool,
     backoff: Backoff,
     not_before_ms: u64,
 }
@@ -63,15 +65,18 @@ impl Asker {
         Self { seed: place ^ Rng::new(week).next_u64(), view }
     }
 
-    fn rank(&self, neighbour: &Neighbour) -> (bool, u64, ServiceKey) {
-        let full = is_full(&neighbour.descriptor);
+    fn rank(&self, neighbour: &Neighbour) -> ((bool, bool), u64, ServiceKey) {
         let network = neighbour.network.map_or(u64::MAX, u64::from);
-        (full, Rng::new(self.seed ^ Rng::new(network).next_u64()).next_u64(), neighbour.descriptor.service())
+        let place = Rng::new(self.seed ^ Rng::new(network).next_u64()).next_u64();
+        (neighbour.use_to_others(), place, neighbour.descriptor.service())
     }
 }
 
-fn is_full(descriptor: &SupernodeDescriptor) -> bool {
-    descriptor.load_percent() >= FULL_PERCENT
+impl Neighbour {
+    /// What makes others come first: it may be gone, or is nearly full.
+    fn use_to_others(&self) -> (bool, bool) {
+        (self.missed, self.descriptor.load_percent() >= FULL_PERCENT)
+    }
 }
 
 /// What became of a descriptor.
@@ -104,18 +109,20 @@ impl Neighbours {
         let network = network_of(&descriptor);
         if let Some(neighbour) = self.known.get_mut(&descriptor.service()) {
             neighbour.met |= met;
+            neighbour.missed &= !met;
             if descriptor.sequence() <= neighbour.descriptor.sequence() {
                 return Noted::Known;
             }
             neighbour.descriptor = descriptor;
             neighbour.network = network;
+            neighbour.missed = false;
             return Noted::Newer;
         }
         if !self.has_room_for(network, met) {
             return Noted::Refused;
         }
         let backoff = Backoff::new(2_000, 600_000);
-        let neighbour = Neighbour { descriptor, network, met, backoff, not_before_ms: 0 };
+        let neighbour = Neighbour { descriptor, network, met, missed: false, backoff, not_before_ms: 0 };
         self.known.insert(neighbour.descriptor.service(), neighbour);
         Noted::New
     }
@@ -152,7 +159,7 @@ impl Neighbours {
         rng: &mut Rng,
     ) -> Vec<&SupernodeDescriptor> {
         let view = self.view(roles, asker);
-        let rank = |neighbour: &Neighbour| (is_full(&neighbour.descriptor), !neighbour.met);
+        let rank = |neighbour: &Neighbour| (neighbour.use_to_others(), !neighbour.met);
         let mut view: Vec<_> =
             view.into_iter().map(|known| (rank(known), rng.next_u64(), &known.descriptor)).collect();
         view.sort_by_key(|(rank, random, _)| (*rank, *random));
@@ -192,8 +199,9 @@ impl Neighbours {
         sample
     }
 
-    /// Those that come first for this asker: always the same, one of each network before a second of any. Full ones come last, so that an asker's network does not wear its own
-    /// few out while others have room.
+    /// Those that come first for this asker: always the same, one of each network before a second of any. Full
+    /// ones come last, so that an asker's network does not wear its own few out while others have room; and after them
+    /// those that may be gone, so that where many died those who came in their place are found.
     fn view(&self, roles: Roles, asker: &Asker) -> Vec<&Neighbour> {
         let fitting = self.known.values().filter(|neighbour| neighbour.descriptor.roles().contains(roles));
         let mut fitting: Vec<_> = fitting.map(|neighbour| (asker.rank(neighbour), neighbour)).collect();
@@ -238,6 +246,7 @@ impl Neighbours {
             neighbour.not_before_ms = now.mono_ms + RETRY_MS_MIN + neighbour.backoff.next_delay_ms(rng);
             // One that cannot be reached any more is not recommended to others.
             neighbour.met &= neighbour.backoff.failures() < 3;
+            neighbour.missed = true;
         }
         for (endpoint, not_before_ms, backoff) in &mut self.bootstrap {
             if endpoint.service == service {
@@ -246,9 +255,17 @@ impl Neighbours {
         }
     }
 
+    /// It may be gone. Others are recommended before it, until it is heard of.
+    pub(super) fn miss(&mut self, service: ServiceKey) {
+        if let Some(neighbour) = self.known.get_mut(&service) {
+            neighbour.missed = true;
+        }
+    }
+
     pub(super) fn succeeded(&mut self, service: ServiceKey) {
         if let Some(neighbour) = self.known.get_mut(&service) {
             neighbour.backoff.reset();
+            neighbour.missed = false;
         }
         for (endpoint, _, backoff) in &mut self.bootstrap {
             if endpoint.service == service {
@@ -365,6 +382,28 @@ mod tests {
         let view = table.view(Roles::DIRECTORY, &Asker::new(Some(1), false, now(0)));
         let networks: BTreeSet<Option<u32>> = view.iter().map(|neighbour| neighbour.network).collect();
         assert_eq!(networks.len(), VIEW_DEVICES, "one of each network");
+    }
+
+    #[test]
+    fn those_that_may_be_gone_are_shown_last_until_they_are_heard_of() {
+        let mut neighbours = Neighbours::default();
+        for index in 0..200 {
+            neighbours.note(descriptor(index, 10), index < 12);
+        }
+        for index in 0..150 {
+            neighbours.miss(descriptor(index, 10).service());
+        }
+        let asker = Asker::new(Some(1), false, now(0));
+        let shown = |neighbours: &Neighbours| -> Vec<ServiceKey> {
+            let sample = neighbours.sample(Roles::DIRECTORY, 16, &asker, &mut Rng::new(1));
+            sample.into_iter().map(SupernodeDescriptor::service).collect()
+        };
+        let living: Vec<ServiceKey> = (150..200).map(|index| descriptor(index, 10).service()).collect();
+        assert!(shown(&neighbours).iter().all(|service| living.contains(service)));
+        for index in 0..150 {
+            neighbours.note(descriptor(index, 10), true);
+        }
+        assert!(shown(&neighbours).iter().any(|service| !living.contains(service)), "they came back");
     }
 
     #[test]

@@ -79,9 +79,16 @@ impl Reserving {
         *self = Self { calls_relayed: self.calls_relayed, ..Self::default() };
     }
 
-    /// The device has a place here, or had one a moment ago and shows its ticket.
-    pub(super) fn has_or_had_place(&self, device: DeviceKey, ticket: &[u8]) -> bool {
-        self.client_of(device).is_some() || self.resumes(device, ticket)
+    /// The device has a place here, or had one a moment ago. Its key is authenticated by the connection; one that has
+    /// started again has no ticket any more, and would else be kept out by its own place.
+    fn has_or_had_place(&self, device: DeviceKey) -> bool {
+        self.client_of(device).is_some() || self.kept.contains_key(&device)
+    }
+
+    /// It has a place, or shows the ticket of one that is kept for it: what it did there goes on.
+    pub(super) fn goes_on(&self, device: DeviceKey, ticket: &[u8]) -> bool {
+        let kept = self.kept.get(&device);
+        self.client_of(device).is_some() || kept.is_some_and(|(kept, _)| ticket == kept.to_be_bytes())
     }
 
     /// A stream ended: if it held a reservation, the place is kept for a while.
@@ -106,12 +113,6 @@ impl Reserving {
         let (reserved, kept) = (&self.reserved, &self.kept);
         self.homeless.retain(|device, _| reserved.contains_key(device) || kept.contains_key(device));
     }
-
-    /// The device shows the ticket of a place that is kept for it. Its key is authenticated by the connection; the
-    /// ticket only says that it has the place in mind.
-    fn resumes(&self, device: DeviceKey, ticket: &[u8]) -> bool {
-        self.kept.get(&device).is_some_and(|(kept, _)| ticket == kept.to_be_bytes())
-    }
 }
 
 impl Service {
@@ -123,9 +124,10 @@ impl Service {
         }
         let (device, network) = (state.device(), state.network);
         let before = self.reserving.client_of(device);
-        let returning = self.reserving.has_or_had_place(device, &reserve.resume_ticket);
+        let returning = self.reserving.has_or_had_place(device);
         let has_place = self.has_place(returning);
         let homeless = !has_place && reserve.homeless && self.has_homeless_place(network);
+        self.figures.no_place += u64::from(!has_place && !self.reserving.is_draining());
         if self.reserving.is_draining() || !(has_place || homeless) {
             self.busy(client, id, None, now);
             return;

@@ -15,4 +15,12 @@ impl Service {
         let linked: BTreeSet<ServiceKey> = linked.map(|state| state.service()).collect();
         self.supernodes().filter(move |known| linked.contains(&known.service()))
     }
+
+    /// Its stream to this supernode ended. Nobody closes one without a reason: it may be gone.
+    pub(super) fn lost_sight_of(&mut self, service: ServiceKey) {
+        let linked = |state: &super::Client| state.phase == Phase::Supernode && state.service() == service;
+        if !self.clients.values().any(linked) {
+            self.neighbours.miss(service);
+        }
+    }
 }

@@ -450,6 +450,89 @@ fn a_loaded_supernode_invites_one_reserve_an_hour() {
     assert_eq!(node.candidacy.figures().accepted, 1);
 }
 
+/// A full one with fifty reserves, which turns that many devices away each second, and what the others say of their load.
+fn full(in_sight: u32, others_percent: u32, turned_away: u32, ms: u64) -> Vec<(u64, PeerRef)> {
+    let mut node = Node::supernode(8, in_sight, others_percent);
+    for peer in 100..150 {
+        node.candidacy.handle_announce(PeerRef(peer), peer, node.now);
+    }
+    node.candidacy.handle_load(100, node.now);
+    for _ in 0..ms / 1_000 {
+        if turned_away > 0 {
+            node.candidacy.handle_no_place(turned_away, node.now);
+        }
+        node.run_for(1_000);
+    }
+    node.invited()
+}
+
+#[test]
+fn where_devices_find_no_place_it_invites_one_a_minute() {
+    let invited = full(12, 90, 1, 10 * MINUTE_MS);
+    assert!((8..=10).contains(&invited.len()), "{invited:?}");
+    let apart = invited.windows(2).all(|two| two[1].0 >= two[0].0 + MINUTE_MS && two[0].1 != two[1].1);
+    assert!(apart, "{invited:?}");
+    assert_eq!(full(12, 90, 0, 10 * MINUTE_MS).len(), 1, "a load alone is no hurry");
+    assert_eq!(full(12, 40, 100, 10 * MINUTE_MS).len(), 1, "the others have room: devices are sent to them");
+}
+
+#[test]
+fn a_moment_of_need_hurries_nobody_for_long() {
+    let mut node = Node::supernode(8, 12, 90);
+    for peer in 100..150 {
+        node.candidacy.handle_announce(PeerRef(peer), peer, node.now);
+    }
+    node.candidacy.handle_load(100, node.now);
+    node.run_for(20_000);
+    node.candidacy.handle_no_place(1_000, node.now);
+    node.run_for(59 * MINUTE_MS);
+    assert_eq!(node.invited().len(), 1, "{:?}", node.invited());
+}
+
+#[test]
+fn who_serves_by_now_is_invited_no_more() {
+    let mut node = Node::supernode(8, 12, 90);
+    for peer in 20..30 {
+        node.candidacy.handle_announce(PeerRef(peer), peer, node.now);
+    }
+    node.candidacy.handle_sight(&sight(30, 90), node.now);
+    assert_eq!(node.candidacy.figures().reserves_known, 0);
+}
+
+#[test]
+fn a_reserve_whose_supernodes_are_gone_announces_itself_to_others() {
+    let mut node = Node::reserve(1, 20, 40);
+    node.run_for(MINUTE_MS);
+    let told = |node: &Node| -> Vec<PeerRef> {
+        let told = node.done.iter().filter_map(|(_, command)| match command {
+            Command::Announce(peer) => Some(*peer),
+            _ => None,
+        });
+        told.collect()
+    };
+    let first = told(&node);
+    assert_eq!(first.len(), 3);
+    let alive: Vec<Sighted> =
+        sight(20, 40).into_iter().filter(|seen| !first[..2].contains(&seen.peer)).collect();
+    node.candidacy.handle_sight(&alive, node.now);
+    node.run_for(MINUTE_MS);
+    let then = told(&node);
+    assert_eq!(then.len(), 6, "{then:?}");
+    assert!(then[3..].iter().all(|peer| !first[..2].contains(peer)));
+    // One that sees nobody of those it told, whatever it does, is no flood.
+    for _ in 0..600 {
+        let network = u32::try_from(node.now.mono_ms % 1_000).unwrap() * 100;
+        let others = sight(6, 40).into_iter().map(|seen| Sighted {
+            peer: PeerRef(network + seen.peer.0 + 1_000),
+            network: network + seen.network,
+            ..seen
+        });
+        node.candidacy.handle_sight(&others.collect::<Vec<_>>(), node.now);
+        node.run_for(1_001);
+    }
+    assert!(told(&node).len() <= 6 + 3 * 40, "{} in ten minutes", told(&node).len());
+}
+
 #[test]
 fn who_serves_knows_reserves_and_nobody_else_does() {
     let mut node = Node::reserve(9, 12, 60);

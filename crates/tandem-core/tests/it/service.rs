@@ -322,6 +322,15 @@ fn a_full_supernode_refers_newcomers_and_lets_its_own_back_in() {
     bench.service.handle_frame(again, hello(1, 1, bench.now), bench.now);
     let resume = Reserve { resume_ticket: reserved.resume_ticket, ..Reserve::default() };
     assert!(matches!(bench.ask(again, Body::Reserve(resume)), Some(Body::Reserved(_))));
+    assert_eq!(bench.service.figures().no_place, 1);
+
+    // A process that starts again has no ticket, and the same key.
+    bench.service.handle_closed(again, bench.now);
+    let late = bench.device(6);
+    assert!(matches!(bench.ask(late, Body::Reserve(Reserve::default())), Some(Body::Busy(_))));
+    let started_again = bench.open(102, device_secret(1).public().0);
+    bench.service.handle_frame(started_again, hello(1, 1, bench.now), bench.now);
+    assert!(matches!(bench.ask(started_again, Body::Reserve(Reserve::default())), Some(Body::Reserved(_))));
 }
 
 #[test]

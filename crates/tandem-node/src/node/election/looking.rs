@@ -28,9 +28,10 @@ impl Node {
             Some(supernode) => {
                 supernode.note_load(bandwidth_percent, now);
                 let alive: Vec<Seen> = supernode.in_sight().map(seen).take(CANDIDATES_MAX).collect();
-                let load_percent = supernode.load_percent();
+                let (load_percent, no_place) = (supernode.load_percent(), supernode.figures().no_place);
                 self.election.handle_sight(&alive, &alive, now);
                 self.election.handle_load(load_percent, now);
+                self.election.handle_no_place(no_place, now);
             }
             None => self.look_out(now),
         }

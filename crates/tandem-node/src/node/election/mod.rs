@@ -75,6 +75,8 @@ pub(crate) struct Election {
     candidacy: Candidacy,
     names: Names,
     tasks: VecDeque<Task>,
+    /// Devices that found no place here, as far as policy was told.
+    no_place: u64,
     /// What the loop keeps for it.
     desk: Desk,
 }
@@ -91,6 +93,7 @@ impl Election {
             candidacy: Candidacy::new(config, seed.rotate_left(32), now),
             names: Names::default(),
             tasks: VecDeque::new(),
+            no_place: 0,
             desk: Desk::new(seed.rotate_left(16), now),
         };
         election.settle(now);
@@ -182,6 +185,15 @@ impl Election {
     pub(crate) fn handle_load(&mut self, load_percent: u32, now: Now) {
         self.candidacy.handle_load(load_percent, now);
         self.settle(now);
+    }
+
+    /// Devices that found no place here, all since the service began.
+    pub(crate) fn handle_no_place(&mut self, total: u64, now: Now) {
+        let news = total.saturating_sub(std::mem::replace(&mut self.no_place, total));
+        if news > 0 {
+            self.candidacy.handle_no_place(u32::try_from(news).unwrap_or(u32::MAX), now);
+            self.settle(now);
+        }
     }
 
     /// A node says that it is a reserve, from an address in that network. Says whether it is remembered.

@@ -157,6 +157,25 @@ fn a_supernode_remembers_reserves_and_invites_one() {
 }
 
 #[test]
+fn devices_without_a_place_hurry_a_full_one() {
+    let mut bench = Bench::new(true, 8);
+    bench.election.handle_consent(consent(), bench.now);
+    bench.run_for(1);
+    for n in 100..120 {
+        assert!(bench.election.handle_announce(ServiceKey([n; 32]), u32::from(n), bench.now));
+    }
+    bench.election.handle_load(90, bench.now);
+    for second in 0..600 {
+        // It counts since the service began; one more in every tenth second.
+        bench.election.handle_no_place(1_000 + second / 10, bench.now);
+        bench.run_for(1);
+    }
+    let invited = bench.done.iter().filter(|task| matches!(task, Task::Invite(_))).count();
+    println!("{invited} invited in ten minutes");
+    assert!((2..=10).contains(&invited), "{invited} invited in ten minutes");
+}
+
+#[test]
 fn a_steady_one_asks_nobody_for_checks_and_keeps_to_its_owners_word() {
     let mut bench = Bench::new(true, 8);
     bench.election.handle_consent(consent(), bench.now);

@@ -6,7 +6,7 @@ use tandem_proto::names::{VERSIONS, VersionRange, negotiate};
 use tandem_proto::wire::home_frame::Body;
 use tandem_proto::wire::{HomeHello, Signed};
 
-use super::{LinkNews, Links, Pending, REFERRALS_MAX, Waiting, errands, fits};
+use super::{LinkNews, Links, Pending, REFERRALS_MAX, TICKET_BYTES_MAX, TICKETS_MAX, Waiting, errands, fits};
 use crate::overlay::DeviceCommand;
 
 impl Links {
@@ -37,12 +37,23 @@ impl Links {
         }
     }
 
+    pub(super) fn keep_ticket(&mut self, service: ServiceKey, ticket: Vec<u8>) {
+        self.tickets.retain(|(of, _)| *of != service);
+        if ticket.len() <= TICKET_BYTES_MAX {
+            self.tickets.push_back((service, ticket));
+        }
+        if self.tickets.len() > TICKETS_MAX {
+            self.tickets.pop_front();
+        }
+    }
+
     pub(super) fn handle_answer(&mut self, service: ServiceKey, waiting: Waiting, body: Body, now: Now) {
         match (waiting, body) {
             (Waiting::Reserve, Body::Reserved(reserved)) => {
                 if let Some(link) = self.links.get_mut(&service) {
                     link.home_reserved = Some(reserved.heartbeat_ms);
-                    link.resume_ticket = reserved.resume_ticket;
+                    link.resume_ticket.clone_from(&reserved.resume_ticket);
+                    self.keep_ticket(service, reserved.resume_ticket);
                 }
                 self.announce_reserved(service);
                 self.take_referrals(service, reserved.referrals);

@@ -27,6 +27,9 @@ use gate::{Patience, Undialled};
 
 /// Links at once; further errands fail.
 const LINKS_MAX: usize = 32;
+/// Resume tickets kept, and the length of one (spec/overlay.md).
+const TICKETS_MAX: usize = 8;
+const TICKET_BYTES_MAX: usize = 64;
 /// Requests waiting for an answer on one link.
 const PENDING_MAX: usize = 64;
 /// An answer that has not come by then will not come.
@@ -279,6 +282,8 @@ pub(crate) struct Links {
     /// Errands do not wait for their turn.
     impatient: bool,
     patience: Patience,
+    /// Of homes, at most [`TICKETS_MAX`], the newest last: a connection that breaks must not cost the place.
+    tickets: VecDeque<(ServiceKey, Vec<u8>)>,
     commands: VecDeque<DeviceCommand>,
     news: VecDeque<LinkNews>,
 }
@@ -487,6 +492,7 @@ impl Links {
         if self.links.len() >= LINKS_MAX {
             return false;
         }
+        let ticket = self.tickets.iter().find(|(of, _)| *of == at.service).map(|(_, ticket)| ticket.clone());
         let link = Link {
             undialled: Some(Undialled { at: at.clone(), turn_ms: now.mono_ms }),
             open: false,
@@ -498,7 +504,7 @@ impl Links {
             queued: Vec::new(),
             home_reserved: None,
             circuit_reserved: false,
-            resume_ticket: Vec::new(),
+            resume_ticket: ticket.unwrap_or_default(),
             draining: false,
             family: None,
             rtt_ms: None,
@@ -561,7 +567,7 @@ impl Links {
 
 #[cfg(test)]
 mod tests {
-    use tandem_proto::wire::Busy;
+    use tandem_proto::wire::{Busy, Reserved};
 
     use super::*;
 
@@ -598,6 +604,28 @@ mod tests {
                 |news: &LinkNews| matches!(news, LinkNews::Clock { ahead_s, .. } if *ahead_s == difference);
             assert_eq!(heard.iter().filter(|news| told(news)).count(), 1, "{heard:?}");
         }
+    }
+
+    #[test]
+    fn a_connection_that_breaks_does_not_cost_the_ticket() {
+        let mut links = open(0);
+        links.reserve(SERVICE, true, false, now(30));
+        let reserved = Reserved { heartbeat_ms: 14_000, resume_ticket: vec![9; 8], ..Reserved::default() };
+        links.handle_frame(SERVICE, HomeFrame { id: 1, body: Some(Body::Reserved(reserved)) }, now(40));
+        links.handle_closed(SERVICE, "lost");
+        news(&mut links);
+        links.connect(&SupernodeAddress { service: SERVICE, addresses: Vec::new() }, now(50));
+        links.reserve(SERVICE, true, false, now(60));
+        let queued = links.links.get(&SERVICE).expect("a link").queued.iter();
+        let shown = queued.filter_map(|(_, body)| match body {
+            Body::Reserve(reserve) => Some(reserve.resume_ticket.clone()),
+            _ => None,
+        });
+        assert_eq!(shown.collect::<Vec<_>>(), [vec![9; 8]]);
+        for nth in 0..100 {
+            links.keep_ticket(ServiceKey([nth; 32]), vec![1; 8]);
+        }
+        assert_eq!(links.tickets.len(), TICKETS_MAX);
     }
 
     #[test]
