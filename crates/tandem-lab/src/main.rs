@@ -26,6 +26,7 @@ const CANNOT: u8 = 3;
   ./x lab --changes offline --rounds 5             one of them, five times
   ./x lab --port-mapping                           routers that forward ports: PCP, NAT-PMP, UPnP, none of them
   ./x lab --election                               30 plain nodes elect their supernodes, which are then killed
+  ./x lab --election --nat                         candidates behind NATs: who may serve, and who never
   ./x lab --attacks omit                           a hundred hostile supernodes in one network, lying in this manner
   ./x lab --privacy                                who learns whose address: everything captured and searched"
 )]
@@ -55,6 +56,12 @@ struct Arguments {
     /// With --election: those that may serve do so by their settings, without any election; a control
     #[arg(long, requires = "election")]
     steady: bool,
+    /// With --election: nothing is judged by how long it took
+    #[arg(long, requires = "election")]
+    counts_only: bool,
+    /// With --election: candidates behind NATs instead, with and without routers that forward ports
+    #[arg(long, requires = "election", conflicts_with_all = ["small", "steady", "counts_only"])]
+    nat: bool,
     /// A hundred hostile supernodes in one /16 that lie in these manners (lure, omit, delay, garbage), or in all of them
     #[arg(long, value_name = "MANNER", num_args = 0.., value_parser = clap::builder::PossibleValuesParser::new(attacks::MANNERS),
         conflicts_with_all = ["pair", "few", "changes", "port_mapping", "privacy", "election"])]
@@ -229,12 +236,32 @@ fn run_attacks(arguments: &Arguments, manners: &[String]) -> Result<bool> {
     Ok(outcomes.iter().all(|outcome| outcome.held))
 }
 
+fn run_candidates(arguments: &Arguments) -> Result<bool> {
+    let options = election::nat::Options {
+        binary: arguments.binary.clone(),
+        out: arguments.out.clone(),
+        log: arguments.log.clone(),
+    };
+    let candidates = election::nat::run(&options, &|line| eprintln!("{line}"))?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&candidates)?);
+    } else {
+        candidates.iter().for_each(|candidate| println!("{}", candidate.words()));
+        println!("Logs: {}", arguments.out.join("election-nat").display());
+    }
+    Ok(candidates.iter().all(|candidate| candidate.held))
+}
+
 fn run_election(arguments: &Arguments) -> Result<bool> {
+    if arguments.nat {
+        return run_candidates(arguments);
+    }
     let options = election::Options {
         binary: arguments.binary.clone(),
         out: arguments.out.clone(),
         log: arguments.log.clone(),
         steady: arguments.steady,
+        counts_only: arguments.counts_only,
         size: if arguments.small { election::Size::SMALL } else { election::Size::FULL },
     };
     let report = election::run(&options, &|line| eprintln!("{line}"))?;

@@ -43,7 +43,8 @@ impl Requirements {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Ask that node to try and reach this one in that way, from outside and without an existing connection.
-    /// Answer: [`Eligibility::handle_checked`] or [`Eligibility::handle_check_refused`].
+    /// Answer: [`Eligibility::handle_checked`], [`Eligibility::handle_check_refused`] or
+    /// [`Eligibility::handle_check_not_asked`].
     AskCheck { of: PeerRef, way: Way },
 }
 
@@ -138,9 +139,15 @@ impl Eligibility {
         self.drive(now);
     }
 
-    /// A checker cannot check now.
-    pub fn handle_check_refused(&mut self, by: PeerRef, retry_after_ms: u32, now: Now) {
-        self.reachability.refused(by, retry_after_ms, &mut self.rng, now.mono_ms);
+    /// A checker has no time for that check, nor for others before that.
+    pub fn handle_check_refused(&mut self, by: PeerRef, way: Way, retry_after_ms: u32, now: Now) {
+        self.reachability.refused(by, way, retry_after_ms, &mut self.rng, now.mono_ms);
+        self.drive(now);
+    }
+
+    /// A checker could not be asked for that check: it was not reached itself, or does not check.
+    pub fn handle_check_not_asked(&mut self, by: PeerRef, way: Way, now: Now) {
+        self.reachability.not_asked(by, way, &mut self.rng, now.mono_ms);
         self.drive(now);
     }
 

@@ -25,6 +25,14 @@ const WAYS_MAX: usize = 8;
 const CHECKERS_MAX: usize = 64;
 /// A checker may ask for this much patience at most.
 const RETRY_AFTER_MS_MAX: u32 = 60 * 60_000;
+/// A checker that could not be asked about a way is asked again after about this, twice doubled each time up to
+/// [`RECHECK_MS`] …
+const SILENT_MS: u64 = 5_000;
+/// … and after so many times in a row is taken for gone: its network is not waited for any more.
+const SILENCES_MAX: u8 = 2;
+/// A way that enough had confirmed stays so for this long when more are wanted only because more are known now: they
+/// have that long to say their word.
+const GRACE_MS: u64 = 60_000;
 
 /// A node that may be asked to try and reach this one: a supernode, or any node that offers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +48,22 @@ struct CheckResult {
     reached: bool,
 }
 
+/// A checker that could not be asked about a way, or gave no answer.
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    peer: PeerRef,
+    /// In a row.
+    times: u8,
+    not_before_ms: u64,
+}
+
+/// One that may be asked, and who is not to be asked before that moment.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    checker: Checker,
+    not_before_ms: u64,
+}
+
 #[derive(Debug, Clone)]
 struct WayState {
     way: Way,
@@ -47,6 +71,10 @@ struct WayState {
     asked: Option<(Checker, u64)>,
     next_ms: u64,
     fruitless: u32,
+    /// Of the checkers known, at most.
+    silences: Vec<Silence>,
+    /// Until then it counts as confirmed although more are wanted by now.
+    grace_ms: u64,
 }
 
 impl WayState {
@@ -57,11 +85,29 @@ impl WayState {
         self.results.iter().filter(fresh).count()
     }
 
+    fn new(way: Way, next_ms: u64) -> Self {
+        Self {
+            way,
+            results: Vec::new(),
+            asked: None,
+            next_ms,
+            fruitless: 0,
+            silences: Vec::new(),
+            grace_ms: 0,
+        }
+    }
+
     /// Enough networks reached it, and more than twice as many as did not: one that lies about a failure
     /// changes nothing.
-    fn is_confirmed(&self, wanted: usize, now_mono_ms: u64) -> bool {
+    fn is_proved(&self, wanted: usize, now_mono_ms: u64) -> bool {
         let reached = self.fresh(true, now_mono_ms);
         reached >= wanted && reached > 2 * self.fresh(false, now_mono_ms)
+    }
+
+    /// It is proved, or was until those came whose word is still missing.
+    fn is_confirmed(&self, wanted: usize, now_mono_ms: u64) -> bool {
+        let wanted = if now_mono_ms < self.grace_ms { 1 } else { wanted };
+        self.is_proved(wanted, now_mono_ms)
     }
 
     /// Several networks tried in vain, more than got through. Never on the word of one.
@@ -82,6 +128,35 @@ impl WayState {
         self.results.push(result);
     }
 
+    /// It could not be asked, or did not answer.
+    fn note_silence(&mut self, peer: PeerRef, rng: &mut Rng, now_mono_ms: u64) {
+        let before = self.silences.iter().find(|silence| silence.peer == peer).map_or(0, |it| it.times);
+        self.silences.retain(|silence| silence.peer != peer);
+        let wait_ms = (SILENT_MS << (2 * before.min(5))).min(RECHECK_MS);
+        let not_before_ms = now_mono_ms + rng.around(wait_ms, 30);
+        self.silences.push(Silence { peer, times: before.saturating_add(1), not_before_ms });
+    }
+
+    fn silence(&self, peer: PeerRef) -> Option<&Silence> {
+        self.silences.iter().find(|silence| silence.peer == peer)
+    }
+
+    fn is_gone(&self, peer: PeerRef) -> bool {
+        self.silence(peer).is_some_and(|silence| silence.times >= SILENCES_MAX)
+    }
+
+    /// When that one may be asked about this way.
+    fn free_ms(&self, known: &Known) -> u64 {
+        let silent_ms = self.silence(known.checker.peer).map_or(0, |silence| silence.not_before_ms);
+        silent_ms.max(known.not_before_ms)
+    }
+
+    /// Its network said something of this way that still counts.
+    fn has_spoken(&self, network: u32, now_mono_ms: u64) -> bool {
+        let fresh = |result: &CheckResult| now_mono_ms < result.at_ms.saturating_add(FRESH_MS);
+        self.results.iter().any(|result| result.network == network && fresh(result))
+    }
+
     /// When its network spoke last; networks never asked come first.
     fn last_ms(&self, network: u32) -> u64 {
         self.results.iter().find(|result| result.network == network).map_or(0, |result| result.at_ms + 1)
@@ -92,7 +167,7 @@ impl WayState {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reachability {
     ways: Vec<WayState>,
-    checkers: Vec<(Checker, u64)>,
+    checkers: Vec<Known>,
     /// Answers that nobody had asked for.
     pub(super) unasked: u64,
 }
@@ -103,9 +178,7 @@ impl Reachability {
         self.ways.retain(|state| ways.contains(&state.way));
         for way in ways.iter().take(WAYS_MAX) {
             if !self.ways.iter().any(|state| state.way == *way) && self.ways.len() < WAYS_MAX {
-                let next_ms = now_mono_ms + rng.below(NEXT_MS);
-                let state = WayState { way: *way, results: Vec::new(), asked: None, next_ms, fruitless: 0 };
-                self.ways.push(state);
+                self.ways.push(WayState::new(*way, now_mono_ms + rng.below(NEXT_MS)));
             }
         }
     }
@@ -118,90 +191,122 @@ impl Reachability {
 
     /// Who may be asked. Those known before keep the patience they asked for.
     pub(super) fn set_checkers(&mut self, checkers: &[Checker], now_mono_ms: u64) {
+        let proved = |state: &&WayState| state.is_proved(self.wanted(state), now_mono_ms);
+        let proved: Vec<Way> = self.ways.iter().filter(proved).map(|state| state.way).collect();
         let before = std::mem::take(&mut self.checkers);
-        let not_before = |peer: PeerRef| {
-            before.iter().find(|(known, _)| known.peer == peer).map_or(0, |(_, not_before_ms)| *not_before_ms)
-        };
         for checker in checkers.iter().take(CHECKERS_MAX) {
-            if !self.checkers.iter().any(|(known, _)| known.peer == checker.peer) {
-                self.checkers.push((*checker, not_before(checker.peer)));
+            if !self.checkers.iter().any(|known| known.checker.peer == checker.peer) {
+                let known = before.iter().find(|known| known.checker.peer == checker.peer);
+                let not_before_ms = known.map_or(0, |known| known.not_before_ms);
+                self.checkers.push(Known { checker: *checker, not_before_ms });
             }
         }
-        let news = self
-            .checkers
-            .iter()
-            .any(|(checker, _)| !before.iter().any(|(b, _)| b.network == checker.network));
-        if news {
-            let wanted = self.wanted();
-            for state in self.ways.iter_mut().filter(|state| !state.is_confirmed(wanted, now_mono_ms)) {
-                state.next_ms = state.next_ms.min(now_mono_ms + NEXT_MS);
-                state.fruitless = 0;
+        let known = &self.checkers;
+        for state in &mut self.ways {
+            state.silences.retain(|silence| known.iter().any(|it| it.checker.peer == silence.peer));
+        }
+        let network = |known: &Known| known.checker.network;
+        if known.iter().any(|it| !before.iter().any(|was| network(was) == network(it))) {
+            self.hear_news(&proved, now_mono_ms);
+        }
+    }
+
+    /// There are networks that were not known before: what is not proved is worth another question. `before`: what was.
+    fn hear_news(&mut self, before: &[Way], now_mono_ms: u64) {
+        for at in 0..self.ways.len() {
+            let wanted = self.wanted(&self.ways[at]);
+            let state = &mut self.ways[at];
+            if state.is_proved(wanted, now_mono_ms) {
+                continue;
+            }
+            state.next_ms = state.next_ms.min(now_mono_ms + NEXT_MS);
+            state.fruitless = 0;
+            // Once only: however many more are told of, none of them puts it off.
+            if before.contains(&state.way) {
+                state.grace_ms = now_mono_ms + GRACE_MS;
             }
         }
     }
 
-    /// Networks that must confirm a way.
-    pub(super) fn wanted(&self) -> usize {
-        self.networks().clamp(1, CONFIRMING_NETWORKS)
-    }
-
-    fn networks(&self) -> usize {
-        let mut networks: Vec<u32> = self.checkers.iter().map(|(checker, _)| checker.network).collect();
+    /// Networks that must confirm a way: of those whose checkers are there.
+    fn wanted(&self, state: &WayState) -> usize {
+        let there = self.checkers.iter().filter(|known| !state.is_gone(known.checker.peer));
+        let mut networks: Vec<u32> = there.map(|known| known.checker.network).collect();
         networks.sort_unstable();
         networks.dedup();
-        networks.len()
+        networks.len().clamp(1, CONFIRMING_NETWORKS)
     }
 
     /// Whom to ask about which way now. At most one question about a way at once.
     pub(super) fn poll(&mut self, rng: &mut Rng, now_mono_ms: u64) -> Option<(PeerRef, Way)> {
         for at in 0..self.ways.len() {
-            if self.ways[at].asked.is_some_and(|(_, until_ms)| now_mono_ms >= until_ms) {
-                self.ways[at].asked = None;
+            if let Some((silent, _)) = self.ways[at].asked.take_if(|(_, until_ms)| now_mono_ms >= *until_ms) {
+                self.ways[at].note_silence(silent.peer, rng, now_mono_ms);
                 self.ways[at].next_ms = now_mono_ms;
             }
             let state = &self.ways[at];
             if state.asked.is_some() || now_mono_ms < state.next_ms {
                 continue;
             }
-            let Some(checker) = self.pick(state, rng, now_mono_ms) else {
-                self.ways[at].next_ms = now_mono_ms + rng.around(AGAIN_MS, 30);
-                continue;
-            };
-            let way = self.ways[at].way;
-            self.ways[at].asked = Some((checker, now_mono_ms + ANSWER_MS_MAX));
-            return Some((checker.peer, way));
+            match self.pick(state, rng, now_mono_ms) {
+                Ok(checker) => {
+                    let way = state.way;
+                    self.ways[at].asked = Some((checker, now_mono_ms + ANSWER_MS_MAX));
+                    return Some((checker.peer, way));
+                }
+                Err(later_ms) => self.ways[at].next_ms = later_ms,
+            }
         }
         None
     }
 
     /// Somebody at random in a network that has said nothing of this way, else in the one that spoke longest ago.
-    fn pick(&self, state: &WayState, rng: &mut Rng, now_mono_ms: u64) -> Option<Checker> {
-        let free = self.checkers.iter().filter(|(_, not_before_ms)| now_mono_ms >= *not_before_ms);
-        let ranked = free.map(|(checker, _)| (state.last_ms(checker.network), rng.next_u64(), *checker));
-        ranked.min_by_key(|(last_ms, random, _)| (*last_ms, *random)).map(|(_, _, checker)| checker)
+    /// Otherwise when to look again: nobody may be asked, or one whose word is missing will be free soon.
+    fn pick(&self, state: &WayState, rng: &mut Rng, now_mono_ms: u64) -> Result<Checker, u64> {
+        let soonest_ms = self.unheard(state, now_mono_ms).map(|known| state.free_ms(known)).min();
+        if let Some(soonest_ms) = soonest_ms
+            && !state.is_proved(self.wanted(state), now_mono_ms)
+            && (now_mono_ms + 1..now_mono_ms + AGAIN_MS).contains(&soonest_ms)
+        {
+            return Err(soonest_ms);
+        }
+        let free = self.checkers.iter().filter(|known| now_mono_ms >= state.free_ms(known));
+        let ranked = free
+            .map(|known| (state.last_ms(known.checker.network), rng.next_u64(), known.checker))
+            .min_by_key(|(last_ms, random, _)| (*last_ms, *random));
+        ranked.map(|(_, _, checker)| checker).ok_or_else(|| {
+            let free_ms = self.checkers.iter().map(|known| state.free_ms(known)).min();
+            let again_ms = now_mono_ms + rng.around(AGAIN_MS, 30);
+            free_ms.map_or(again_ms, |free_ms| free_ms.min(again_ms))
+        })
+    }
+
+    /// Those that are there, in networks that have said nothing of this way.
+    fn unheard(&self, state: &WayState, now_mono_ms: u64) -> impl Iterator<Item = &Known> {
+        self.checkers.iter().filter(move |known| {
+            !state.is_gone(known.checker.peer) && !state.has_spoken(known.checker.network, now_mono_ms)
+        })
     }
 
     /// What a check said. Only answers to a question count.
     pub(super) fn checked(&mut self, by: PeerRef, way: Way, reached: bool, rng: &mut Rng, now_mono_ms: u64) {
-        let wanted = self.wanted();
-        let networks = self.networks();
-        let asked = |state: &&mut WayState| {
-            state.way == way && state.asked.is_some_and(|(checker, _)| checker.peer == by)
-        };
-        let Some(state) = self.ways.iter_mut().find(asked) else {
+        let Some((at, checker)) = self.answered(by, way) else {
             self.unasked += 1;
             return;
         };
-        let Some((checker, _)) = state.asked.take() else { return };
-        let before = state.is_confirmed(wanted, now_mono_ms);
-        state.note(CheckResult { network: checker.network, at_ms: now_mono_ms, reached });
-        let confirmed = state.is_confirmed(wanted, now_mono_ms);
-        let delay_ms = if confirmed && reached {
+        let before = self.ways[at].is_confirmed(self.wanted(&self.ways[at]), now_mono_ms);
+        self.ways[at].silences.retain(|silence| silence.peer != by);
+        self.ways[at].note(CheckResult { network: checker.network, at_ms: now_mono_ms, reached });
+        let wanted = self.wanted(&self.ways[at]);
+        let soon = |known: &Known| self.ways[at].free_ms(known) < now_mono_ms + AGAIN_MS;
+        let more = self.unheard(&self.ways[at], now_mono_ms).any(soon);
+        let state = &mut self.ways[at];
+        let delay_ms = if state.is_proved(wanted, now_mono_ms) && reached {
             state.fruitless = 0;
             rng.around(RECHECK_MS, 33)
-        } else if before {
+        } else if before && !reached {
             rng.around(DOUBT_MS, 50)
-        } else if state.results.len() < networks.min(wanted + 2) {
+        } else if more && state.results.len() < wanted + 2 {
             rng.around(NEXT_MS, 50)
         } else {
             state.fruitless = state.fruitless.saturating_add(1);
@@ -210,19 +315,39 @@ impl Reachability {
         state.next_ms = now_mono_ms + delay_ms;
     }
 
-    /// A checker has no time. It is left alone that long, and another one is asked.
-    pub(super) fn refused(&mut self, by: PeerRef, retry_after_ms: u32, rng: &mut Rng, now_mono_ms: u64) {
+    /// A checker has no time. It is left alone that long, and another one is asked. What it was asked about other ways
+    /// it may still answer.
+    pub(super) fn refused(
+        &mut self,
+        by: PeerRef,
+        way: Way,
+        retry_after_ms: u32,
+        rng: &mut Rng,
+        now_mono_ms: u64,
+    ) {
         let wait_ms = u64::from(retry_after_ms.min(RETRY_AFTER_MS_MAX));
         let until_ms = now_mono_ms + wait_ms + rng.below(wait_ms / 4 + 1_000);
-        for (_, not_before_ms) in self.checkers.iter_mut().filter(|(checker, _)| checker.peer == by) {
-            *not_before_ms = until_ms;
+        for known in self.checkers.iter_mut().filter(|known| known.checker.peer == by) {
+            known.not_before_ms = until_ms;
         }
-        for state in &mut self.ways {
-            if state.asked.is_some_and(|(checker, _)| checker.peer == by) {
-                state.asked = None;
-                state.next_ms = now_mono_ms + rng.around(NEXT_MS, 50);
-            }
+        if let Some((at, _)) = self.answered(by, way) {
+            self.ways[at].next_ms = now_mono_ms + rng.around(NEXT_MS, 50);
         }
+    }
+
+    /// A checker could not be asked about that way. That says nothing of the way, and nothing of other ways.
+    pub(super) fn not_asked(&mut self, by: PeerRef, way: Way, rng: &mut Rng, now_mono_ms: u64) {
+        if let Some((at, _)) = self.answered(by, way) {
+            self.ways[at].note_silence(by, rng, now_mono_ms);
+            self.ways[at].next_ms = now_mono_ms + rng.around(NEXT_MS, 50);
+        }
+    }
+
+    /// The way that this one was asked about; it is asked no longer.
+    fn answered(&mut self, by: PeerRef, way: Way) -> Option<(usize, Checker)> {
+        let at = self.ways.iter().position(|state| state.way == way)?;
+        let (checker, _) = self.ways[at].asked.take_if(|(checker, _)| checker.peer == by)?;
+        Some((at, checker))
     }
 
     pub(super) fn timeout_ms(&self) -> Option<u64> {
@@ -231,38 +356,38 @@ impl Reachability {
     }
 
     pub(super) fn confirmed(&self, now_mono_ms: u64) -> impl Iterator<Item = Way> {
-        let wanted = self.wanted();
-        self.ways.iter().filter(move |state| state.is_confirmed(wanted, now_mono_ms)).map(|state| state.way)
+        let confirmed = move |state: &&WayState| state.is_confirmed(self.wanted(state), now_mono_ms);
+        self.ways.iter().filter(confirmed).map(|state| state.way)
     }
 
     /// Ways that several networks tried in vain.
     pub(super) fn refuted(&self, now_mono_ms: u64) -> impl Iterator<Item = Way> {
-        let wanted = self.wanted();
-        self.ways.iter().filter(move |state| state.is_refuted(wanted, now_mono_ms)).map(|state| state.way)
+        let refuted = move |state: &&WayState| state.is_refuted(self.wanted(state), now_mono_ms);
+        self.ways.iter().filter(refuted).map(|state| state.way)
     }
 
     /// What is missing before this node counts as reachable: by UDP in some family, since QUIC is what all speak.
     pub(super) fn missing(&self, now_mono_ms: u64) -> Option<Missing> {
-        let wanted = self.wanted();
         let udp = || self.ways.iter().filter(|state| state.way.carrier == Carrier::Udp);
-        if udp().any(|state| state.is_confirmed(wanted, now_mono_ms)) {
+        if udp().any(|state| state.is_confirmed(self.wanted(state), now_mono_ms)) {
             return None;
         }
         let Some(best) = udp().max_by_key(|state| state.fresh(true, now_mono_ms)) else {
             return Some(Missing::NoWayIn);
         };
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        if udp().all(|state| state.is_refuted(wanted, now_mono_ms)) {
+        if udp().all(|state| state.is_refuted(self.wanted(state), now_mono_ms)) {
             let networks = count(best.fresh(false, now_mono_ms));
             return Some(Missing::Unreachable { way: best.way, networks });
         }
         let networks = count(best.fresh(true, now_mono_ms));
-        Some(Missing::Unconfirmed { way: best.way, networks, wanted: count(wanted) })
+        Some(Missing::Unconfirmed { way: best.way, networks, wanted: count(self.wanted(best)) })
     }
 
     /// When what counts now is too old to count.
     pub(super) fn stale_ms(&self, now_mono_ms: u64) -> Option<u64> {
         let ends = self.ways.iter().flat_map(|state| &state.results).map(|result| result.at_ms + FRESH_MS);
+        let ends = ends.chain(self.ways.iter().map(|state| state.grace_ms));
         ends.filter(|end_ms| *end_ms > now_mono_ms).min()
     }
 }

@@ -95,13 +95,18 @@ impl Link {
         if in_call { CALL_BEAT_MS } else { u64::from(self.idle_beat_ms) }
     }
 
-    /// When this link is given up if nothing more is heard.
-    pub(super) fn deadline_ms(&self, in_call: bool) -> Option<u64> {
-        let patience_ms = if in_call { CALL_PATIENCE_MS } else { IDLE_PATIENCE_MS };
+    /// When this link is given up if nothing more is heard. `call_since_ms`: when the call that goes on began; what was
+    /// asked before that is waited for as if it had been asked then, but never longer than without a call. Otherwise
+    /// somebody who makes one short call after the other would never notice that a home is gone.
+    pub(super) fn deadline_ms(&self, call_since_ms: Option<u64>) -> Option<u64> {
         match self.state {
             LinkState::Opening => Some(self.since_ms + OPENING_MS_MAX),
             LinkState::Reserving => Some(self.since_ms + RESERVING_MS_MAX),
-            LinkState::Reserved => self.asked_ms.map(|asked_ms| asked_ms + patience_ms),
+            LinkState::Reserved => {
+                let asked_ms = self.asked_ms?;
+                let in_call = call_since_ms.map(|since_ms| since_ms.max(asked_ms) + CALL_PATIENCE_MS);
+                Some(in_call.unwrap_or(u64::MAX).min(asked_ms + IDLE_PATIENCE_MS))
+            }
         }
     }
 }

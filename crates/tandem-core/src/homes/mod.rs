@@ -106,7 +106,8 @@ pub struct Homes {
     recruiting: Recruiting,
     publishing: Publishing,
     commands: VecDeque<Command>,
-    in_call: bool,
+    /// When the call that goes on began.
+    call_since_ms: Option<u64>,
     /// Nothing is wanted any more.
     stopped: bool,
 }
@@ -122,7 +123,7 @@ impl Homes {
             recruiting: Recruiting::new(now.mono_ms),
             publishing: Publishing::new(),
             commands: VecDeque::new(),
-            in_call: false,
+            call_since_ms: None,
             stopped: false,
         }
     }
@@ -188,7 +189,7 @@ impl Homes {
 
     /// Home and circuit reservation are made. `heartbeat_ms` as the home asked for it.
     pub fn handle_reserved(&mut self, peer: PeerRef, heartbeat_ms: u32, now: Now) {
-        let in_call = self.in_call;
+        let in_call = self.in_call();
         let Some(link) = self.link_mut(peer) else { return };
         if link.state != LinkState::Reserving {
             return;
@@ -206,7 +207,7 @@ impl Homes {
 
     /// A home answered a heartbeat (any frame from it will do).
     pub fn handle_heartbeat_answer(&mut self, peer: PeerRef, now: Now) {
-        let in_call = self.in_call;
+        let in_call = self.in_call();
         if let Some(link) = self.link_mut(peer)
             && link.asked_ms.take().is_some()
         {
@@ -295,16 +296,15 @@ impl Homes {
 
     /// A call began or ended: heartbeats every 2 s instead of 14 s.
     pub fn set_in_call(&mut self, in_call: bool, now: Now) {
-        if self.in_call != in_call {
-            self.in_call = in_call;
-            // Said at once, even with an answer still owed: the home must know which patience to have. The answer owed
-            // is waited for as long as if it had been asked for now.
+        if self.in_call() != in_call {
+            self.call_since_ms = in_call.then_some(now.mono_ms);
+            // Said at once, even with an answer still owed: the home must know which patience to have.
             let homes = self.links.iter().filter(|link| link.is_home());
             for peer in homes.map(|link| link.peer).collect::<Vec<_>>() {
                 self.push(Command::Heartbeat { peer, in_call });
             }
             for link in self.links.iter_mut().filter(|link| link.is_home()) {
-                link.asked_ms = Some(now.mono_ms);
+                link.asked_ms.get_or_insert(now.mono_ms);
                 link.beat_ms = now.mono_ms + link.beat_interval_ms(in_call);
             }
         }
@@ -439,6 +439,10 @@ impl Homes {
 
     // ---- inside -------------------------------------------------------------------------------------------------
 
+    fn in_call(&self) -> bool {
+        self.call_since_ms.is_some()
+    }
+
     /// Brings everything up to `now`.
     fn drive(&mut self, now: Now) {
         if self.stopped || self.commands.len() >= COMMANDS_MAX {
@@ -460,9 +464,10 @@ impl Homes {
     }
 
     fn give_up_late_links(&mut self, now: Now) {
-        let in_call = self.in_call;
-        let late =
-            |link: &Link| link.deadline_ms(in_call).is_some_and(|deadline_ms| now.mono_ms >= deadline_ms);
+        let call_since_ms = self.call_since_ms;
+        let late = |link: &Link| {
+            link.deadline_ms(call_since_ms).is_some_and(|deadline_ms| now.mono_ms >= deadline_ms)
+        };
         while let Some(at) = self.links.iter().position(late) {
             let link = self.links.remove(at);
             self.push(Command::Release(link.peer));
@@ -472,7 +477,7 @@ impl Homes {
     }
 
     fn beat(&mut self, now: Now) {
-        let in_call = self.in_call;
+        let in_call = self.in_call();
         for link in self.links.iter_mut().filter(|link| link.is_home()) {
             if now.mono_ms >= link.beat_ms && (link.asked_ms.is_none() || in_call) {
                 self.commands.push_back(Command::Heartbeat { peer: link.peer, in_call });
@@ -483,12 +488,15 @@ impl Homes {
     }
 
     fn link_timeout_ms(&self, link: &Link) -> Option<u64> {
-        let beats = link.state == LinkState::Reserved && (link.asked_ms.is_none() || self.in_call);
+        let beats = link.state == LinkState::Reserved && (link.asked_ms.is_none() || self.in_call());
         let leaving = match link.leaving {
             Leaving::By(until_ms) if until_ms < u64::MAX => Some(until_ms),
             Leaving::By(_) | Leaving::No => None,
         };
-        [link.deadline_ms(self.in_call), beats.then_some(link.beat_ms), leaving].into_iter().flatten().min()
+        [link.deadline_ms(self.call_since_ms), beats.then_some(link.beat_ms), leaving]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Releases what is no longer wanted: homes being replaced, homes too many, attempts that came too late.

@@ -173,10 +173,10 @@ fn a_checker_that_refuses_is_left_alone_and_another_is_asked() {
     eligibility.handle_checkers(&checkers, start());
     let mut now = start().plus_ms(1_000);
     eligibility.handle_timeout(now);
-    let Some(EligibilityCommand::AskCheck { of, .. }) = eligibility.poll_command() else {
+    let Some(EligibilityCommand::AskCheck { of, way }) = eligibility.poll_command() else {
         panic!("no check")
     };
-    eligibility.handle_check_refused(of, 600_000, now);
+    eligibility.handle_check_refused(of, way, 600_000, now);
     let mut again = Vec::new();
     while now.mono_ms < start().mono_ms + 590_000 {
         now = now.plus_ms(1_000);
@@ -187,6 +187,145 @@ fn a_checker_that_refuses_is_left_alone_and_another_is_asked() {
         }
     }
     assert!(!again.is_empty() && !again.contains(&of), "{again:?}");
+}
+
+/// Networks that must have reached a node.
+const CONFIRMING: u32 = 3;
+const UDP6: Way = Way { family: Family::V6, ..UDP4 };
+
+/// What came of a check that was asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Reached,
+    Busy(u32),
+    NotAsked,
+}
+
+/// A candidate with these ways, and what each of the checkers answers.
+struct Asking {
+    eligibility: Eligibility,
+    now: Now,
+    asked: Vec<(PeerRef, Way)>,
+}
+
+impl Asking {
+    fn new(ways: &[Way]) -> Self {
+        let mut eligibility = Eligibility::new(Requirements::new(TERMS), 7, start());
+        eligibility.handle_consent(Some(consent()), start());
+        eligibility.handle_headroom(plenty(), start());
+        eligibility.set_too_few(true);
+        eligibility.handle_listening(ways, start());
+        Self { eligibility, now: start(), asked: Vec::new() }
+    }
+
+    fn knows(&mut self, checkers: u32) {
+        let checkers: Vec<Checker> =
+            (0..checkers).map(|peer| Checker { peer: PeerRef(peer), network: peer }).collect();
+        self.eligibility.handle_checkers(&checkers, self.now);
+    }
+
+    fn run_for(&mut self, seconds: u64, answer: impl Fn(PeerRef, Way) -> Answer) {
+        for _ in 0..10 * seconds {
+            self.now = self.now.plus_ms(100);
+            self.eligibility.handle_timeout(self.now);
+            while let Some(EligibilityCommand::AskCheck { of, way }) = self.eligibility.poll_command() {
+                self.asked.push((of, way));
+                match answer(of, way) {
+                    Answer::Reached => self.eligibility.handle_checked(of, way, true, self.now),
+                    Answer::Busy(ms) => self.eligibility.handle_check_refused(of, way, ms, self.now),
+                    Answer::NotAsked => self.eligibility.handle_check_not_asked(of, way, self.now),
+                }
+            }
+        }
+    }
+
+    fn is_eligible(&self) -> bool {
+        self.eligibility.roles(self.now) == BOTH
+    }
+}
+
+#[test]
+fn those_that_are_gone_are_not_waited_for_and_count_again_when_they_are_back() {
+    let mut asking = Asking::new(&[UDP4]);
+    asking.knows(3);
+    let one_is_there = |peer: PeerRef, _| if peer.0 == 0 { Answer::Reached } else { Answer::NotAsked };
+    asking.run_for(30, one_is_there);
+    assert!(asking.is_eligible(), "{:?}", asking.eligibility.missing(Role::Relay, asking.now));
+    asking.run_for(3_600, one_is_there);
+    assert!(asking.is_eligible());
+    assert!(asking.asked.len() < 40, "{} questions in an hour", asking.asked.len());
+    asking.run_for(2 * 3_600, |_, _| Answer::Reached);
+    let heard = |peer| asking.asked.iter().rev().take(6).any(|(asked, _)| asked.0 == peer);
+    assert!(asking.is_eligible() && heard(1) && heard(2));
+}
+
+#[test]
+fn who_could_not_be_asked_about_one_way_is_listened_to_about_the_other() {
+    let mut asking = Asking::new(&[UDP4, UDP6]);
+    asking.knows(1);
+    let mut asked = Vec::new();
+    while asked.len() < 2 {
+        asking.now = asking.now.plus_ms(100);
+        asking.eligibility.handle_timeout(asking.now);
+        asked.extend(std::iter::from_fn(|| asking.eligibility.poll_command()));
+    }
+    asking.eligibility.handle_check_not_asked(PeerRef(0), UDP6, asking.now);
+    assert!(!asking.is_eligible());
+    asking.eligibility.handle_checked(PeerRef(0), UDP4, true, asking.now);
+    assert_eq!(asking.eligibility.unasked_answers(), 0);
+    assert!(asking.is_eligible());
+    asking.run_for(10, |_, _| Answer::Reached);
+    assert_eq!(asking.eligibility.confirmed_ways(asking.now).count(), 2, "it is asked again soon");
+}
+
+#[test]
+fn who_has_spoken_is_not_asked_again_in_place_of_one_who_has_not() {
+    for silent in [Answer::NotAsked, Answer::Busy(20_000), Answer::Busy(600_000)] {
+        let mut asking = Asking::new(&[UDP4]);
+        asking.knows(2);
+        asking.run_for(600, |peer, _| if peer.0 == 0 { Answer::Reached } else { silent });
+        let again = asking.asked.iter().filter(|(peer, _)| peer.0 == 0).count();
+        assert!((1..=6).contains(&again), "{again} times in ten minutes");
+    }
+}
+
+#[test]
+fn each_of_several_newcomers_is_asked() {
+    let mut asking = Asking::new(&[UDP4]);
+    for known in 1..=CONFIRMING {
+        asking.knows(known);
+        asking.run_for(5, |_, _| Answer::Reached);
+    }
+    asking.run_for(120, |_, _| Answer::Reached);
+    assert!(asking.is_eligible(), "{:?}", asking.eligibility.missing(Role::Relay, asking.now));
+    let asked: Vec<u32> = asking.asked.iter().map(|(peer, _)| peer.0).collect();
+    assert_eq!(asked, (0..CONFIRMING).collect::<Vec<_>>(), "each once");
+}
+
+#[test]
+fn a_newcomer_takes_nobodys_eligibility_for_a_minute_and_cannot_put_it_off() {
+    let mut asking = Asking::new(&[UDP4]);
+    asking.knows(1);
+    asking.run_for(5, |_, _| Answer::Reached);
+    assert!(asking.is_eligible());
+    let busy = |_, _| Answer::Busy(3_600_000);
+    for known in 2..30 {
+        asking.knows(known);
+        asking.run_for(2, busy);
+        assert!(asking.is_eligible(), "{known} are known");
+    }
+    for known in 30..45 {
+        asking.knows(known);
+        asking.run_for(1, busy);
+    }
+    assert!(!asking.is_eligible(), "however many more are told of, a minute is a minute");
+    asking.run_for(60, busy);
+    asking.knows(45);
+    asking.run_for(10, |_, _| Answer::Reached);
+    assert!(!asking.is_eligible(), "two of three");
+    asking.knows(46);
+    asking.run_for(10, |_, _| Answer::Reached);
+    assert!(asking.is_eligible());
 }
 
 #[test]

@@ -71,6 +71,26 @@ fn a_hung_home_is_replaced_within_forty_seconds_or_eight_in_a_call() {
     }
 }
 
+/// Each beginning and end of a call asks the homes anew; that must not put off what was asked before.
+#[test]
+fn a_hung_home_is_replaced_while_one_short_call_follows_the_other() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, 1, 5, 5);
+        world.run_until(10_000, |world| world.all_have(HOMES)).expect("three homes");
+        let victim = world.homes(0)[1];
+        world.hang(victim.0 as usize);
+        let begun_ms = world.now.mono_ms;
+        while world.homes(0).contains(&victim) || !world.all_have(HOMES) {
+            assert!(world.now.mono_ms < begun_ms + 40_000, "seed {seed}: it is still a home");
+            for in_call in [true, false] {
+                world.run_for(2_000);
+                let now = world.now;
+                world.leaves[0].homes.set_in_call(in_call, now);
+            }
+        }
+    }
+}
+
 #[test]
 fn homes_survive_the_beginning_and_the_end_of_calls() {
     for seed in 0..20 {

@@ -1,10 +1,14 @@
 //! What happened in an election, and what of it does not hold.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{HOMES, HOMES_WITHIN, LEFT, REACHABLE_WITHIN, Size, millis};
+use super::{
+    HOMES, HOMES_WITHIN, KILL_AFTER, KILL_AFTER_UNTIMED, LEFT, PATIENCE, PATIENCE_UNTIMED, REACHABLE_WITHIN,
+    Size, millis,
+};
 use crate::figures::Spread;
 
 /// One call between two leaves.
@@ -28,7 +32,7 @@ pub struct TakenOver {
 }
 
 /// One supernode that was killed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Kill {
     pub name: String,
     /// Leaves that had it as a home.
@@ -36,6 +40,8 @@ pub struct Kill {
     pub taken_over: Vec<TakenOver>,
     /// When every leaf had three living homes again.
     pub homes_again_ms: Option<u64>,
+    /// Leaves that never had, and how many they had.
+    pub without_homes: Vec<(String, usize)>,
 }
 
 /// What a node did for others whose owner did not consent.
@@ -63,6 +69,8 @@ pub struct ThreeAtOnce {
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub held: bool,
+    /// Nothing is judged by how long it took.
+    pub counts_only: bool,
     pub nodes: usize,
     pub public: usize,
     pub consented: usize,
@@ -82,9 +90,10 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new(size: Size) -> Self {
+    pub(super) fn new(size: Size, counts_only: bool) -> Self {
         Self {
             held: false,
+            counts_only,
             nodes: size.nodes(),
             public: size.public,
             consented: size.consented,
@@ -99,6 +108,20 @@ impl Report {
             guarded: Vec::new(),
             wrong: Vec::new(),
         }
+    }
+
+    /// How much longer than its target something is waited for.
+    pub(super) fn patience(&self) -> Duration {
+        if self.counts_only { PATIENCE_UNTIMED } else { PATIENCE }
+    }
+
+    /// The next supernode dies after this at the latest.
+    pub(super) fn kill_after(&self) -> Duration {
+        if self.counts_only { KILL_AFTER_UNTIMED } else { KILL_AFTER }
+    }
+
+    fn in_time(&self, ms: u64, within: Duration) -> bool {
+        self.counts_only || ms <= millis(within)
     }
 
     pub(super) fn take_calls(&mut self, made: Vec<CallMade>) {
@@ -122,7 +145,7 @@ impl Report {
     /// Holds everything against what was asked for.
     pub(super) fn judge(&mut self) {
         let mut wrong = Vec::new();
-        let late = self.homes_after_ms.iter().filter(|ms| **ms > millis(HOMES_WITHIN)).count();
+        let late = self.homes_after_ms.iter().filter(|ms| !self.in_time(**ms, HOMES_WITHIN)).count();
         let without = late + self.without_homes.len();
         if without > 0 || self.homes_after_ms.is_empty() {
             let seconds = HOMES_WITHIN.as_secs();
@@ -150,7 +173,7 @@ impl Report {
         }
         match &self.three_at_once {
             Some(ThreeAtOnce { homes, reachable_after_ms: Some(ms), .. })
-                if *ms <= millis(REACHABLE_WITHIN) && homes.len() >= HOMES => {}
+                if self.in_time(*ms, REACHABLE_WITHIN) && homes.len() >= HOMES => {}
             Some(three) => wrong.push(three.words()),
             None => wrong.push("no device lost its homes all at once".to_owned()),
         }
@@ -210,7 +233,11 @@ impl Kill {
         let taken = taken.collect::<Vec<_>>().join(", ");
         let again = self.homes_again_ms.map_or_else(|| "NEVER".to_owned(), seconds);
         let by = if taken.is_empty() { "no reserve was needed".to_owned() } else { taken };
-        format!("{} leaves lost a home; all had three again after {again}; {by}", self.homes_lost)
+        let without = match self.without_homes.as_slice() {
+            [] => String::new(),
+            without => format!("; without: {without:?}"),
+        };
+        format!("{} leaves lost a home; all had three again after {again}{without}; {by}", self.homes_lost)
     }
 
     pub(super) fn words(&self) -> String {
@@ -238,10 +265,9 @@ mod tests {
     use super::*;
 
     fn good() -> Report {
-        let mut report = Report::new(Size::SMALL);
+        let mut report = Report::new(Size::SMALL, false);
         report.homes_after_ms = vec![1_000; 8];
-        let kill =
-            |ms| Kill { name: "s1".to_owned(), homes_lost: 3, taken_over: Vec::new(), homes_again_ms: ms };
+        let kill = |ms| Kill { name: "s1".to_owned(), homes_lost: 3, homes_again_ms: ms, ..Kill::default() };
         report.kills = vec![kill(Some(2_000))];
         report.take_calls(vec![CallMade { rang: true, connected: true, ..CallMade::default() }]);
         report.three_at_once = Some(ThreeAtOnce {
@@ -257,6 +283,18 @@ mod tests {
             says_it_serves: false,
         }];
         report
+    }
+
+    #[test]
+    fn where_only_counts_are_judged_time_is_not() {
+        let mut report = good();
+        report.counts_only = true;
+        report.homes_after_ms[3] = 100_000;
+        report.judge();
+        assert!(report.held, "{:?}", report.wrong);
+        report.without_homes.push("s5".to_owned());
+        report.judge();
+        assert!(!report.held);
     }
 
     #[test]

@@ -31,6 +31,8 @@ const NATS: [Nat; 6] = [
 /// One of six homes is behind the carrier besides.
 const BEHIND_CARRIER: usize = 6;
 const SERVES_AGAIN: Duration = Duration::from_secs(40);
+/// Where only counts are judged.
+const SERVES_AGAIN_UNTIMED: Duration = Duration::from_secs(150);
 
 /// A node that may serve; without a process it was killed.
 #[derive(Debug)]
@@ -45,11 +47,13 @@ pub(super) struct Stage {
     pub(super) volunteers: Vec<Volunteer>,
     /// All others.
     pub(super) leaves: Vec<Process>,
-    bootstrap: Vec<String>,
+    /// Where the first supernode listens: everybody is told one of these addresses.
+    first: Vec<String>,
     ground: Ground,
     lab: Lab,
     size: Size,
     steady: bool,
+    serves_again: Duration,
 }
 
 impl Stage {
@@ -57,7 +61,7 @@ impl Stage {
         let size = options.size;
         let mut plan = Plan::with_servers(1 + size.public, None).carrier(CarrierPlan::new("carrier"));
         for n in 0..size.natted {
-            let mut home = HomePlan::new(&format!("h{}", n + 1), NATS[n % NATS.len()]);
+            let mut home = HomePlan::new(&format!("h{}", n + 1), nat(n));
             if n % BEHIND_CARRIER == BEHIND_CARRIER - 1 {
                 home = home.via("carrier");
             }
@@ -72,11 +76,12 @@ impl Stage {
         Ok(Self {
             volunteers: Vec::new(),
             leaves: Vec::new(),
-            bootstrap: Vec::new(),
+            first: Vec::new(),
             ground,
             lab,
             size,
             steady: options.steady,
+            serves_again: if options.counts_only { SERVES_AGAIN_UNTIMED } else { SERVES_AGAIN },
         })
     }
 
@@ -84,8 +89,8 @@ impl Stage {
     pub(super) fn start(&mut self, say: &(dyn Fn(String) + Sync)) -> Result<Instant> {
         let begun = Instant::now();
         let first = self.ground.start(self.lab.host(FIRST)?, &NodePlan::server(&[]))?;
-        self.bootstrap = first.ready().listen.first().cloned().into_iter().collect();
-        ensure!(self.bootstrap.len() == 1, "the first supernode does not say where it listens");
+        self.first = first.ready().listen.clone();
+        ensure!(!self.first.is_empty(), "the first supernode does not say where it listens");
         self.volunteers.push(Volunteer { name: FIRST.to_owned(), process: Some(first) });
         let public = (2..2 + self.size.public).map(|n| format!("s{n}"));
         let natted = (1..=self.size.natted).map(|n| format!("h{n}-host"));
@@ -130,7 +135,7 @@ impl Stage {
     }
 
     fn start_one(&self, name: &str, consents: bool, fresh: bool) -> Result<Process> {
-        let mut plan = NodePlan::person(&self.bootstrap, "echo");
+        let mut plan = NodePlan::person(&self.bootstrap(name), "echo");
         plan.more = ["--strangers", "ring"].map(str::to_owned).to_vec();
         plan.fresh = fresh;
         plan.server = self.steady && consents;
@@ -139,6 +144,12 @@ impl Stage {
             consent(&node)?;
         }
         Ok(node)
+    }
+
+    /// The one address that this node is told: by UDP, but where none gets out.
+    fn bootstrap(&self, name: &str) -> Vec<String> {
+        let part = if nat_of(name) == Some(Nat::UdpBlocked) { "/tcp/" } else { "/udp/" };
+        self.first.iter().find(|address| address.contains(part)).cloned().into_iter().collect()
     }
 
     /// Those that were killed come back with what they had, the first supernode included.
@@ -158,7 +169,7 @@ impl Stage {
             self.volunteers[n].process = Some(node);
         }
         // Some of them are needed again before all homes of somebody can die and others be left.
-        while serving(&self.volunteers).len() <= super::HOMES && begun.elapsed() < SERVES_AGAIN {
+        while serving(&self.volunteers).len() <= super::HOMES && begun.elapsed() < self.serves_again {
             std::thread::sleep(super::LOOK);
         }
         let serving = serving(&self.volunteers);
@@ -187,8 +198,19 @@ impl Stage {
     }
 }
 
+/// Of the home with this number, counted from 0.
+fn nat(home: usize) -> Nat {
+    NATS[home % NATS.len()]
+}
+
+/// What the host of home N, called `hN-host`, is behind; `None`: it has a public address.
+fn nat_of(name: &str) -> Option<Nat> {
+    let number: usize = name.strip_prefix('h')?.strip_suffix("-host")?.parse().ok()?;
+    Some(nat(number.checked_sub(1)?))
+}
+
 /// The owner reads the terms and accepts them, for both roles.
-fn consent(node: &Process) -> Result<()> {
+pub(super) fn consent(node: &Process) -> Result<()> {
     let mut command = node.command(&["volunteer", "accept", "--terms", "1"]);
     let output = command.output().context("cannot run ip netns exec")?;
     if !output.status.success() {
@@ -241,6 +263,14 @@ pub(super) fn kill(volunteers: &mut [Volunteer], name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_behind_what_is_known_by_the_name() {
+        assert_eq!(nat_of("h1-host"), Some(NATS[0]));
+        assert_eq!(nat_of("h5-host"), Some(Nat::UdpBlocked));
+        assert_eq!(nat_of("h7-host"), Some(NATS[0]));
+        assert_eq!(nat_of("s5"), None);
+    }
 
     #[test]
     fn a_home_is_known_by_its_address() {

@@ -31,7 +31,7 @@ chain leave { type nat hook postrouting priority 99; policy accept; jump leaving
 
 /// A running daemon. Dropping it ends it; its mappings stay in the packet rules.
 #[derive(Debug)]
-pub(super) struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     router: Namespace,
     leases: PathBuf,
@@ -49,7 +49,7 @@ pub(super) struct Lease {
 }
 
 impl Daemon {
-    pub(super) fn start(router: &Router, speaks: Speaks, folder: &Path) -> Result<Self> {
+    pub(crate) fn start(router: &Router, speaks: Speaks, folder: &Path) -> Result<Self> {
         let outside = router.outside().context("the router has no IPv4 address")?;
         let leases = folder.join("leases");
         let config = folder.join("miniupnpd.conf");

@@ -1,7 +1,7 @@
 //! Ports that a router forwards: two contacts behind symmetric NATs get a direct path because the router of one speaks
 //! PCP, NAT-PMP or UPnP, and none where it speaks nothing.
 
-mod daemon;
+pub(crate) mod daemon;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

@@ -26,6 +26,8 @@ use crate::overlay::{
 const ERRANDS_MAX: usize = 32;
 /// The load of one that says it is too busy to tell.
 const FULL_PERCENT: u32 = 100;
+/// A check waits this long for the connection of the other address family to have nothing to carry.
+const HELD_MS: u64 = 8_000;
 
 /// What came of a question. Each is answered once, within 20 s.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +62,16 @@ pub struct Door {
     pub relay_port: Option<u16>,
 }
 
+/// A check that waits until its supernode can be asked over the family that is to be tried: there is one connection to
+/// a supernode at a time.
+#[derive(Debug)]
+struct Held {
+    errand: u64,
+    at: SupernodeAddress,
+    door: Door,
+    until_ms: u64,
+}
+
 /// The machine that asks. One a candidate, from consent to its end.
 #[derive(Debug)]
 pub struct Scout {
@@ -67,6 +79,8 @@ pub struct Scout {
     links: Links,
     commands: Outbox<DeviceCommand>,
     errands: BTreeMap<u64, Errand>,
+    /// Each has its number in `errands`, so that they are no more than those.
+    held: VecDeque<Held>,
     last_errand: u64,
     news: VecDeque<ScoutNews>,
 }
@@ -99,6 +113,7 @@ impl Scout {
             links: Links::impatient(),
             commands: Outbox::new(commands),
             errands: BTreeMap::new(),
+            held: VecDeque::new(),
             last_errand: 0,
             news: VecDeque::new(),
         }
@@ -109,18 +124,7 @@ impl Scout {
     /// Asks that supernode to try and reach this node. Answer: `Checked` or `NotChecked`.
     pub fn check(&mut self, of: &SupernodeAddress, door: Door, now: Now) {
         let Some(errand) = self.errand(Errand::Check(of.service, door.way)) else { return };
-        let carrier = match door.way.carrier {
-            Carrier::Udp => CheckCarrier::Udp,
-            Carrier::Tcp => CheckCarrier::Tcp,
-        };
-        let relay_port = door.relay_port.filter(|_| door.way.carrier == Carrier::Udp);
-        let request = CheckRequest {
-            service: self.service.0.to_vec(),
-            carrier: carrier.number(),
-            port: u32::from(door.port),
-            relay_port: relay_port.map_or(0, u32::from),
-        };
-        self.links.check(errand, of, door.way.family, request, now);
+        self.held.push_back(Held { errand, at: of.clone(), door, until_ms: now.mono_ms + HELD_MS });
         self.drive(now);
     }
 
@@ -143,6 +147,9 @@ impl Scout {
 
     /// The machine's network changed: what is under way fails.
     pub fn handle_network_changed(&mut self, now: Now) {
+        for held in std::mem::take(&mut self.held) {
+            self.give_up(held.errand, "the network of this machine changed");
+        }
         self.links.handle_network_changed();
         self.drive(now);
         self.send(DeviceCommand::NetworkChanged, now);
@@ -177,7 +184,8 @@ impl Scout {
     /// When to call [`Self::handle_timeout`] (monotonic, in milliseconds).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
-        [self.links.poll_timeout(), self.commands.poll_timeout()].into_iter().flatten().min()
+        let held = self.held.iter().map(|held| held.until_ms).min();
+        [self.links.poll_timeout(), self.commands.poll_timeout(), held].into_iter().flatten().min()
     }
 
     /// The next thing that happened; drain it after every call.
@@ -205,11 +213,47 @@ impl Scout {
     }
 
     fn drive(&mut self, now: Now) {
+        self.release(now);
         while let Some(news) = self.links.poll_news() {
             self.take(news);
         }
         while let Some(command) = self.links.poll_command() {
             self.send(command, now);
+        }
+    }
+
+    /// Sends the checks that can go now, in their order, and gives up those that waited too long.
+    fn release(&mut self, now: Now) {
+        for held in std::mem::take(&mut self.held) {
+            if self.links.may_check(&held.at, held.door.way.family) {
+                self.send_check(&held, now);
+            } else if now.mono_ms >= held.until_ms {
+                self.give_up(held.errand, "the connection of the other address family was busy for too long");
+            } else {
+                self.held.push_back(held);
+            }
+        }
+    }
+
+    fn send_check(&mut self, held: &Held, now: Now) {
+        let Held { errand, at, door, .. } = held;
+        let carrier = match door.way.carrier {
+            Carrier::Udp => CheckCarrier::Udp,
+            Carrier::Tcp => CheckCarrier::Tcp,
+        };
+        let relay_port = door.relay_port.filter(|_| door.way.carrier == Carrier::Udp);
+        let request = CheckRequest {
+            service: self.service.0.to_vec(),
+            carrier: carrier.number(),
+            port: u32::from(door.port),
+            relay_port: relay_port.map_or(0, u32::from),
+        };
+        self.links.check(*errand, at, door.way.family, request, now);
+    }
+
+    fn give_up(&mut self, errand: u64, reason: &str) {
+        if let Some(errand) = self.errands.remove(&errand) {
+            self.failed(errand, 0, reason.to_owned());
         }
     }
 
@@ -402,6 +446,39 @@ mod tests {
         bench.news();
         bench.scout.check(&only_v6, Door { port: 40_002, ..door() }, now(40));
         assert!(matches!(bench.news().as_slice(), [ScoutNews::NotChecked { .. }]));
+    }
+
+    #[test]
+    fn checks_of_both_families_at_once_are_asked_one_after_the_other() {
+        const UDP6: Way = Way { family: Family::V6, ..UDP };
+        let mut bench = Bench::new();
+        bench.scout.check(&supernode(), door(), now(0));
+        bench.scout.check(&supernode(), Door { way: UDP6, port: 40_002, ..door() }, now(0));
+        bench.connected("192.0.2.1");
+        let asked = bench.asked();
+        let [(first, Body::CheckRequest(_))] = asked.as_slice() else { panic!("{asked:?}") };
+        assert!(bench.news().is_empty(), "the other one waits");
+        bench.says(*first, Body::Checked(Checked { reached: true, detail: String::new() }));
+        assert!(matches!(bench.news().as_slice(), [ScoutNews::Checked { way: UDP, .. }]));
+        bench.connected("2001:db8::1");
+        let asked = bench.asked();
+        let [(second, Body::CheckRequest(request))] = asked.as_slice() else { panic!("{asked:?}") };
+        assert_eq!(request.port, 40_002);
+        bench.says(*second, Body::Checked(Checked { reached: true, detail: String::new() }));
+        assert!(matches!(bench.news().as_slice(), [ScoutNews::Checked { way: UDP6, .. }]));
+        assert!(bench.scout.errands.is_empty() && bench.scout.held.is_empty());
+    }
+
+    #[test]
+    fn a_check_does_not_wait_for_the_other_family_for_ever() {
+        const UDP6: Way = Way { family: Family::V6, ..UDP };
+        let mut bench = Bench::new();
+        bench.scout.check(&supernode(), door(), now(0));
+        bench.scout.check(&supernode(), Door { way: UDP6, ..door() }, now(0));
+        bench.connected("192.0.2.1");
+        assert!(bench.wait() <= 40_000);
+        assert_eq!(bench.news().len(), 2);
+        assert!(bench.scout.errands.is_empty() && bench.scout.held.is_empty());
     }
 
     #[test]

@@ -117,14 +117,14 @@ impl Node {
     pub(super) fn ask_check(&mut self, of: ServiceKey, way: Way, now: Now) {
         let at = self.address_of(of);
         let Some((at, standby)) = at.zip(self.election.desk.standby.as_mut()) else {
-            return self.election.handle_check_undone(of, now);
+            return self.election.handle_check_not_asked(of, way, now);
         };
         match standby.ways.iter().find(|open| open.way == way) {
             Some(open) => {
                 let relay_port = open.relay.map(|relay| relay.port());
                 standby.scout.check(&at, Door { way, port: open.at.port(), relay_port }, now);
             }
-            None => self.election.handle_check_undone(of, now),
+            None => self.election.handle_check_not_asked(of, way, now),
         }
     }
 
@@ -159,12 +159,12 @@ impl Node {
                 }
                 ScoutNews::NotChecked { by, way, retry_after_ms: 0, reason } => {
                     tracing::debug!(%by, ?way, reason, "a supernode could not be asked to reach this node");
-                    self.election.handle_check_undone(by, now);
+                    self.election.handle_check_not_asked(by, way, now);
                 }
                 ScoutNews::NotChecked { by, way, retry_after_ms, reason } => {
                     tracing::debug!(%by, ?way, reason, "a supernode has no time to reach this node");
                     self.election.desk.lookout.answered(&by, None, now.mono_ms);
-                    self.election.handle_check_refused(by, retry_after_ms, now);
+                    self.election.handle_check_refused(by, way, retry_after_ms, now);
                 }
                 ScoutNews::Noted { by, kept } => tracing::debug!(%by, kept, "announced as a reserve"),
                 ScoutNews::Load { by, load_percent } => self.take_load(by, load_percent, now),

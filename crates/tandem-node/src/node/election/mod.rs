@@ -26,13 +26,11 @@ use serving::Desk;
 const TASKS_MAX: usize = 64;
 /// Checkers looked at.
 const CHECKERS_MAX: usize = 64;
-/// A task could not be done: whoever was to be asked is left alone for this long.
-const UNDONE_MS: u32 = 60_000;
 
 /// What the loop must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
-    /// Answer: [`Election::handle_checked`] or [`Election::handle_check_refused`].
+    /// Answer: [`Election::handle_checked`], [`Election::handle_check_refused`] or [`Election::handle_check_not_asked`].
     AskCheck {
         of: ServiceKey,
         way: Way,
@@ -169,16 +167,19 @@ impl Election {
         self.settle(now);
     }
 
-    pub(crate) fn handle_check_refused(&mut self, by: ServiceKey, retry_after_ms: u32, now: Now) {
+    pub(crate) fn handle_check_refused(&mut self, by: ServiceKey, way: Way, retry_after_ms: u32, now: Now) {
         if let Some(by) = self.names.peer(&by) {
-            self.eligibility.handle_check_refused(by, retry_after_ms, now);
+            self.eligibility.handle_check_refused(by, way, retry_after_ms, now);
         }
         self.settle(now);
     }
 
-    /// That could not be asked at all.
-    pub(crate) fn handle_check_undone(&mut self, by: ServiceKey, now: Now) {
-        self.handle_check_refused(by, UNDONE_MS, now);
+    /// That one could not be asked at all.
+    pub(crate) fn handle_check_not_asked(&mut self, by: ServiceKey, way: Way, now: Now) {
+        if let Some(by) = self.names.peer(&by) {
+            self.eligibility.handle_check_not_asked(by, way, now);
+        }
+        self.settle(now);
     }
 
     /// This node's own load, as its descriptor says.

@@ -39,6 +39,7 @@ impl Phone {
             }
             Command::Release(peer) => {
                 if let Some(service) = service(around, peer) {
+                    tracing::debug!(%service, "a supernode's link is given up");
                     self.links.release(service, now);
                     // One that fell silent is released, too, and so is an attempt that took too long.
                     let failed = self.homes.standing(peer).is_some_and(|standing| standing.failures > 0);
@@ -107,6 +108,7 @@ impl Phone {
                 }
             }
             LinkNews::Busy { service, retry_after_ms } => {
+                tracing::debug!(%service, retry_after_ms, "a supernode has no place for this device");
                 if let Some(peer) = peer_of(&service) {
                     self.homes.handle_busy(peer, retry_after_ms, now);
                 }

@@ -31,8 +31,15 @@ impl Links {
         self.run_errand(at, (errand, Waiting::Notice { errand }), body, now);
     }
 
+    /// Whether a check of that family can go now: over the link there is, or over a new one; or nowhere, ever. A link of
+    /// the other family, or one that is being opened, may still have questions to carry.
+    pub(crate) fn may_check(&self, at: &SupernodeAddress, family: Family) -> bool {
+        let free = |link: &super::Link| link.open && (link.family == Some(family) || link.is_idle());
+        self.links.get(&at.service).is_none_or(free) || in_family(at, family).addresses.is_empty()
+    }
+
     /// Asks a supernode to try and reach this node, over a connection of that family: it dials the address that the
-    /// connection comes from.
+    /// connection comes from. See [`Self::may_check`].
     pub(crate) fn check(
         &mut self,
         errand: u64,
