@@ -214,11 +214,18 @@ impl Neighbours {
         first.into_iter().chain(again).take(asker.view).collect()
     }
 
+    /// Where the list is full, the one that failed most often makes room.
     pub(super) fn add_bootstrap(&mut self, endpoint: Endpoint) {
-        let known = self.bootstrap.iter().any(|(other, ..)| other.service == endpoint.service);
-        if !known && self.bootstrap.len() < BOOTSTRAP_MAX {
-            self.bootstrap.push((endpoint, 0, Backoff::new(2_000, 60_000)));
+        if self.bootstrap.iter().any(|(other, ..)| other.service == endpoint.service) {
+            return;
         }
+        if self.bootstrap.len() >= BOOTSTRAP_MAX {
+            let failures = |at: &usize| self.bootstrap[*at].2.failures();
+            let worst = (0..self.bootstrap.len()).filter(|at| failures(at) > 0).max_by_key(failures);
+            let Some(worst) = worst else { return };
+            self.bootstrap.remove(worst);
+        }
+        self.bootstrap.push((endpoint, 0, Backoff::new(2_000, 60_000)));
     }
 
     /// Whom to connect to next, never one of `linked`: any known one, or while none is linked the bootstrap list.
@@ -327,6 +334,23 @@ mod tests {
             neighbours.note(all[index].clone(), at < 12);
         }
         neighbours
+    }
+
+    #[test]
+    fn one_that_failed_makes_room_where_the_list_to_begin_from_is_full() {
+        let all: Vec<SupernodeDescriptor> =
+            (0..BOOTSTRAP_MAX + 2).map(|index| descriptor(index, 0)).collect();
+        let mut neighbours = Neighbours::default();
+        all[..=BOOTSTRAP_MAX].iter().for_each(|known| neighbours.add_bootstrap(Endpoint::of(known)));
+        let listed = |neighbours: &Neighbours, at: usize| {
+            neighbours.bootstrap.iter().any(|(endpoint, ..)| endpoint.service == all[at].service())
+        };
+        assert_eq!(neighbours.bootstrap.len(), BOOTSTRAP_MAX);
+        assert!(!listed(&neighbours, BOOTSTRAP_MAX), "nobody makes room who has not failed");
+        neighbours.failed(all[3].service(), &mut Rng::new(1), now(0));
+        neighbours.add_bootstrap(Endpoint::of(&all[BOOTSTRAP_MAX + 1]));
+        assert_eq!(neighbours.bootstrap.len(), BOOTSTRAP_MAX);
+        assert!(listed(&neighbours, BOOTSTRAP_MAX + 1) && !listed(&neighbours, 3));
     }
 
     /// Asks each of these all day long, for everything there is to ask.

@@ -16,6 +16,8 @@ use crate::overlay::SupernodeAddress;
 
 /// How often it looks about: as often as the clocks are compared, so that nothing wakes up more often for it.
 const LOOK_MS: u64 = 1_000;
+/// Supernodes that the service part is told of when it begins to serve, and while it finds nobody.
+const INTRODUCED_MAX: usize = 8;
 
 impl Node {
     /// Takes up whatever is otherwise than before.
@@ -32,8 +34,23 @@ impl Node {
                 self.election.handle_sight(&alive, &alive, now);
                 self.election.handle_load(load_percent, now);
                 self.election.handle_no_place(no_place, now);
+                if alive.is_empty() {
+                    self.introduce_supernode(now);
+                }
             }
             None => self.look_out(now),
+        }
+    }
+
+    /// Tells the service part whom the person's device and the scout know to be there. What it knew when its sockets were
+    /// bound may all be gone; and a supernode that finds no other is one that nobody hears of.
+    pub(super) fn introduce_supernode(&mut self, now: Now) {
+        let homes = self.person.homes().filter_map(|home| self.peers.address(home));
+        let alive = self.election.desk.lookout.alive(now.mono_ms);
+        let alive = alive.filter_map(|seen| self.address_of(seen.service));
+        let there: Vec<SupernodeAddress> = homes.chain(alive).take(INTRODUCED_MAX).collect();
+        if let Some(supernode) = self.supernode.as_mut().filter(|_| !there.is_empty()) {
+            supernode.handle_bootstrap(&there, now);
         }
     }
 
@@ -168,9 +185,9 @@ impl Node {
                 }
                 ScoutNews::Noted { by, kept } => tracing::debug!(%by, kept, "announced as a reserve"),
                 ScoutNews::Load { by, load_percent } => self.take_load(by, load_percent, now),
-                ScoutNews::HeldBack { of, way: Some(_), wait_ms } => {
+                ScoutNews::HeldBack { of, way: Some(way), wait_ms } => {
                     let wait_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX);
-                    self.election.handle_check_refused(of, wait_ms, now);
+                    self.election.handle_check_refused(of, way, wait_ms, now);
                 }
                 ScoutNews::HeldBack { of, way: None, wait_ms } => {
                     self.election.desk.lookout.held_back(&of, wait_ms, now.mono_ms);

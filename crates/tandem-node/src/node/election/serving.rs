@@ -376,6 +376,7 @@ impl Node {
         }
         tracing::info!(?roles, "this node serves others");
         supernode.set_roles(roles, now);
+        self.introduce_supernode(now);
         if !roles.contains(Roles::DIRECTORY) {
             self.close_echo();
         } else if self.echo.is_none() {
