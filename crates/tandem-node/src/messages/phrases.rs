@@ -75,7 +75,8 @@ fn volunteer_texts(role: ConnectionRole) -> (&'static str, &'static str, &'stati
             "Asks this supernode whether it can reach you, tells it that you stand by, or asks how busy it is, because \
              you volunteered. It closes soon after.",
             "The address on the internet and the key of your service.",
-            "Which account or device is yours: this goes out under a key that is made for it and thrown away.",
+            "Which account or device is yours: this goes out under a key that is made for it and thrown away. Only by \
+             comparing addresses could it guess: your own device connects to its homes from the same internet address.",
         ),
         ConnectionRole::Visitor => (
             "Came for one thing, because you volunteered: a place for a call, the way to a device whose home you are, a \

@@ -82,7 +82,7 @@ impl Links {
 
     fn run_errand(&mut self, at: &SupernodeAddress, errand: (u64, Waiting), body: Body, now: Now) {
         let (errand, waiting) = errand;
-        if !self.links.contains_key(&at.service) && !self.open(at, false, now) {
+        if !self.links.contains_key(&at.service) && !self.open(at, waiting.purpose(), now) {
             let reason = "too many connections at once".to_owned();
             self.news.push_back(LinkNews::ErrandFailed { errand, service: at.service, reason });
             return;

@@ -185,7 +185,9 @@ fn whatever_refuses_no_minute_sees_more_than_the_caps_and_nobody_starves() {
         device.dials.iter().filter(|(ms, _, purpose)| ms / MINUTE_MS == minute && *purpose == of).count()
     };
     let for_homes: Vec<usize> = (0..30).map(|minute| in_minute(minute, Purpose::Home)).collect();
-    assert!(for_homes.windows(3).all(|minutes| minutes.iter().any(|dials| *dials > 0)), "{for_homes:?}");
+    // As many as without anything else going on (3 to 16 in a minute, by the back-off of a device that reaches nobody).
+    assert!(for_homes.windows(2).all(|minutes| minutes.iter().sum::<usize>() >= 3), "{for_homes:?}");
+    assert!(for_homes.iter().sum::<usize>() >= 90, "{for_homes:?}");
     let for_calls: Vec<usize> = (0..30).map(|minute| in_minute(minute, Purpose::Call)).collect();
     assert!(for_calls.iter().all(|dials| *dials >= CALLS_A_MINUTE - OTHERS_A_MINUTE), "{for_calls:?}");
 }

@@ -25,8 +25,12 @@ use crate::overlay::{DeviceCommand, SupernodeAddress};
 use crate::software;
 use gate::{Patience, Undialled};
 
-/// Links at once; further errands fail.
+/// Links at once; further errands fail …
 const LINKS_MAX: usize = 32;
+/// … and those that are not for a call from here on. Errands that wait for their turn keep no call waiting …
+const LINKS_OF_OTHERS: usize = 20;
+/// … and no home: the policy of homes has so many on top.
+const LINKS_OF_HOMES: usize = 8;
 /// Resume tickets kept, and the length of one (spec/overlay.md).
 const TICKETS_MAX: usize = 8;
 const TICKET_BYTES_MAX: usize = 64;
@@ -177,6 +181,21 @@ impl Waiting {
         }
     }
 
+    /// What a supernode is dialled for that is to be asked this. A scout places no calls: what it asks has their share.
+    fn purpose(self) -> Purpose {
+        match self {
+            Self::Grant { .. } | Self::Check { .. } | Self::ReserveNotice { .. } | Self::Load { .. } => {
+                Purpose::Call
+            }
+            Self::Reserve
+            | Self::Heartbeat
+            | Self::Publish
+            | Self::Supernodes
+            | Self::LookUp { .. }
+            | Self::Notice { .. } => Purpose::Other,
+        }
+    }
+
     fn errand(self) -> Option<u64> {
         match self {
             Self::LookUp { errand }
@@ -234,18 +253,9 @@ impl Link {
         self.pending.is_empty() && self.queued.is_empty()
     }
 
-    /// The weightiest of what it is dialled for. A scout places no calls: what it asks has their share.
+    /// The weightiest of what it is dialled for.
     fn purpose(&self) -> Purpose {
-        let weighty = |waiting: &Waiting| {
-            matches!(
-                waiting,
-                Waiting::Grant { .. }
-                    | Waiting::Check { .. }
-                    | Waiting::ReserveNotice { .. }
-                    | Waiting::Load { .. }
-            )
-        };
-        if self.queued.iter().any(|(waiting, _)| weighty(waiting)) {
+        if self.queued.iter().any(|(waiting, _)| waiting.purpose() == Purpose::Call) {
             Purpose::Call
         } else if self.by_homes {
             Purpose::Home
@@ -298,7 +308,7 @@ impl Links {
             if link.open {
                 self.news.push_back(LinkNews::Opened { service: at.service });
             }
-        } else if !self.open(at, true, now) {
+        } else if !self.open(at, Purpose::Home, now) {
             let reason = "too many connections at once".to_owned();
             self.news.push_back(LinkNews::Closed { service: at.service, incompatible: false, reason });
             return;
@@ -488,10 +498,17 @@ impl Links {
 
     // ---- inside -------------------------------------------------------------------------------------------------
 
-    fn open(&mut self, at: &SupernodeAddress, by_homes: bool, now: Now) -> bool {
-        if self.links.len() >= LINKS_MAX {
+    /// Makes a link that is not dialled yet, if there is room.
+    fn open(&mut self, at: &SupernodeAddress, purpose: Purpose, now: Now) -> bool {
+        let room = match purpose {
+            Purpose::Home => LINKS_MAX + LINKS_OF_HOMES,
+            Purpose::Call => LINKS_MAX,
+            Purpose::Other => LINKS_OF_OTHERS,
+        };
+        if self.links.len() >= room {
             return false;
         }
+        let by_homes = purpose == Purpose::Home;
         let ticket = self.tickets.iter().find(|(of, _)| *of == at.service).map(|(_, ticket)| ticket.clone());
         let link = Link {
             undialled: Some(Undialled { at: at.clone(), turn_ms: now.mono_ms }),
