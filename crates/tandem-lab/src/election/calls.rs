@@ -15,6 +15,8 @@ const EVERY: Duration = Duration::from_secs(3);
 const LENGTH_MS: u64 = 2_000;
 /// A call that has come to nothing by then has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A node gives up a call that is silent after a minute.
+const OUTLIVES: Duration = Duration::from_secs(75);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// All calls of a run.
@@ -32,7 +34,8 @@ impl Calls {
             while !stop.load(Ordering::Acquire) {
                 if let Some((caller, callee)) = self.pick(leaves, &mut random) {
                     scope.spawn(move || {
-                        let made = attempt(caller, callee);
+                        let mut made = attempt(caller, callee);
+                        outlive(callee, &mut made);
                         lock(&self.busy).retain(|name| name != caller.name() && name != callee.name());
                         lock(&self.made).push(made);
                     });
@@ -59,6 +62,30 @@ impl Calls {
         let (caller, callee) = (draw(&mut idle)?, draw(&mut idle)?);
         busy.extend([caller.name().to_owned(), callee.name().to_owned()]);
         Some((caller, callee))
+    }
+}
+
+/// Waits until the callee is in no call any more, either. If a relay died under the call, and the callee's homes with it, the
+/// caller's last word comes late; until then the callee's node takes no other call, and begins none.
+fn outlive(callee: &Process, made: &mut CallMade) {
+    let begun = Instant::now();
+    while begun.elapsed() < OUTLIVES {
+        let calls: Result<Vec<CallSummary>> = callee.get("/api/calls");
+        match calls {
+            Ok(calls) if calls.iter().all(|call| call.ended_unix_ms.is_some()) => {
+                made.outlived_ms = millis(begun.elapsed());
+                return;
+            }
+            Ok(_) => std::thread::sleep(LOOK),
+            Err(error) => {
+                made.why = format!("{error:#}");
+                break;
+            }
+        }
+    }
+    made.connected = false;
+    if made.why.is_empty() {
+        "the callee's node did not end the call".clone_into(&mut made.why);
     }
 }
 

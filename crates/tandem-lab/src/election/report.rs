@@ -21,6 +21,8 @@ pub struct CallMade {
     pub ringing_ms: Option<u64>,
     pub lost: u64,
     pub took_ms: u64,
+    /// So much later than the caller's node the callee's held it for ended.
+    pub outlived_ms: u64,
     pub why: String,
 }
 
@@ -82,6 +84,8 @@ pub struct Report {
     pub kills: Vec<Kill>,
     pub calls: usize,
     pub ringing_ms: Option<Spread>,
+    /// How much later than the caller's node the callee's held a call for ended, at most.
+    pub outlived_ms: u64,
     pub calls_failed: Vec<CallMade>,
     pub three_at_once: Option<ThreeAtOnce>,
     pub guarded: Vec<Guarded>,
@@ -103,6 +107,7 @@ impl Report {
             kills: Vec::new(),
             calls: 0,
             ringing_ms: None,
+            outlived_ms: 0,
             calls_failed: Vec::new(),
             three_at_once: None,
             guarded: Vec::new(),
@@ -126,6 +131,7 @@ impl Report {
 
     pub(super) fn take_calls(&mut self, made: Vec<CallMade>) {
         self.calls = made.len();
+        self.outlived_ms = made.iter().map(|call| call.outlived_ms).max().unwrap_or(0);
         self.ringing_ms =
             Spread::of(made.iter().filter_map(|call| call.ringing_ms).map(|ms| ms as f64).collect());
         self.calls_failed = made.into_iter().filter(|call| !call.connected).collect();
@@ -210,6 +216,7 @@ impl Report {
             format!("{}, {} failed", self.calls, self.calls_failed.len()),
         );
         line("call → ringing, ms (p50 / p95 / max)", ringing);
+        line("callee's end after the caller's, ms (max)", self.outlived_ms.to_string());
         if let Some(three) = &self.three_at_once {
             line("all homes of one device killed at once", three.words());
         }
