@@ -460,7 +460,7 @@ impl Homes {
 
     fn poll_publishing(&mut self, now: Now) -> Option<PeerRef> {
         let homes = self.links.iter().filter(|link| link.is_home()).map(|link| link.peer);
-        self.publishing.poll(homes, now.mono_ms)
+        self.publishing.poll(homes, &mut self.rng, now.mono_ms)
     }
 
     fn give_up_late_links(&mut self, now: Now) {

@@ -10,13 +10,17 @@ const DEBOUNCE_MS: u64 = 200;
 const AFTER_LOSS_MS: u64 = 2_000;
 /// Re-publication, give or take 10 %.
 const REPUBLISH_MS: u64 = 50 * 60_000;
-/// A publication not confirmed by then is tried through another home.
+/// A publication not confirmed by then is tried through another home; the first one's answer still counts. A directory
+/// that has just lost most of its supernodes takes longer.
 const ANSWER_MS_MAX: u64 = 6_000;
+/// Homes that owe an answer beyond that.
+const LATE_MAX: usize = 3;
 
 #[derive(Debug, Clone)]
 pub(super) struct Publishing {
     due_ms: Option<u64>,
     pending: Option<(PeerRef, u64)>,
+    late: Vec<PeerRef>,
     backoff: Backoff,
     last_via: Option<PeerRef>,
     ever: bool,
@@ -27,6 +31,7 @@ impl Publishing {
         Self {
             due_ms: None,
             pending: None,
+            late: Vec::new(),
             backoff: Backoff::new(1_000, 60_000),
             last_via: None,
             ever: false,
@@ -46,6 +51,7 @@ impl Publishing {
 
     /// A home was lost.
     pub(super) fn lost(&mut self, peer: PeerRef, now_mono_ms: u64) {
+        self.late.retain(|late| *late != peer);
         if self.pending.is_some_and(|(via, _)| via == peer) {
             self.pending = None;
             self.bring_forward(now_mono_ms);
@@ -59,10 +65,19 @@ impl Publishing {
 
     /// Through which of `homes` to publish now, if it is time. A different one each time where possible, so that no
     /// single home can keep a record back unnoticed.
-    pub(super) fn poll(&mut self, homes: impl Iterator<Item = PeerRef>, now_mono_ms: u64) -> Option<PeerRef> {
-        if self.pending.is_some_and(|(_, until_ms)| now_mono_ms >= until_ms) {
-            self.pending = None;
-            self.bring_forward(now_mono_ms);
+    pub(super) fn poll(
+        &mut self,
+        homes: impl Iterator<Item = PeerRef>,
+        rng: &mut Rng,
+        now_mono_ms: u64,
+    ) -> Option<PeerRef> {
+        if let Some((via, _)) = self.pending.take_if(|(_, until_ms)| now_mono_ms >= *until_ms) {
+            self.late.retain(|late| *late != via);
+            if self.late.len() < LATE_MAX {
+                self.late.push(via);
+            }
+            let again_ms = now_mono_ms + self.backoff.next_delay_ms(rng);
+            self.bring_forward(again_ms);
         }
         if self.pending.is_some() || self.due_ms.is_none_or(|due_ms| due_ms > now_mono_ms) {
             return None;
@@ -77,10 +92,14 @@ impl Publishing {
 
     pub(super) fn done(&mut self, via: PeerRef, rng: &mut Rng, now_mono_ms: u64) {
         if self.pending.is_none_or(|(pending, _)| pending != via) {
+            let before = self.late.len();
+            self.late.retain(|late| *late != via);
+            self.ever |= self.late.len() < before;
             return;
         }
         self.pending = None;
         self.ever = true;
+        self.late.clear();
         self.backoff.reset();
         if self.due_ms.is_none() {
             self.due_ms = Some(now_mono_ms + rng.around(REPUBLISH_MS, 10));
@@ -106,5 +125,43 @@ impl Publishing {
             Some((_, until_ms)) => Some(until_ms),
             None => self.due_ms,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOMES: [PeerRef; 2] = [PeerRef(1), PeerRef(2)];
+
+    #[test]
+    fn an_answer_that_comes_after_another_home_was_asked_counts() {
+        let (mut publishing, mut rng) = (Publishing::new(), Rng::new(7));
+        publishing.gained(true, 0);
+        assert_eq!(publishing.poll(HOMES.into_iter(), &mut rng, 0), Some(HOMES[0]));
+        assert_eq!(publishing.poll(HOMES.into_iter(), &mut rng, ANSWER_MS_MAX), None, "not at once");
+        let again_ms = publishing.timeout_ms().unwrap();
+        assert!((ANSWER_MS_MAX..ANSWER_MS_MAX + 2_000).contains(&again_ms), "{again_ms}");
+        assert_eq!(publishing.poll(HOMES.into_iter(), &mut rng, again_ms), Some(HOMES[1]));
+        publishing.done(PeerRef(3), &mut rng, again_ms);
+        assert!(!publishing.ever(), "it was not asked");
+        publishing.done(HOMES[0], &mut rng, again_ms + 1);
+        assert!(publishing.ever());
+        assert_eq!(
+            publishing.timeout_ms(),
+            Some(again_ms + ANSWER_MS_MAX),
+            "what is newest is still to come"
+        );
+    }
+
+    #[test]
+    fn a_home_that_was_lost_owes_nothing() {
+        let (mut publishing, mut rng) = (Publishing::new(), Rng::new(7));
+        publishing.gained(true, 0);
+        publishing.poll(HOMES.into_iter(), &mut rng, 0);
+        publishing.poll(HOMES.into_iter(), &mut rng, ANSWER_MS_MAX);
+        publishing.lost(HOMES[0], ANSWER_MS_MAX);
+        publishing.done(HOMES[0], &mut rng, ANSWER_MS_MAX + 1);
+        assert!(!publishing.ever());
     }
 }

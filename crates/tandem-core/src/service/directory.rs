@@ -22,7 +22,8 @@ const COPIES_MAX: usize = 1_024;
 /// A copy is used for this long; the directory is asked all the same.
 const COPY_MS_MAX: u64 = 30 * 60_000;
 const GET_MS_MAX: u64 = 6_000;
-const PUT_MS_MAX: u64 = 10_000;
+/// To find those that are to keep it, to send it and to read it back: 8 s each where some of them are dead.
+const PUT_MS_MAX: u64 = 20_000;
 
 #[derive(Debug)]
 enum Purpose {

@@ -38,6 +38,8 @@ const TICKET_BYTES_MAX: usize = 64;
 const PENDING_MAX: usize = 64;
 /// An answer that has not come by then will not come.
 const ANSWER_MS: u64 = 5_000;
+/// A home stores a record within 20 s; where many supernodes have just died, it needs some of them.
+const PUBLISH_MS: u64 = 22_000;
 /// A check takes the supernode up to 10 s (spec/election.md, "Checks").
 const CHECK_MS: u64 = 12_000;
 /// Descriptors of other supernodes taken from one frame.
@@ -177,6 +179,7 @@ impl Waiting {
     fn answer_ms(self) -> u64 {
         match self {
             Self::Check { .. } => CHECK_MS,
+            Self::Publish => PUBLISH_MS,
             _ => ANSWER_MS,
         }
     }
