@@ -102,6 +102,8 @@ struct Home {
     peer: PeerId,
     stream: HomeState,
     reservation: Option<Reservation>,
+    /// A reservation is asked for as soon as the connections before this one are closed.
+    asks: bool,
 }
 
 /// libp2p's circuit client panics when a supernode grants what no listener waits for any more. So a listener is never
@@ -334,8 +336,12 @@ impl Device {
             self.outbox.push_back(DeviceEvent::HomeClosed { service, reason });
             return;
         };
-        let home =
-            self.homes.entry(service).or_insert(Home { peer, stream: HomeState::None, reservation: None });
+        let home = self.homes.entry(service).or_insert(Home {
+            peer,
+            stream: HomeState::None,
+            reservation: None,
+            asks: false,
+        });
         if !matches!(home.stream, HomeState::None) {
             return; // its answer is coming, or came
         }
@@ -387,6 +393,16 @@ impl Device {
             return; // its answer is coming
         }
         let replaces = before.map(|before| before.listener);
+        let peer = home.peer;
+        let is_other =
+            |id: ConnectionId, c: &Connection| c.peer == peer && id != connection && !c.point.is_relayed();
+        // libp2p asks on the oldest connection, and one that is being closed answers no more.
+        if self.connections.iter().any(|(id, c)| is_other(id, c)) {
+            if let Some(home) = self.homes.get_mut(&service) {
+                home.asks = true;
+            }
+            return;
+        }
         let listener = self.swarm.listen_on(circuit_address(address, home.peer));
         if let Some(home) = self.homes.get_mut(&service) {
             let reservation = |&listener| Reservation { listener, connection, told: false, replaces };

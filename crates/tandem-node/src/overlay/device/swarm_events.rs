@@ -92,6 +92,12 @@ impl Device {
         for signal in on_it {
             self.signal_gone(signal, reason.to_owned(), false);
         }
+        let asking = |home: &mut Home| std::mem::take(&mut home.asks);
+        if let Some(service) = self.home_of(&peer)
+            && self.homes.get_mut(&service).is_some_and(asking)
+        {
+            self.reserve(service);
+        }
     }
 
     fn handle_stream(&mut self, event: StreamsEvent) {
