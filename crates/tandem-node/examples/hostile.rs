@@ -6,11 +6,13 @@
 //! ```
 //!
 //! All of them claim both roles and no load at all, keep no record, and name a relay where nobody answers. What else they
-//! do is their manner ([`Manner`]), from the start or after `--honest-for SECONDS`. When all listen, one line of JSON says
-//! where.
+//! do is their manner ([`Manner`]), from the start or, with `--honest-first true`, from the first line on standard input on.
+//! When all listen, one line of JSON says where; after that one line a second says what they were asked and how often they lied ([`Tally`]).
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tandem_core::service::{ClientRef, Command, Config, Endpoint, Service};
@@ -26,11 +28,15 @@ use tandem_proto::signed::{NewDescriptor, Roles, SupernodeDescriptor};
 use tandem_proto::wire::home_frame::Body;
 use tandem_proto::wire::{self, HomeFrame};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep};
 
 const PORT: u16 = 4001;
 const LATE: Duration = Duration::from_secs(4);
 const HOUR_S: u64 = 3600;
+const TALLIED_EVERY: Duration = Duration::from_secs(1);
+/// More than anybody will ask for.
+const PLACES: usize = 100_000;
 
 /// How it lies, beyond its load and its relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +57,7 @@ struct Arguments {
     network: [u8; 2],
     count: u8,
     manner: Manner,
-    honest_for: Duration,
+    honest_first: bool,
     bootstrap: Vec<Endpoint>,
 }
 
@@ -60,7 +66,7 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
         network: [51, 66],
         count: 1,
         manner: Manner::Lure,
-        honest_for: Duration::ZERO,
+        honest_first: false,
         bootstrap: Vec::new(),
     };
     let mut words = std::env::args().skip(1);
@@ -72,7 +78,7 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
                 given.network = [a.parse()?, b.parse()?];
             }
             "--count" => given.count = value.parse()?,
-            "--honest-for" => given.honest_for = Duration::from_secs(value.parse()?),
+            "--honest-first" => given.honest_first = value.parse()?,
             "--manner" => given.manner = manner(&value)?,
             "--bootstrap" => {
                 let peer: PeerAddress = value.parse()?;
@@ -106,10 +112,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let given = arguments()?;
     let [a, b] = given.network;
     let (told, mut listening) = mpsc::channel(512);
+    let tally = Arc::new(Tally::default());
+    let lying = Arc::new(AtomicBool::new(!given.honest_first));
+    let mut running = JoinSet::new();
     for n in 1..=given.count {
         let at = SocketAddr::from((Ipv4Addr::new(a, b, n, 20), PORT));
-        let hostile = Hostile::start(at, &given, told.clone())?;
-        tokio::spawn(hostile.run());
+        let hostile = Hostile::start(at, &given, told.clone(), Arc::clone(&tally), Arc::clone(&lying))?;
+        running.spawn(hostile.run());
     }
     let mut addresses: Vec<String> = Vec::new();
     // Over UDP and over TCP.
@@ -117,7 +126,46 @@ async fn main() -> Result<(), Box<dyn Error>> {
         addresses.push(listening.recv().await.ok_or("a hostile supernode ended")?);
     }
     println!("{}", serde_json::json!({ "ready": true, "listen": addresses }));
-    std::future::pending().await
+    if given.honest_first {
+        std::thread::spawn(move || {
+            let told = std::io::stdin().read_line(&mut String::new());
+            lying.store(told.is_ok(), Ordering::Relaxed);
+        });
+    }
+    let mut every = interval(TALLIED_EVERY);
+    loop {
+        tokio::select! {
+            // An attack that has ended proves nothing.
+            _ = running.join_next() => return Err("a hostile supernode ended".into()),
+            _ = every.tick() => println!("{}", tally.line()),
+        }
+    }
+}
+
+/// What all of them were asked, and how often they lied: an attack that nobody met proves nothing.
+#[derive(Default)]
+struct Tally {
+    /// Questions over `home/1`.
+    asked: AtomicU64,
+    /// Of these, for a place: somebody wanted it as a home.
+    places: AtomicU64,
+    /// Answered otherwise than an honest one would.
+    lied: AtomicU64,
+}
+
+impl Tally {
+    fn note(&self, frame: &HomeFrame) {
+        self.asked.fetch_add(u64::from(frame.id != 0), Ordering::Relaxed);
+        self.places.fetch_add(u64::from(matches!(frame.body, Some(Body::Reserve(_)))), Ordering::Relaxed);
+    }
+
+    fn line(&self) -> serde_json::Value {
+        serde_json::json!({
+            "asked": self.asked.load(Ordering::Relaxed),
+            "places": self.places.load(Ordering::Relaxed),
+            "lied": self.lied.load(Ordering::Relaxed),
+        })
+    }
 }
 
 /// One of them.
@@ -125,7 +173,7 @@ struct Hostile {
     secret: ServiceSecret,
     at: SocketAddr,
     manner: Manner,
-    honest_for: Duration,
+    lying: Arc<AtomicBool>,
     service: Service,
     commands: mpsc::Sender<ServiceCommand>,
     events: mpsc::Receiver<ServiceEvent>,
@@ -133,10 +181,17 @@ struct Hostile {
     begun: Instant,
     sequence: u64,
     lies: u64,
+    tally: Arc<Tally>,
 }
 
 impl Hostile {
-    fn start(at: SocketAddr, given: &Arguments, told: mpsc::Sender<String>) -> Result<Self, Box<dyn Error>> {
+    fn start(
+        at: SocketAddr,
+        given: &Arguments,
+        told: mpsc::Sender<String>,
+        tally: Arc<Tally>,
+        lying: Arc<AtomicBool>,
+    ) -> Result<Self, Box<dyn Error>> {
         let mut seed = [0x66; 32];
         if let SocketAddr::V4(v4) = at {
             seed[..4].copy_from_slice(&v4.ip().octets());
@@ -152,7 +207,7 @@ impl Hostile {
         let mut config = Config::new(secret.public(), "tandem/0.1.0".to_owned());
         config.roles = Roles::DIRECTORY.with(Roles::RELAY);
         config.relay_secret = Some(RelaySecret::new(seed));
-        config.reservations_max = usize::MAX;
+        config.reservations_max = PLACES;
         let now = now(begun);
         let mut service = Service::new(config, u64::from(seed[2]), now);
         service.handle_bootstrap(&given.bootstrap, now);
@@ -160,7 +215,7 @@ impl Hostile {
             secret,
             at,
             manner: given.manner,
-            honest_for: given.honest_for,
+            lying,
             service,
             commands,
             events,
@@ -168,6 +223,7 @@ impl Hostile {
             begun,
             sequence: now.unix_ms,
             lies: 0,
+            tally,
         })
     }
 
@@ -197,7 +253,9 @@ impl Hostile {
                 self.service.handle_opened(ClientRef(client.0), peer, remote, outbound, now);
             }
             ServiceEvent::ClientFrame { client, frame } => {
+                self.tally.note(&frame);
                 if let Some(lie) = self.instead_of(&frame) {
+                    self.tally.lied.fetch_add(1, Ordering::Relaxed);
                     self.send(client, HomeFrame { id: frame.id, body: Some(lie) }).await;
                 } else {
                     self.service.handle_frame(ClientRef(client.0), frame, now);
@@ -215,7 +273,7 @@ impl Hostile {
 
     /// What it says instead of doing what was asked.
     fn instead_of(&mut self, asked: &HomeFrame) -> Option<Body> {
-        let lies = asked.id != 0 && self.begun.elapsed() >= self.honest_for;
+        let lies = asked.id != 0 && self.lying.load(Ordering::Relaxed);
         let body = asked.body.as_ref().filter(|_| lies)?;
         self.lies += 1;
         match (self.manner, body) {

@@ -257,7 +257,9 @@ impl Service {
     fn has_room_for(&self, subnet: Option<u64>) -> bool {
         let (most, of_subnet) = match self.standing() {
             Standing::Standby => (STANDBY_CLIENTS_MAX, STANDBY_PER_SUBNET_MAX),
-            Standing::Serving | Standing::Draining => (self.config.reservations_max * 2 + 64, PER_SUBNET_MAX),
+            Standing::Serving | Standing::Draining => {
+                (self.config.reservations_max.saturating_mul(2).saturating_add(64), PER_SUBNET_MAX)
+            }
         };
         let crowded = subnet.and_then(|subnet| self.subnets.get(&subnet)).is_some_and(|n| *n >= of_subnet);
         !crowded && self.clients.len() < most

@@ -2,8 +2,10 @@
 //! are still found, and whether calls go through. The hostile program is `crates/tandem-node/examples/hostile.rs`.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::election::{CallMade, attempt};
 use crate::lab::Lab;
 use crate::plan::{HomePlan, Nat, Plan};
-use crate::process::{Ground, NodePlan, Process, end, lines_of};
+use crate::process::{Ground, Line, NodePlan, Process, end, lines_of};
 
 const HONEST: usize = 8;
 /// Their number is in their addresses (`address`): the hostile ones are in 51.9.0.0/16.
@@ -34,7 +36,6 @@ pub const MANNERS: &[&str] = &["lure", "omit", "delay", "garbage", FORGET];
 /// No hundred in one network, but every supernode that there is: honest until their directory is gone.
 const FORGET: &str = "forget";
 const FORGETFUL: usize = 6;
-const HONEST_FOR: Duration = Duration::from_secs(60);
 
 /// How it is run.
 #[derive(Debug, Clone)]
@@ -62,6 +63,8 @@ pub struct Outcome {
     pub calls: usize,
     pub calls_failed: Vec<CallMade>,
     pub ringing_ms_max: Option<u64>,
+    /// What the hostile ones met.
+    pub met: Met,
     /// What does not hold, in sentences.
     pub wrong: Vec<String>,
 }
@@ -98,8 +101,9 @@ fn one(manner: &str, options: &Options) -> Result<Outcome> {
     let mut honest = Vec::new();
     for n in 1..=HONEST {
         let node = ground.start(lab.host(&format!("s{n}"))?, &NodePlan::server(&bootstrap))?;
-        if bootstrap.len() < 2 {
-            bootstrap.extend(node.ready().listen.first().cloned());
+        if n <= 2 {
+            // All its addresses: one person's network lets out TCP only.
+            bootstrap.extend(node.ready().listen.clone());
         }
         honest.push(node);
     }
@@ -114,10 +118,10 @@ fn one(manner: &str, options: &Options) -> Result<Outcome> {
         person.more = ["--strangers", "ring"].map(str::to_owned).to_vec();
         devices.push(ground.start(lab.host(&format!("h{n}-host"))?, &person)?);
     }
-    watch(manner, &devices)
+    watch(manner, &devices, hostile)
 }
 
-fn watch(manner: &str, devices: &[Process]) -> Result<Outcome> {
+fn watch(manner: &str, devices: &[Process], mut hostile: Hostile) -> Result<Outcome> {
     let mut wrong = Vec::new();
     let begun = Instant::now();
     while begun.elapsed() < HOMES_WITHIN && !all_have_homes(devices)? {
@@ -131,10 +135,10 @@ fn watch(manner: &str, devices: &[Process]) -> Result<Outcome> {
         with = 0;
         for device in devices {
             let homes = device.status()?.home_details;
-            let hostile =
+            let theirs =
                 homes.iter().filter(|home| home.reserved && home.remote.starts_with(HOSTILE_AT)).count();
-            most = most.max(hostile);
-            with += usize::from(hostile > 0);
+            most = most.max(theirs);
+            with += usize::from(theirs > 0);
         }
         let (caller, callee) = (&devices[look % devices.len()], &devices[(look + 1) % devices.len()]);
         made.push(attempt(caller, callee));
@@ -149,6 +153,8 @@ fn watch(manner: &str, devices: &[Process]) -> Result<Outcome> {
     if !calls_failed.is_empty() {
         wrong.push(format!("{} of {calls} calls failed", calls_failed.len()));
     }
+    let met = hostile.met()?;
+    wrong.extend(met.nothing(manner));
     Ok(Outcome {
         manner: manner.to_owned(),
         held: wrong.is_empty(),
@@ -158,6 +164,7 @@ fn watch(manner: &str, devices: &[Process]) -> Result<Outcome> {
         calls,
         calls_failed,
         ringing_ms_max,
+        met,
         wrong,
     })
 }
@@ -175,8 +182,9 @@ fn all_have_homes(devices: &[Process]) -> Result<bool> {
 /// same. She is started anew in between, so that no connection is left of the call before.
 fn forget(options: &Options) -> Result<Outcome> {
     let mut plan = Plan::with_servers(FORGETFUL, None);
-    for name in ["alice", "bob"] {
-        plan = plan.home(HomePlan::new(name, Nat::PortRestricted));
+    // The hostile relays answer nobody, not even a STUN Binding: the sound needs one end without a NAT.
+    for (name, nat) in [("alice", Nat::PortRestricted), ("bob", Nat::None)] {
+        plan = plan.home(HomePlan::new(name, nat));
     }
     let lab = Lab::build(&plan)?;
     let folder = options.out.join("attack-forget");
@@ -184,7 +192,6 @@ fn forget(options: &Options) -> Result<Outcome> {
         std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
     }
     let ground = Ground::new(&options.binary, &folder)?.log(&options.log);
-    let begun = Instant::now();
     let mut bootstrap: Vec<String> = Vec::new();
     let mut hostile = Vec::new();
     for n in 1..=FORGETFUL {
@@ -204,16 +211,19 @@ fn forget(options: &Options) -> Result<Outcome> {
     alice.add_contact("Bob", bob.address())?;
     bob.add_contact("Alice", alice.address())?;
     let mut made = vec![attempt(&alice, &bob)];
-    ensure!(begun.elapsed() < HONEST_FOR, "the first call came too late: the directory is gone already");
     alice.stop();
-    std::thread::sleep(HONEST_FOR.saturating_sub(begun.elapsed()) + Duration::from_secs(1));
+    for one in &mut hostile {
+        one.lie()?;
+    }
     let alice = started("alice-host", false)?;
     made.push(attempt(&alice, &bob));
     let ringing_ms_max = made.iter().filter_map(|call| call.ringing_ms).max();
     let calls = made.len();
     let calls_failed: Vec<CallMade> = made.into_iter().filter(|call| !call.connected).collect();
-    let wrong: Vec<String> =
+    let mut wrong: Vec<String> =
         calls_failed.iter().map(|call| format!("a contact was not reached: {}", call.why)).collect();
+    let met = hostile.iter_mut().try_fold(Met::default(), |sum, one| one.met().map(|met| sum.and(met)))?;
+    wrong.extend(met.nothing(FORGET));
     Ok(Outcome {
         manner: FORGET.to_owned(),
         held: wrong.is_empty(),
@@ -223,8 +233,38 @@ fn forget(options: &Options) -> Result<Outcome> {
         calls,
         calls_failed,
         ringing_ms_max,
+        met,
         wrong,
     })
+}
+
+/// What hostile supernodes were asked, and how often they lied.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Met {
+    /// Questions over `home/1`.
+    pub asked: u64,
+    /// Of these, for a place as somebody's home.
+    pub places: u64,
+    pub lied: u64,
+}
+
+impl Met {
+    fn and(self, other: Self) -> Self {
+        Self {
+            asked: self.asked + other.asked,
+            places: self.places + other.places,
+            lied: self.lied + other.lied,
+        }
+    }
+
+    /// An attack that nobody met proves nothing.
+    fn nothing(self, manner: &str) -> Option<String> {
+        if self.places == 0 {
+            return Some("nothing was tried: nobody asked a hostile supernode for a place".to_owned());
+        }
+        let lies = ["omit", "garbage", FORGET].contains(&manner);
+        (lies && self.lied == 0).then(|| "nothing was tried: no hostile supernode had to lie".to_owned())
+    }
 }
 
 /// Hostile supernodes on one host.
@@ -239,7 +279,9 @@ struct HostilePlan<'a> {
 /// The hostile program. Dropping it ends it.
 struct Hostile {
     child: Child,
+    lines: Receiver<Line>,
     listen: Vec<String>,
+    log: PathBuf,
 }
 
 impl Hostile {
@@ -263,20 +305,34 @@ impl Hostile {
         command.args(["--network", network, "--manner", plan.manner]);
         command.args(["--count", &plan.count.to_string()]);
         if plan.manner == FORGET {
-            command.args(["--honest-for", &HONEST_FOR.as_secs().to_string()]);
+            command.args(["--honest-first", "true"]);
         }
         for address in bootstrap {
             command.args(["--bootstrap", address]);
         }
-        let log = std::fs::File::create(folder.join(format!("hostile-{}.log", plan.host)))?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let log = folder.join(format!("hostile-{}.log", plan.host));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log)?);
         let mut child = command.spawn().context("cannot run ip netns exec")?;
-        let lines = lines_of(&mut child);
-        let mut hostile = Self { child, listen: Vec::new() };
-        let line = lines?.recv_timeout(HOMES_WITHIN).context("the hostile program did not start")?;
+        let lines = lines_of(&mut child)?;
+        let mut hostile = Self { child, lines, listen: Vec::new(), log };
+        let line = hostile.lines.recv_timeout(HOMES_WITHIN).context("the hostile program did not start")?;
         let ready: Listening = serde_json::from_str(&line.text)?;
         hostile.listen = ready.listen;
         Ok(hostile)
+    }
+
+    /// From now on those that were honest first lie.
+    fn lie(&mut self) -> Result<()> {
+        let input = self.child.stdin.as_mut().context("no standard input")?;
+        writeln!(input, "lie").context("the hostile program takes no word")
+    }
+
+    /// What they met until now.
+    fn met(&mut self) -> Result<Met> {
+        let ended = self.child.try_wait()?;
+        ensure!(ended.is_none(), "the hostile program ended by itself; its log: {}", self.log.display());
+        let last = self.lines.try_iter().last();
+        last.map_or(Ok(Met::default()), |line| Ok(serde_json::from_str(&line.text)?))
     }
 }
 
@@ -297,7 +353,7 @@ impl Outcome {
     pub fn words(&self) -> String {
         let mut text = format!(
             "{:<8} {}: {} devices had at most {} hostile home each ({} of them at the end); {} calls, {} failed, ringing \
-             within {} ms",
+             within {} ms; the hostile ones were asked {} times, {} of them for a place, and lied {} times",
             self.manner,
             if self.held { "held" } else { "NOT HELD" },
             self.devices,
@@ -305,7 +361,10 @@ impl Outcome {
             self.with_hostile_home,
             self.calls,
             self.calls_failed.len(),
-            self.ringing_ms_max.map_or_else(|| "—".to_owned(), |ms| ms.to_string())
+            self.ringing_ms_max.map_or_else(|| "—".to_owned(), |ms| ms.to_string()),
+            self.met.asked,
+            self.met.places,
+            self.met.lied,
         );
         for wrong in &self.wrong {
             // Writing to a String cannot fail.
