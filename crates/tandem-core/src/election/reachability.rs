@@ -260,7 +260,8 @@ impl Reachability {
         None
     }
 
-    /// Somebody at random in a network that has said nothing of this way, else in the one that spoke longest ago.
+    /// Somebody at random in a network that has said nothing of this way, else in the one that spoke longest ago; and
+    /// first where fewest put this node off, so that many who never answer, in one network, delay it once.
     /// Otherwise when to look again: nobody may be asked, or one whose word is missing will be free soon.
     fn pick(&self, state: &WayState, rng: &mut Rng, now_mono_ms: u64) -> Result<Checker, u64> {
         let soonest_ms = self.unheard(state, now_mono_ms).map(|known| state.free_ms(known)).min();
@@ -272,13 +273,25 @@ impl Reachability {
         }
         let free = self.checkers.iter().filter(|known| now_mono_ms >= state.free_ms(known));
         let ranked = free
-            .map(|known| (state.last_ms(known.checker.network), rng.next_u64(), known.checker))
-            .min_by_key(|(last_ms, random, _)| (*last_ms, *random));
-        ranked.map(|(_, _, checker)| checker).ok_or_else(|| {
+            .map(|known| {
+                let network = known.checker.network;
+                ((state.last_ms(network), self.puts_off(state, network), rng.next_u64()), known.checker)
+            })
+            .min_by_key(|(rank, _)| *rank);
+        ranked.map(|(_, checker)| checker).ok_or_else(|| {
             let free_ms = self.checkers.iter().map(|known| state.free_ms(known)).min();
             let again_ms = now_mono_ms + rng.around(AGAIN_MS, 30);
             free_ms.map_or(again_ms, |free_ms| free_ms.min(again_ms))
         })
+    }
+
+    /// How many of that network did not answer about this way, or asked for patience.
+    fn puts_off(&self, state: &WayState, network: u32) -> usize {
+        let put_off = |known: &&Known| {
+            known.checker.network == network
+                && (known.not_before_ms > 0 || state.silence(known.checker.peer).is_some())
+        };
+        self.checkers.iter().filter(put_off).count()
     }
 
     /// Those that are there, in networks that have said nothing of this way.

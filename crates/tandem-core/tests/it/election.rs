@@ -210,7 +210,11 @@ struct Asking {
 
 impl Asking {
     fn new(ways: &[Way]) -> Self {
-        let mut eligibility = Eligibility::new(Requirements::new(TERMS), 7, start());
+        Self::seeded(ways, 7)
+    }
+
+    fn seeded(ways: &[Way], seed: u64) -> Self {
+        let mut eligibility = Eligibility::new(Requirements::new(TERMS), seed, start());
         eligibility.handle_consent(Some(consent()), start());
         eligibility.handle_headroom(plenty(), start());
         eligibility.set_too_few(true);
@@ -286,6 +290,21 @@ fn who_has_spoken_is_not_asked_again_in_place_of_one_who_has_not() {
         asking.run_for(600, |peer, _| if peer.0 == 0 { Answer::Reached } else { silent });
         let again = asking.asked.iter().filter(|(peer, _)| peer.0 == 0).count();
         assert!((1..=6).contains(&again), "{again} times in ten minutes");
+    }
+}
+
+#[test]
+fn sixty_in_one_network_that_never_answer_delay_a_node_once() {
+    const NEVER: Answer = Answer::Busy(600_000);
+    for seed in 0..20 {
+        let mut asking = Asking::seeded(&[UDP4], seed);
+        let network = |peer| if peer < CONFIRMING { peer } else { CONFIRMING };
+        let checkers = (0..64).map(|peer| Checker { peer: PeerRef(peer), network: network(peer) });
+        asking.eligibility.handle_checkers(&checkers.collect::<Vec<_>>(), start());
+        asking.run_for(30, |peer, _| if peer.0 < CONFIRMING { Answer::Reached } else { NEVER });
+        assert!(asking.is_eligible(), "{:?}", asking.eligibility.missing(Role::Relay, asking.now));
+        let in_vain = asking.asked.iter().filter(|(peer, _)| peer.0 >= CONFIRMING).count();
+        assert!(in_vain <= 1, "{in_vain} questions in vain");
     }
 }
 

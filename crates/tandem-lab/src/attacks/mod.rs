@@ -1,20 +1,21 @@
 //! A hundred hostile supernodes in one /16 beside eight honest ones: how many of a device's homes they get, whether people
 //! are still found, and whether calls go through. The hostile program is `crates/tandem-node/examples/hostile.rs`.
 
+mod hostile;
+mod invite;
+
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::sync::mpsc::Receiver;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use serde::{Deserialize, Serialize};
+use anyhow::{Context as _, Result};
+use serde::Serialize;
 
+use self::hostile::{Hostile, HostilePlan, Met};
 use crate::election::{CallMade, attempt};
 use crate::lab::Lab;
 use crate::plan::{HomePlan, Nat, Plan};
-use crate::process::{Ground, Line, NodePlan, Process, end, lines_of};
+use crate::process::{Ground, NodePlan, Process};
 
 const HONEST: usize = 8;
 /// Their number is in their addresses (`address`): the hostile ones are in 51.9.0.0/16.
@@ -31,7 +32,13 @@ const LOOKS: usize = 6;
 const LOOK: Duration = Duration::from_secs(5);
 
 /// How the hostile ones lie, in the words of the program.
-pub const MANNERS: &[&str] = &["lure", "omit", "delay", "garbage", FORGET];
+pub const MANNERS: &[&str] = &["lure", "omit", "delay", "garbage", FORGET, INVITE];
+
+/// Those that are tried when none is named: [`INVITE`] takes more than half an hour.
+pub const USUAL: &[&str] = &["lure", "omit", "delay", "garbage", FORGET];
+
+/// They say that they are full, and invite every reserve that announces itself.
+const INVITE: &str = "invite";
 
 /// No hundred in one network, but every supernode that there is: honest until their directory is gone.
 const FORGET: &str = "forget";
@@ -76,7 +83,11 @@ pub struct Outcome {
 pub fn run(manners: &[&str], options: &Options, say: &dyn Fn(String)) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for manner in manners {
-        let outcome = if *manner == FORGET { forget(options) } else { one(manner, options) };
+        let outcome = match *manner {
+            FORGET => forget(options),
+            INVITE => invite::run(options),
+            _ => one(manner, options),
+        };
         let outcome = outcome.with_context(|| format!("hostile supernodes that {manner}"))?;
         say(outcome.words());
         outcomes.push(outcome);
@@ -84,44 +95,67 @@ pub fn run(manners: &[&str], options: &Options, say: &dyn Fn(String)) -> Result<
     Ok(outcomes)
 }
 
-fn one(manner: &str, options: &Options) -> Result<Outcome> {
-    let kinds =
-        [Nat::None, Nat::PortRestricted, Nat::Symmetric, Nat::FullCone, Nat::UdpBlocked, Nat::Symmetric];
-    let mut plan = Plan::with_servers(HONEST + 1, None);
-    for (n, nat) in (1..).zip(kinds) {
-        plan = plan.home(HomePlan::new(&format!("h{n}"), nat));
+/// Eight honest supernodes and a hundred hostile ones, of which these people hear.
+struct Scene {
+    ground: Ground,
+    begin: Vec<String>,
+    hostile: Hostile,
+    _honest: Vec<Process>,
+    /// Last, so that it outlives whoever runs in it.
+    lab: Lab,
+}
+
+impl Scene {
+    fn build(manner: &str, homes: &[Nat], options: &Options) -> Result<Self> {
+        let mut plan = Plan::with_servers(HONEST + 1, None);
+        for (n, nat) in (1..).zip(homes) {
+            plan = plan.home(HomePlan::new(&format!("h{n}"), *nat));
+        }
+        let lab = Lab::build(&plan)?;
+        let ground = empty_ground(manner, options)?;
+        let mut bootstrap: Vec<String> = Vec::new();
+        let mut honest = Vec::new();
+        for n in 1..=HONEST {
+            let node = ground.start(lab.host(&format!("s{n}"))?, &NodePlan::server(&bootstrap))?;
+            if n <= 2 {
+                // All its addresses: one person's network lets out TCP only.
+                bootstrap.extend(node.ready().listen.clone());
+            }
+            honest.push(node);
+        }
+        let plan = HostilePlan { host: HOSTILE_HOST, network: HOSTILE_NETWORK, count: HOSTILE_COUNT, manner };
+        let hostile = Hostile::start(&lab, &options.hostile, &plan, &bootstrap, ground.folder())?;
+        std::thread::sleep(SPREAD);
+        // Half of what people begin from is hostile too.
+        let begin = bootstrap.iter().chain(hostile.listen.iter().take(2)).cloned().collect();
+        Ok(Self { ground, begin, hostile, _honest: honest, lab })
     }
-    let lab = Lab::build(&plan)?;
+
+    /// The plain node at home N, counted from 1.
+    fn person(&self, n: usize) -> Result<Process> {
+        let mut person = NodePlan::person(&self.begin, "echo");
+        person.more = ["--strangers", "ring"].map(str::to_owned).to_vec();
+        self.ground.start(self.lab.host(&format!("h{n}-host"))?, &person)
+    }
+}
+
+fn empty_ground(manner: &str, options: &Options) -> Result<Ground> {
     let folder = options.out.join(format!("attack-{manner}"));
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
     }
-    let ground = Ground::new(&options.binary, &folder)?.log(&options.log);
-    let mut bootstrap: Vec<String> = Vec::new();
-    let mut honest = Vec::new();
-    for n in 1..=HONEST {
-        let node = ground.start(lab.host(&format!("s{n}"))?, &NodePlan::server(&bootstrap))?;
-        if n <= 2 {
-            // All its addresses: one person's network lets out TCP only.
-            bootstrap.extend(node.ready().listen.clone());
-        }
-        honest.push(node);
-    }
-    let plan = HostilePlan { host: HOSTILE_HOST, network: HOSTILE_NETWORK, count: HOSTILE_COUNT, manner };
-    let hostile = Hostile::start(&lab, &options.hostile, &plan, &bootstrap, ground.folder())?;
-    std::thread::sleep(SPREAD);
-    // Half of what people begin from is hostile too.
-    let begin: Vec<String> = bootstrap.iter().chain(hostile.listen.iter().take(2)).cloned().collect();
-    let mut devices = Vec::new();
-    for n in 1..=kinds.len() {
-        let mut person = NodePlan::person(&begin, "echo");
-        person.more = ["--strangers", "ring"].map(str::to_owned).to_vec();
-        devices.push(ground.start(lab.host(&format!("h{n}-host"))?, &person)?);
-    }
-    watch(manner, &devices, hostile)
+    Ok(Ground::new(&options.binary, &folder)?.log(&options.log))
 }
 
-fn watch(manner: &str, devices: &[Process], mut hostile: Hostile) -> Result<Outcome> {
+fn one(manner: &str, options: &Options) -> Result<Outcome> {
+    let kinds =
+        [Nat::None, Nat::PortRestricted, Nat::Symmetric, Nat::FullCone, Nat::UdpBlocked, Nat::Symmetric];
+    let mut scene = Scene::build(manner, &kinds, options)?;
+    let devices: Vec<Process> = (1..=kinds.len()).map(|n| scene.person(n)).collect::<Result<_>>()?;
+    watch(manner, &devices, &mut scene.hostile)
+}
+
+fn watch(manner: &str, devices: &[Process], hostile: &mut Hostile) -> Result<Outcome> {
     let mut wrong = Vec::new();
     let begun = Instant::now();
     while begun.elapsed() < HOMES_WITHIN && !all_have_homes(devices)? {
@@ -132,14 +166,8 @@ fn watch(manner: &str, devices: &[Process], mut hostile: Hostile) -> Result<Outc
     }
     let (mut most, mut with, mut made) = (0, 0, Vec::new());
     for look in 0..LOOKS {
-        with = 0;
-        for device in devices {
-            let homes = device.status()?.home_details;
-            let theirs =
-                homes.iter().filter(|home| home.reserved && home.remote.starts_with(HOSTILE_AT)).count();
-            most = most.max(theirs);
-            with += usize::from(theirs > 0);
-        }
+        let (now, having) = hostile_homes(devices)?;
+        (most, with) = (most.max(now), having);
         let (caller, callee) = (&devices[look % devices.len()], &devices[(look + 1) % devices.len()]);
         made.push(attempt(caller, callee));
         std::thread::sleep(LOOK);
@@ -169,6 +197,18 @@ fn watch(manner: &str, devices: &[Process], mut hostile: Hostile) -> Result<Outc
     })
 }
 
+/// The most hostile homes that one of these devices has now, and how many have any.
+fn hostile_homes(devices: &[Process]) -> Result<(usize, usize)> {
+    let (mut most, mut with) = (0, 0);
+    for device in devices {
+        let homes = device.status()?.home_details;
+        let theirs = homes.iter().filter(|home| home.reserved && home.remote.starts_with(HOSTILE_AT)).count();
+        most = most.max(theirs);
+        with += usize::from(theirs > 0);
+    }
+    Ok((most, with))
+}
+
 fn all_have_homes(devices: &[Process]) -> Result<bool> {
     for device in devices {
         if device.status()?.reach.homes.len() < HOMES {
@@ -187,11 +227,7 @@ fn forget(options: &Options) -> Result<Outcome> {
         plan = plan.home(HomePlan::new(name, nat));
     }
     let lab = Lab::build(&plan)?;
-    let folder = options.out.join("attack-forget");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
-    }
-    let ground = Ground::new(&options.binary, &folder)?.log(&options.log);
+    let ground = empty_ground(FORGET, options)?;
     let mut bootstrap: Vec<String> = Vec::new();
     let mut hostile = Vec::new();
     for n in 1..=FORGETFUL {
@@ -238,115 +274,6 @@ fn forget(options: &Options) -> Result<Outcome> {
     })
 }
 
-/// What hostile supernodes were asked, and how often they lied.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct Met {
-    /// Questions over `home/1`.
-    pub asked: u64,
-    /// Of these, for a place as somebody's home.
-    pub places: u64,
-    pub lied: u64,
-}
-
-impl Met {
-    fn and(self, other: Self) -> Self {
-        Self {
-            asked: self.asked + other.asked,
-            places: self.places + other.places,
-            lied: self.lied + other.lied,
-        }
-    }
-
-    /// An attack that nobody met proves nothing.
-    fn nothing(self, manner: &str) -> Option<String> {
-        if self.places == 0 {
-            return Some("nothing was tried: nobody asked a hostile supernode for a place".to_owned());
-        }
-        let lies = ["omit", "garbage", FORGET].contains(&manner);
-        (lies && self.lied == 0).then(|| "nothing was tried: no hostile supernode had to lie".to_owned())
-    }
-}
-
-/// Hostile supernodes on one host.
-struct HostilePlan<'a> {
-    host: &'a str,
-    /// The first two numbers of their addresses.
-    network: &'a str,
-    count: usize,
-    manner: &'a str,
-}
-
-/// The hostile program. Dropping it ends it.
-struct Hostile {
-    child: Child,
-    lines: Receiver<Line>,
-    listen: Vec<String>,
-    log: PathBuf,
-}
-
-impl Hostile {
-    fn start(
-        lab: &Lab,
-        program: &Path,
-        plan: &HostilePlan<'_>,
-        bootstrap: &[String],
-        folder: &Path,
-    ) -> Result<Self> {
-        ensure!(
-            program.exists(),
-            "there is no program {} (build it: cargo build --release -p tandem-node --example hostile)",
-            program.display()
-        );
-        let (host, network) = (lab.host(plan.host)?, plan.network);
-        let gate = host.v4().context("the hostile host has no address")?;
-        lab.core().ip(&[format!("route add {network}.0.0/16 via {gate}")])?;
-        host.namespace().ip(&[format!("route add local {network}.0.0/16 dev lo")])?;
-        let mut command = host.command(&program.canonicalize()?);
-        command.args(["--network", network, "--manner", plan.manner]);
-        command.args(["--count", &plan.count.to_string()]);
-        if plan.manner == FORGET {
-            command.args(["--honest-first", "true"]);
-        }
-        for address in bootstrap {
-            command.args(["--bootstrap", address]);
-        }
-        let log = folder.join(format!("hostile-{}.log", plan.host));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log)?);
-        let mut child = command.spawn().context("cannot run ip netns exec")?;
-        let lines = lines_of(&mut child)?;
-        let mut hostile = Self { child, lines, listen: Vec::new(), log };
-        let line = hostile.lines.recv_timeout(HOMES_WITHIN).context("the hostile program did not start")?;
-        let ready: Listening = serde_json::from_str(&line.text)?;
-        hostile.listen = ready.listen;
-        Ok(hostile)
-    }
-
-    /// From now on those that were honest first lie.
-    fn lie(&mut self) -> Result<()> {
-        let input = self.child.stdin.as_mut().context("no standard input")?;
-        writeln!(input, "lie").context("the hostile program takes no word")
-    }
-
-    /// What they met until now.
-    fn met(&mut self) -> Result<Met> {
-        let ended = self.child.try_wait()?;
-        ensure!(ended.is_none(), "the hostile program ended by itself; its log: {}", self.log.display());
-        let last = self.lines.try_iter().last();
-        last.map_or(Ok(Met::default()), |line| Ok(serde_json::from_str(&line.text)?))
-    }
-}
-
-impl Drop for Hostile {
-    fn drop(&mut self) {
-        end(&mut self.child);
-    }
-}
-
-#[derive(Deserialize)]
-struct Listening {
-    listen: Vec<String>,
-}
-
 impl Outcome {
     /// A few lines for people.
     #[must_use]
@@ -366,8 +293,12 @@ impl Outcome {
             self.met.places,
             self.met.lied,
         );
+        // Writing to a String cannot fail.
+        if self.met.invited > 0 {
+            let Met { invited, accepted, .. } = self.met;
+            write!(text, "; {invited} of their invitations were answered, {accepted} accepted").ok();
+        }
         for wrong in &self.wrong {
-            // Writing to a String cannot fail.
             write!(text, "\n    {wrong}").ok();
         }
         for call in &self.calls_failed {
