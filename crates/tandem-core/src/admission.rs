@@ -63,7 +63,7 @@ impl Admission {
         }
     }
 
-    /// How busy the machine is (CPU or bandwidth within its owner's caps, whichever is nearer to its end).
+    /// How busy the machine is (processors, or bandwidth within its owner's caps: whichever is nearer to its end).
     pub fn set_machine_load(&mut self, percent: u32) {
         self.machine_load_percent = percent.min(100);
     }

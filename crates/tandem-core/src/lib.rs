@@ -12,6 +12,7 @@ pub mod homes;
 pub mod lookup;
 pub mod network;
 pub mod peer;
+pub mod rates;
 pub mod rng;
 pub mod service;
 pub mod time;

@@ -12,10 +12,10 @@ use tandem_proto::signed::ADDRESSES_MAX;
 use tandem_proto::wire::home_frame::Body;
 use tandem_proto::wire::{CheckRequest, Checked, Load, ReserveNoted, ReserveNotice};
 
-use super::rates::Rates;
 use super::{ClientRef, Command, Endpoint, Service, shortened};
 use crate::backoff::TokenBucket;
 use crate::election::{Carrier, RESERVES_MAX};
+use crate::rates::Rates;
 use crate::time::Now;
 
 /// Checks: in all so many at once, then one each …

@@ -36,7 +36,6 @@ pub(super) struct Exchange {
     /// Dials that have not come to anything yet.
     dialling: Vec<(ServiceKey, u64)>,
     next_id: u64,
-    pub(super) machine_load_percent: u32,
     pub(super) relay_load_percent: u32,
     contacts: Contacts<ServiceKey, SUPERNODE_CONTACTS_A_MINUTE>,
     settled: bool,
@@ -50,7 +49,6 @@ impl Exchange {
             signed_ms: now_mono_ms,
             dialling: Vec::new(),
             next_id: 0,
-            machine_load_percent: 0,
             relay_load_percent: 0,
             contacts: Contacts::default(),
             settled: false,
@@ -122,12 +120,13 @@ impl Service {
         self.drive(now);
     }
 
-    /// 0 to 100 in steps of 10: reservations held, the relay's load or the machine's, whichever is nearest to its end.
+    /// 0 to 100 in steps of 10: reservations held, the relay's load, the line's or the processors', whichever is nearest
+    /// to its end.
     #[must_use]
     pub fn load_percent(&self) -> u32 {
         let held = self.reserving.len() * 100 / self.config.reservations_max.max(1);
         let held = u32::try_from(held).unwrap_or(100);
-        let load = held.max(self.exchange.machine_load_percent).max(self.exchange.relay_load_percent);
+        let load = held.max(self.machine.load_percent()).max(self.exchange.relay_load_percent);
         load.min(100) / 10 * 10
     }
 

@@ -10,9 +10,9 @@ use tandem_proto::wire::home_frame::Body;
 use tandem_proto::wire::{self, Heartbeat, InvitationAnswer, Signed};
 
 use super::client::{Client, Phase};
-use super::rates::Rates;
 use super::standing::Standing;
 use super::{ClientRef, Command, Service};
+use crate::rates::Rates;
 use crate::time::Now;
 
 /// The reserve has this long to answer, connecting included.

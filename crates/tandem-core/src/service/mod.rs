@@ -11,8 +11,8 @@ mod directory;
 mod exchange;
 mod granting;
 mod inviting;
+mod machine;
 mod neighbours;
-mod rates;
 mod reserving;
 mod revoking;
 mod sight;
@@ -41,6 +41,7 @@ use directory::Directory;
 use exchange::Exchange;
 use granting::Granting;
 use inviting::Inviting;
+use machine::Machine;
 use neighbours::{Asker, Neighbours};
 use reserving::Reserving;
 use revoking::Revoking;
@@ -181,6 +182,7 @@ pub struct Service {
     clients: BTreeMap<ClientRef, Client>,
     subnets: BTreeMap<u64, u32>,
     admission: Admission,
+    machine: Machine,
     reserving: Reserving,
     revoking: Revoking,
     directory: Directory,
@@ -201,6 +203,7 @@ impl Service {
     pub fn new(config: Config, seed: u64, now: Now) -> Self {
         let mut service = Self {
             admission: Admission::new(config.requests_per_second, now.mono_ms),
+            machine: Machine::default(),
             roles: config.roles,
             config,
             rng: Rng::new(seed),
@@ -444,10 +447,22 @@ impl Service {
         Some(self.tick_ms)
     }
 
-    /// How busy the machine is, 0 to 100: CPU or bandwidth within its owner's caps.
+    /// What the machine's line carries, 0 to 100 % of what its owner allows.
     pub fn set_machine_load(&mut self, percent: u32, now: Now) {
-        self.admission.set_machine_load(percent);
-        self.exchange.machine_load_percent = percent.min(100);
+        self.machine.set_line(percent);
+        self.take_machine_load(now);
+    }
+
+    /// What this node took of the machine's processors since the last time, or would have taken had they been free, 0 to
+    /// 100 %. It counts for what it lasted (about a minute), so that a spike sheds nothing; and what is shed is taken up
+    /// again only when the load has clearly fallen.
+    pub fn note_processor_load(&mut self, percent: u32, now: Now) {
+        self.machine.note_processors(percent, now);
+        self.take_machine_load(now);
+    }
+
+    fn take_machine_load(&mut self, now: Now) {
+        self.admission.set_machine_load(self.machine.load_percent());
         self.drive(now);
     }
 

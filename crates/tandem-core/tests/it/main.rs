@@ -23,6 +23,7 @@ mod memory;
 mod random;
 mod service;
 mod service_election;
+mod service_enumerator;
 mod service_invitations;
 mod service_revoked;
 mod service_standing;

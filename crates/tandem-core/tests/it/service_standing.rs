@@ -326,3 +326,49 @@ fn a_machine_at_its_limit_keeps_its_calls_and_refuses_checks_first() {
     assert!(matches!(bench.ask(client, grant(2)), Some(Body::Busy(_))));
     assert!(matches!(bench.ask(client, grant(1)), Some(Body::Grant(_))));
 }
+
+#[test]
+fn processors_that_stay_busy_shed_in_the_same_order_and_others_see_it() {
+    let mut bench = Bench::new(|_| {});
+    let client = bench.reserved(1);
+    assert!(matches!(bench.ask(client, grant(1)), Some(Body::Grant(_))));
+    let presence = || Body::Presence(Presence { device: vec![1; 32], reserved: false });
+    let is_busy = |answer: Option<Body>| matches!(answer, Some(Body::Busy(_)));
+    // What is refused at each load that is reached: search, presence, reservations, new calls.
+    let mut first_refused = [None; 4];
+    for tick in 0..60_u64 {
+        bench.wait(10_000);
+        bench.service.note_processor_load(100, bench.now);
+        bench.ask(client, Body::Heartbeat(Heartbeat { in_call: false }));
+        let newcomer = bench.device_at(1_000 + tick, ip());
+        let refused = [
+            is_busy(bench.ask(client, look_up())),
+            is_busy(bench.ask(client, presence())),
+            is_busy(bench.ask(newcomer, Body::Reserve(Reserve::default()))),
+            is_busy(bench.ask(client, grant(2))),
+        ];
+        bench.service.handle_closed(newcomer, bench.now);
+        assert!(matches!(bench.ask(client, grant(1)), Some(Body::Grant(_))), "a call in progress, at {tick}");
+        for (first, refused) in first_refused.iter_mut().zip(refused) {
+            if refused && first.is_none() {
+                *first = Some(tick);
+            }
+        }
+        bench.take();
+    }
+    let [search, presence, signalling, calls] = first_refused;
+    println!("refused first, in tens of seconds: {first_refused:?}");
+    assert!(search.is_some_and(|tick| tick >= 6), "a minute of it is no reason: {search:?}");
+    assert!(search <= presence && presence < signalling, "{first_refused:?}");
+    assert!(signalling.is_some() && calls.is_none_or(|calls| Some(calls) >= signalling), "{first_refused:?}");
+    assert!(bench.service.load_percent() >= 90, "others see it");
+    bench.service.set_machine_load(20, bench.now);
+    assert!(bench.service.load_percent() >= 90, "the fullest of all counts");
+    for _ in 0..30 {
+        bench.wait(10_000);
+        bench.service.note_processor_load(10, bench.now);
+        bench.ask(client, Body::Heartbeat(Heartbeat { in_call: false }));
+    }
+    bench.take();
+    assert!(bench.service.load_percent() <= 30 && !is_busy(bench.ask(client, look_up())));
+}

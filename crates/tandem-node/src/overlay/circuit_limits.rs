@@ -1,7 +1,7 @@
 //! How many circuits a supernode lets through to one device, and from whom. libp2p's own limits look at the source only:
 //! many sources together could keep a device busy, or lock out those it wants to hear from.
 //!
-//! Pure policy: [`super::circuit_door`] asks it, the service swarm tells it what became of a circuit.
+//! Pure policy: [`super::door`] asks it, the service swarm tells it what became of a circuit.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;

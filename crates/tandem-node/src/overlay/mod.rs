@@ -6,7 +6,6 @@
 
 mod address;
 mod bound_tcp;
-mod circuit_door;
 mod circuit_limits;
 mod config;
 mod connections;
@@ -14,6 +13,8 @@ mod counting;
 mod device;
 mod dial_back;
 mod directory;
+mod directory_limits;
+mod door;
 mod links;
 mod membership;
 mod paths;

@@ -2,6 +2,7 @@
 //! speaks the home protocol with both.
 
 mod gate;
+mod proving;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
@@ -18,12 +19,12 @@ use tandem_proto::wire::HomeFrame;
 use tokio::sync::mpsc;
 
 use super::address::{addresses_of, device_peer, dialable, ip_of, is_plain, key_of, service_peer};
-use super::circuit_door::CircuitDoor;
 use super::config::{PreferredTransport, STAGGER, ServiceConfig, ServiceLimits};
 use super::connections::{Connection, Connections};
 use super::counting::Unclaimed;
 use super::dial_back::DialBack;
 use super::directory::{self, Directory, Kad};
+use super::door::Door;
 use super::links::{Established, LinkAction, Links, Wanted};
 use super::routable::routable;
 use super::standby::Gate;
@@ -32,6 +33,7 @@ use super::streams::{Inbound, Streams, StreamsEvent};
 use super::transport::{self, Protocols, StartError};
 use super::{ClientId, ServiceCommand, ServiceEvent, SupernodeAddress};
 use crate::installation::unix_ms;
+use proving::Proofs;
 
 /// Connections without a stream are closed after this long.
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);
@@ -96,8 +98,9 @@ struct Service {
     reports: mpsc::Sender<StreamReport<ClientId, HomeFrame>>,
     from_streams: mpsc::Receiver<StreamReport<ClientId, HomeFrame>>,
     relay_streams: mpsc::Receiver<(tokio::net::TcpStream, std::net::SocketAddr)>,
-    door: CircuitDoor,
+    door: Door,
     checks: DialBack,
+    proofs: Proofs,
     /// Where others reach this node: told while the gate is open.
     external: Vec<Multiaddr>,
 }
@@ -115,7 +118,7 @@ impl Service {
         let peer = key.public().to_peer_id();
         let unclaimed = Unclaimed::new(config.traffic.clone());
         let (to_relay, relay_streams) = mpsc::channel(RELAY_STREAMS);
-        let door = CircuitDoor::default();
+        let door = Door::new(protocols.kad.clone());
         let from: Vec<_> = config.listen.full.iter().map(|at| at.ip()).collect();
         let wire = transport::service(
             &key,
@@ -147,7 +150,8 @@ impl Service {
             from_streams,
             relay_streams,
             door,
-            checks: DialBack::new(peer, config.public.clone(), from),
+            checks: DialBack::new(peer, config.public.clone(), from.clone()),
+            proofs: Proofs::new(DialBack::new(peer, config.public.clone(), from)),
             external: Vec::new(),
             config,
         };
@@ -172,6 +176,8 @@ impl Service {
                     Some(command) => self.handle_command(command, Instant::now()),
                 },
                 Some(checked) = self.checks.next(), if room => self.outbox.push_back(checked),
+                () = self.door.asked() => self.try_those_who_ask(),
+                Some((id, outcome)) = self.proofs.next(), if room => self.tried(id, &outcome),
                 Some(report) = self.from_streams.recv(), if room => self.handle_report(report),
                 Some((stream, from)) = self.relay_streams.recv(), if room => {
                     self.outbox.push_back(ServiceEvent::RelayStream(stream, from));
@@ -400,6 +406,7 @@ impl Service {
                 self.connections.closed(connection_id);
                 if num_established == 0 {
                     self.supernodes.remove(&peer_id);
+                    self.proofs.forget(&peer_id);
                 }
                 let reason = cause.map_or_else(|| "the connection was closed".to_owned(), |c| c.to_string());
                 self.handle_closed(peer_id, connection_id, &reason);
@@ -427,6 +434,7 @@ impl Service {
             }
             return;
         }
+        self.is_supernode(peer);
         // A second connection to the same supernode may carry kad's streams: only our own surplus dial is closed.
         if self.links.connected(peer, id, &address, Instant::now()) == Established::Link
             && let Some(service) = key_of(&peer).map(ServiceKey)
@@ -487,7 +495,7 @@ impl Service {
     /// claims counts only where the claim is the very IP address that it speaks from or was dialled at.
     fn handle_identify(&mut self, event: identify::Event) {
         let identify::Event::Received { connection_id, peer_id, info } = event else { return };
-        if !self.is_open() || !info.protocols.contains(&self.protocols.kad) {
+        if !info.protocols.contains(&self.protocols.kad) {
             return;
         }
         if let Some(service) = key_of(&peer_id).map(ServiceKey)
@@ -502,15 +510,20 @@ impl Service {
             self.swarm.disconnect_peer_id(peer_id).ok();
             return;
         }
-        self.supernodes.insert(peer_id);
         let Some(connection) = self.connections.get(connection_id) else { return };
         let seen_at = connection.remote_ip();
         let mut addresses: Vec<Multiaddr> = info.listen_addrs.into_iter().take(16).collect();
         addresses.retain(|address| is_plain(address) && ip_of(address) == seen_at);
         addresses.sort_by_key(|address| super::address::transport_of(address) != "quic");
-        for address in addresses.iter().take(2) {
-            self.directory.offer_peer(&mut self.swarm.behaviour_mut().kad, peer_id, address);
+        addresses.truncate(2);
+        if self.is_open() {
+            self.supernodes.insert(peer_id);
+            for address in &addresses {
+                self.directory.offer_peer(&mut self.swarm.behaviour_mut().kad, peer_id, address);
+            }
         }
+        // In standby too: it says so once on a connection.
+        self.says_it_serves(connection_id, peer_id, addresses);
     }
 
     fn handle_circuit(&mut self, event: relay::Event) {
@@ -541,7 +554,7 @@ impl Service {
 impl Service {
     /// The door counts circuits by what became of them.
     fn tell_door(&self, event: &relay::Event) {
-        let (mut limits, now) = (self.door.limits(), Instant::now());
+        let (mut limits, now) = (self.door.circuits(), Instant::now());
         match event {
             relay::Event::ReservationReqAccepted { src_peer_id, renewed: false } => {
                 limits.reserved(*src_peer_id);

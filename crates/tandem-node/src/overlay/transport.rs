@@ -20,8 +20,8 @@ use thiserror::Error;
 
 use super::address::{PublicAddresses, ip_of};
 use super::bound_tcp::BoundTcp;
-use super::circuit_door::CircuitDoor;
 use super::counting::Unclaimed;
+use super::door::Door;
 use super::membership::prove;
 use super::permitted::Permitted;
 use super::public_only::PublicOnly;
@@ -237,7 +237,7 @@ pub(super) fn service(
     from: &[IpAddr],
     public: PublicAddresses,
     unclaimed: Unclaimed,
-    door: CircuitDoor,
+    door: Door,
 ) -> Result<Wire, StartError> {
     let tcp = BoundTcp::new(from)
         .and_then(move |stream, point| async move {

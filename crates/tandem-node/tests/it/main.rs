@@ -25,6 +25,7 @@ mod node_views;
 mod node_volunteer;
 mod overlay;
 mod overlay_checks;
+mod overlay_crawler;
 mod overlay_identity;
 mod overlay_networks;
 mod overlay_records;

@@ -5,9 +5,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;
-use libp2p::kad::{self, store::MemoryStore, store::RecordStore};
-use libp2p::swarm::SwarmEvent;
-use libp2p::{Multiaddr, StreamProtocol, Swarm};
+use libp2p::kad::{self, store::RecordStore};
 use prost::Message;
 use tandem_node::overlay::{ServiceCommand, ServiceEvent};
 use tandem_proto::identity::{AccountSecret, DeviceSecret};
@@ -16,7 +14,8 @@ use tandem_proto::record::ReachRecord;
 use tandem_proto::signed::{DeviceEntry, DeviceHomes, DeviceSet};
 use tandem_proto::wire;
 
-use crate::overlay_world::{Service, free_port, loopback, network, next};
+use crate::overlay_crawler::{Claim, Crawler, supernode_at};
+use crate::overlay_world::{Service, network, next};
 
 const HOUR_S: u64 = 3600;
 
@@ -119,40 +118,6 @@ async fn a_supernode_alone_keeps_a_record_itself() {
     assert_eq!((found, refused), (Some(wanted), vec![]));
 }
 
-/// A supernode without scruples: kad with nothing checked.
-async fn hostile(n: u8, victim: &Service) -> (Swarm<kad::Behaviour<MemoryStore>>, Multiaddr) {
-    let key = libp2p::identity::Keypair::ed25519_from_bytes([n; 32]).unwrap();
-    let mut swarm = libp2p::SwarmBuilder::with_existing_identity(key)
-        .with_tokio()
-        .with_quic()
-        .with_behaviour(|key| {
-            let name = StreamProtocol::try_from_owned(network().kad_protocol()).unwrap();
-            let mut config = kad::Config::new(name);
-            config.set_max_packet_size(16 * 1024);
-            let peer = key.public().to_peer_id();
-            let mut kad = kad::Behaviour::with_config(peer, MemoryStore::new(peer), config);
-            kad.set_mode(Some(kad::Mode::Server));
-            kad
-        })
-        .unwrap()
-        .build();
-    let own = quic(free_port(loopback(n)));
-    swarm.listen_on(own.clone()).unwrap();
-    let peer = libp2p::identity::ed25519::PublicKey::try_from_bytes(&victim.key.0).unwrap();
-    let peer = libp2p::identity::PublicKey::from(peer).to_peer_id();
-    swarm.behaviour_mut().add_address(&peer, quic(victim.listen));
-    swarm.dial(quic(victim.listen)).unwrap();
-    loop {
-        if let SwarmEvent::ConnectionEstablished { .. } = swarm.select_next_some().await {
-            return (swarm, own);
-        }
-    }
-}
-
-fn quic(at: std::net::SocketAddr) -> Multiaddr {
-    format!("/ip4/{}/udp/{}/quic-v1", at.ip(), at.port()).parse().unwrap()
-}
-
 fn kad_record(value: Vec<u8>) -> kad::Record {
     kad::Record::new(network().record_key(account().public()), value)
 }
@@ -183,13 +148,14 @@ async fn bad_records_are_refused_when_they_are_stored() {
     let mut service = Service::start(161);
     let good = record(1, 5, 3600).encode();
     put(&mut service, good.clone()).await;
-    let (mut hostile, _) = hostile(162, &service).await;
-    let (account, victim) = (account().public(), *hostile.connected_peers().next().unwrap());
+    let mut hostile = Crawler::start(162, Claim::True).swarm;
+    let account = account().public();
+    let victim = supernode_at(&mut hostile, &service);
     tokio::spawn({
         let records: Vec<kad::Record> =
             bad_records().into_iter().map(|(value, _)| kad_record(value)).collect();
         for record in records {
-            hostile.behaviour_mut().put_record_to(record, std::iter::once(victim), kad::Quorum::One);
+            hostile.behaviour_mut().kad.put_record_to(record, std::iter::once(victim), kad::Quorum::One);
         }
         async move { hostile.for_each(|_| std::future::ready(())).await }
     });
@@ -211,8 +177,9 @@ async fn bad_records_are_refused_when_they_are_stored() {
 async fn bad_records_are_refused_when_they_are_read() {
     for (n, (value, why)) in (171..).zip(bad_records()) {
         let mut service = Service::start(n);
-        let (mut hostile, at) = hostile(n + 10, &service).await;
-        hostile.behaviour_mut().store_mut().put(kad_record(value)).ok();
+        let Crawler { swarm: mut hostile, own: at } = Crawler::start(n + 10, Claim::True);
+        supernode_at(&mut hostile, &service);
+        hostile.behaviour_mut().kad.store_mut().put(kad_record(value)).ok();
         let key = *hostile.local_peer_id();
         tokio::spawn(hostile.for_each(|_| std::future::ready(())));
         let key = libp2p::identity::PublicKey::try_decode_protobuf(key.as_ref().digest()).unwrap();

@@ -105,7 +105,7 @@ async fn open(device: &mut Device, home: &SupernodeAddress) {
 async fn a_home_that_grants_while_it_is_left_does_no_harm() {
     let mut device = Device::start(181);
     let mut home = Slow::start(182);
-    for round in 0..200_u64 {
+    for round in 0..2_000_u64 {
         open(&mut device, &home.at).await;
         // The connection of the round before may still be closing.
         device.send(DeviceCommand::Reserve(home.key())).await;

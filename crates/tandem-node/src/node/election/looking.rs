@@ -11,11 +11,13 @@ use super::sight::CANDIDATES_MAX;
 use crate::node::event_loop::Node;
 use crate::node::listening::WayIn;
 use crate::node::scout::{Door, ScoutNews};
-use crate::node::supernode::Reached;
+use crate::node::supernode::{MachineLoad, Reached};
 use crate::overlay::SupernodeAddress;
 
 /// How often it looks about: as often as the clocks are compared, so that nothing wakes up more often for it.
 const LOOK_MS: u64 = 1_000;
+/// How often the processors are looked at while this node serves.
+const PROCESSORS_MS: u64 = 10_000;
 /// Supernodes that the service part is told of when it begins to serve, and while it finds nobody.
 const INTRODUCED_MAX: usize = 8;
 
@@ -25,10 +27,10 @@ impl Node {
         self.election.desk.look_ms = now.mono_ms + LOOK_MS;
         self.look_at_ways(now);
         self.look_at_machine(now);
-        let bandwidth_percent = self.volunteering.bandwidth_percent();
+        let load = self.load_now(now);
         match self.supernode.as_mut().filter(|supernode| supernode.serves()) {
             Some(supernode) => {
-                supernode.note_load(bandwidth_percent, now);
+                supernode.note_load(load, now);
                 let alive: Vec<Seen> = supernode.in_sight().map(seen).take(CANDIDATES_MAX).collect();
                 let (load_percent, no_place) = (supernode.load_percent(), supernode.figures().no_place);
                 self.election.handle_sight(&alive, &alive, now);
@@ -40,6 +42,18 @@ impl Node {
             }
             None => self.look_out(now),
         }
+    }
+
+    /// How near the machine is to its end.
+    fn load_now(&mut self, now: Now) -> MachineLoad {
+        let bandwidth_percent = self.volunteering.bandwidth_percent();
+        let desk = &mut self.election.desk;
+        let is_due = now.mono_ms >= desk.processors_ms;
+        if is_due {
+            desk.processors_ms = now.mono_ms + PROCESSORS_MS;
+        }
+        let processors_percent = is_due.then(|| desk.processors.sample(now.mono_ms)).flatten();
+        MachineLoad { bandwidth_percent, processors_percent }
     }
 
     /// Tells the service part whom the person's device and the scout know to be there. What it knew when its sockets were

@@ -19,6 +19,7 @@ use crate::node::scout::Scout;
 use crate::node::start::{Makings, first_supernodes};
 use crate::node::supernode::{Bound, Echo, Place, Reached, SupernodeNews};
 use crate::overlay::{DeviceEvent, Places};
+use crate::platform::load::OwnUse;
 
 /// A place that could not be bound is tried again after this long, doubling …
 const BIND_AGAIN_MS: u64 = 1_000;
@@ -33,6 +34,9 @@ pub(super) struct Desk {
     pub(super) look_ms: u64,
     /// On a candidate whose sockets are bound.
     pub(super) standby: Option<Standby>,
+    /// What this program takes of the processors, while it serves; and when that is looked at next.
+    pub(super) processors: OwnUse,
+    pub(super) processors_ms: u64,
     bind_ms: u64,
     bind_failures: u32,
     /// Why nothing is bound although the owner consented.
@@ -61,6 +65,8 @@ impl Desk {
             lookout: Lookout::new(seed),
             look_ms: now.mono_ms,
             standby: None,
+            processors: OwnUse::default(),
+            processors_ms: now.mono_ms,
             bind_ms: now.mono_ms,
             bind_failures: 0,
             problem: None,

@@ -6,6 +6,8 @@ mod lifecycle;
 mod offices;
 mod reached;
 mod relay;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
@@ -46,6 +48,15 @@ pub(crate) enum SupernodeNews {
     Invited(Invitation),
     /// What came of [`Supernode::invite`].
     InvitationAnswered { reserve: ServiceKey, accepted: bool },
+}
+
+/// How busy the machine is, 0 to 100.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct MachineLoad {
+    /// Of what its owner allows.
+    pub(crate) bandwidth_percent: u32,
+    /// Of all processors, since the last time that there was a figure; `None`: there is no new one.
+    pub(crate) processors_percent: Option<u32>,
 }
 
 /// What a supernode is made with.

@@ -5,7 +5,7 @@ use tandem_core::time::Now;
 use tandem_proto::ids::ServiceKey;
 use tandem_proto::signed::{Invitation, Roles, SupernodeDescriptor};
 
-use super::{Reached, Relay, Supernode, SupernodeNews};
+use super::{MachineLoad, Reached, Relay, Supernode, SupernodeNews};
 use crate::overlay::{self, ServiceCommand};
 
 /// Calls on a relay that takes its role off have this long to move.
@@ -101,12 +101,15 @@ impl Supernode {
         self.draining
     }
 
-    /// What the machine's line carries, of what its owner allows, and how full the relay is: others choose by it, and at
-    /// the limit what matters least is refused.
-    pub(crate) fn note_load(&mut self, bandwidth_percent: u32, now: Now) {
+    /// How near the machine is to its end, and how full the relay is: others choose by it, and at the limit what matters
+    /// least is refused.
+    pub(crate) fn note_load(&mut self, load: MachineLoad, now: Now) {
         let relay = self.relay.as_ref().filter(|_| self.roles.contains(Roles::RELAY));
         self.service.set_relay_load(relay.map_or(0, Relay::load_percent));
-        self.service.set_machine_load(bandwidth_percent, now);
+        self.service.set_machine_load(load.bandwidth_percent, now);
+        if let Some(percent) = load.processors_percent {
+            self.service.note_processor_load(percent, now);
+        }
         self.drive(now);
     }
 

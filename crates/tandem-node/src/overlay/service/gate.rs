@@ -45,6 +45,8 @@ impl Service {
         }
         self.links.clear();
         self.supernodes.clear();
+        self.door.directory().forget_all();
+        self.proofs.forget_all();
         for (id, _) in self.connections.iter() {
             self.swarm.close_connection(id);
         }

@@ -9,7 +9,7 @@ const COUNTED_MAX: usize = 4_096;
 
 /// One bucket for each /24 or /48, for as long as it is not full again.
 #[derive(Debug)]
-pub(super) struct Rates {
+pub struct Rates {
     burst: u32,
     refill_ms: u32,
     buckets: BTreeMap<u64, TokenBucket>,
@@ -17,7 +17,8 @@ pub(super) struct Rates {
 
 impl Rates {
     /// So many at once, then one each `refill_ms`.
-    pub(super) fn new(burst: u32, refill_ms: u32) -> Self {
+    #[must_use]
+    pub fn new(burst: u32, refill_ms: u32) -> Self {
         Self { burst, refill_ms, buckets: BTreeMap::new() }
     }
 
@@ -25,7 +26,7 @@ impl Rates {
     ///
     /// # Errors
     /// The milliseconds to wait.
-    pub(super) fn take(&mut self, subnet: Option<u64>, now_mono_ms: u64) -> Result<(), u64> {
+    pub fn take(&mut self, subnet: Option<u64>, now_mono_ms: u64) -> Result<(), u64> {
         let subnet = subnet.unwrap_or(u64::MAX);
         if self.buckets.len() >= COUNTED_MAX && !self.buckets.contains_key(&subnet) {
             self.forget_full(now_mono_ms);
@@ -39,7 +40,8 @@ impl Rates {
         if bucket.take(now_mono_ms) { Ok(()) } else { Err(bucket.wait_ms(now_mono_ms)) }
     }
 
-    pub(super) fn forget_full(&mut self, now_mono_ms: u64) {
+    /// Forgets networks that have asked for nothing lately.
+    pub fn forget_full(&mut self, now_mono_ms: u64) {
         self.buckets.retain(|_, bucket| !bucket.is_full(now_mono_ms));
     }
 }
