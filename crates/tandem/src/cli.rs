@@ -615,6 +615,9 @@ pub(crate) struct RelayArgs {
     /// The secret shared with whoever gives out credentials
     #[arg(long, value_name = "S", env = "TANDEM_REST_SECRET", hide_env_values = true)]
     pub(crate) rest_secret: String,
+    /// Forward with so many threads (default: one, and more while it has too much to do, up to the processors)
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub(crate) threads: Option<u8>,
     /// What to log
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub(crate) log: String,

@@ -1,9 +1,11 @@
-//! The sockets of a relay and the one thread that serves them. No async runtime.
+//! The sockets of a relay and the threads that serve them: one, until it has more to do than it can. No async runtime.
 //!
 //! * `udp` datagrams, many for each system call where the system can
 //! * `tcp` streams: framing, bounded queues, time-outs
-//! * `worker` the loop: wait, read a batch, let the core decide, send a batch
+//! * `pace` when to let packets gather, and when one thread is not enough
+//! * `worker` the loop: wait, read a batch, switch it or let the core decide, send a batch
 
+mod pace;
 mod tcp;
 mod udp;
 mod worker;
@@ -23,12 +25,16 @@ use crate::client::Link;
 use crate::config::{Config, Rate};
 use crate::server::{AllocationInfo, Server, Serving, Stats};
 
-use self::worker::Worker;
+use self::worker::{Inbox, Worker};
 
 /// Adopted connections that wait for the thread to take them.
 const ADOPTED_WAITING_MAX: usize = 64;
 const UDP_SOCKETS_MAX: usize = 16;
 const TCP_LISTENERS_MAX: usize = 16;
+/// Packets from other threads for TCP clients, which wait for the first thread.
+const PARCELS_WAITING_MAX: usize = 1_024;
+/// More threads than this have not been tried.
+pub const THREADS_MAX: usize = 8;
 /// TCP connections that wait to be accepted.
 const BACKLOG: i32 = 256;
 
@@ -45,6 +51,37 @@ pub struct DriverConfig {
     /// TCP connections open at once, in all and from one /24 or /48.
     pub tcp_clients_max: usize,
     pub tcp_clients_per_source_max: usize,
+    pub threads: Threads,
+}
+
+/// How many threads forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// So many from the start, at most [`THREADS_MAX`].
+    Exactly(usize),
+    /// One, and one more whenever all there are have had too much to do for some seconds, up to so many.
+    UpTo(usize),
+}
+
+impl Threads {
+    /// One until it is saturated, and no more than the machine has processors.
+    #[must_use]
+    pub fn as_needed() -> Self {
+        Self::UpTo(std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    fn at_start(self) -> usize {
+        match self {
+            Self::Exactly(threads) => threads.clamp(1, THREADS_MAX),
+            Self::UpTo(_) => 1,
+        }
+    }
+
+    fn most(self) -> usize {
+        match self {
+            Self::Exactly(threads) | Self::UpTo(threads) => threads.clamp(1, THREADS_MAX),
+        }
+    }
 }
 
 impl Default for DriverConfig {
@@ -55,6 +92,7 @@ impl Default for DriverConfig {
             socket_buffer_bytes: 4 << 20,
             tcp_clients_max: 512,
             tcp_clients_per_source_max: 64,
+            threads: Threads::as_needed(),
         }
     }
 }
@@ -111,18 +149,30 @@ pub struct Handle {
 struct Inner {
     shared: Arc<Shared>,
     adopt: SyncSender<Adopted>,
-    thread: Mutex<Option<JoinHandle<()>>>,
     udp: Vec<SocketAddr>,
     tcp: Vec<SocketAddr>,
 }
 
-/// What the thread and the handles both touch. The core is locked for one batch at a time, microseconds each.
+/// What the threads and the handles all touch. The core is locked for what only it can decide; packets of clients that
+/// a thread knows are switched without it ([`crate::server::Switch`]).
 #[derive(Debug)]
 struct Shared {
     server: Mutex<Server>,
     counters: Counters,
     stopping: std::sync::atomic::AtomicBool,
-    waker: Waker,
+    parcels: SyncSender<Parcel>,
+    config: DriverConfig,
+    /// Where every thread listens, with the ports the system chose.
+    udp: Vec<SocketAddr>,
+    /// Whether other threads can open the same ports.
+    can_grow: bool,
+    threads: Mutex<Vec<Thread>>,
+}
+
+#[derive(Debug)]
+struct Thread {
+    waker: Arc<Waker>,
+    handle: JoinHandle<()>,
 }
 
 /// What only the sockets know.
@@ -140,6 +190,13 @@ struct Adopted {
     already_read: Vec<u8>,
 }
 
+/// A packet for a TCP client from a thread that has none.
+#[derive(Debug)]
+struct Parcel {
+    connection: u32,
+    bytes: Vec<u8>,
+}
+
 /// Totals of the core and of the sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverStats {
@@ -148,6 +205,8 @@ pub struct DriverStats {
     pub tcp_clients: usize,
     /// Packets that were to be sent and found no room (a full socket buffer, a slow TCP client).
     pub unsent: u64,
+    /// Threads that serve.
+    pub threads: usize,
 }
 
 /// Opens the sockets and starts the thread. `seed` must come from the system's random generator, fresh at each start.
@@ -156,7 +215,7 @@ pub struct DriverStats {
 /// When a socket cannot be opened or the thread cannot start.
 pub fn start(driver: &DriverConfig, server: Config, seed: [u8; 32]) -> Result<Handle, StartError> {
     let udp =
-        |&address: &SocketAddr| bind_udp(address).map_err(|source| StartError::BindUdp { address, source });
+        |&address: &SocketAddr| bind_first_udp(address, driver.threads).map_err(|source| StartError::BindUdp { address, source });
     let tcp =
         |&address: &SocketAddr| bind_tcp(address).map_err(|source| StartError::BindTcp { address, source });
     let udp = driver.udp.iter().map(udp).collect::<Result<Vec<_>, _>>()?;
@@ -165,7 +224,7 @@ pub fn start(driver: &DriverConfig, server: Config, seed: [u8; 32]) -> Result<Ha
 }
 
 /// Without IPv4 on an IPv6 socket: `0.0.0.0:P` and `[::]:P` can be given together, and clients keep their own family.
-fn bind(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+fn bind(address: SocketAddr, kind: Type, protocol: Protocol, is_shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -174,16 +233,35 @@ fn bind(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socke
         // A port whose last connections are still being forgotten can be listened on again.
         socket.set_reuse_address(true)?;
     }
+    #[cfg(target_os = "linux")]
+    if is_shared {
+        socket.set_reuse_port(true)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = is_shared;
     socket.bind(&address.into())?;
     Ok(socket)
 }
 
-fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
-    bind(address, Type::DGRAM, Protocol::UDP).map(UdpSocket::from)
+/// One socket of an address that other threads of this process will have too.
+fn bind_shared_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    bind(address, Type::DGRAM, Protocol::UDP, true).map(UdpSocket::from)
+}
+
+/// The first socket of an address. A port that another relay has, shared among its threads, is not ours to share: so
+/// it is opened alone first.
+fn bind_first_udp(address: SocketAddr, threads: Threads) -> io::Result<UdpSocket> {
+    let alone = UdpSocket::from(bind(address, Type::DGRAM, Protocol::UDP, false)?);
+    if threads.most() == 1 || !cfg!(target_os = "linux") {
+        return Ok(alone);
+    }
+    let address = alone.local_addr()?;
+    drop(alone);
+    bind_shared_udp(address)
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = bind(address, Type::STREAM, Protocol::TCP)?;
+    let socket = bind(address, Type::STREAM, Protocol::TCP, false)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -205,28 +283,37 @@ pub fn start_on(
     if tcp.len() > TCP_LISTENERS_MAX {
         return Err(StartError::TcpListeners(tcp.len()));
     }
-    let udp_addresses =
+    let udp_addresses: Vec<SocketAddr> =
         udp.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>().map_err(StartError::System)?;
     let tcp_addresses =
         tcp.iter().map(TcpListener::local_addr).collect::<Result<_, _>>().map_err(StartError::System)?;
-    let poll = mio::Poll::new().map_err(StartError::System)?;
-    let waker = Waker::new(poll.registry(), worker::WAKE).map_err(StartError::System)?;
+    let (parcels, parcels_out) = sync_channel(PARCELS_WAITING_MAX);
     let shared = Arc::new(Shared {
         server: Mutex::new(Server::new(server, seed, worker::now(), unix_s())),
         counters: Counters::default(),
         stopping: std::sync::atomic::AtomicBool::new(false),
-        waker,
+        parcels,
+        config: driver.clone(),
+        udp: udp_addresses.clone(),
+        can_grow: udp.iter().all(is_shared),
+        threads: Mutex::new(Vec::new()),
     });
     let (adopt, adopted) = sync_channel(ADOPTED_WAITING_MAX);
-    let mut worker =
-        Worker::new(poll, udp, tcp, driver, Arc::clone(&shared), adopted).map_err(StartError::System)?;
-    let thread = std::thread::Builder::new()
-        .name("tandem-relay".to_owned())
-        .spawn(move || worker.run())
-        .map_err(StartError::System)?;
-    let inner =
-        Inner { shared, adopt, thread: Mutex::new(Some(thread)), udp: udp_addresses, tcp: tcp_addresses };
+    let inner = Inner { shared, adopt, udp: udp_addresses, tcp: tcp_addresses };
+    let shared = &inner.shared;
+    shared.spawn(udp, tcp, Some(Inbox { adopted, parcels: parcels_out })).map_err(StartError::System)?;
+    for _ in 1..driver.threads.at_start() {
+        shared.spawn_another().map_err(StartError::System)?;
+    }
     Ok(Handle { inner: Arc::new(inner) })
+}
+
+/// Whether another socket can have the same address.
+fn is_shared(socket: &UdpSocket) -> bool {
+    #[cfg(target_os = "linux")]
+    return socket2::SockRef::from(socket).reuse_port().unwrap_or(false);
+    #[cfg(not(target_os = "linux"))]
+    false
 }
 
 impl Handle {
@@ -269,6 +356,7 @@ impl Handle {
             server: self.inner.shared.server().stats(),
             tcp_clients: self.inner.shared.counters.tcp_clients.load(Relaxed),
             unsent: self.inner.shared.counters.unsent.load(Relaxed),
+            threads: self.inner.shared.threads().len(),
         }
     }
 
@@ -312,8 +400,8 @@ impl Handle {
     /// Whether the thread still serves. It ends by itself only if the system fails it; the log says why.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        let threads = self.inner.shared.threads();
+        !threads.is_empty() && threads.iter().all(|thread| !thread.handle.is_finished())
     }
 
     /// Stops the thread, closes every socket and waits until that is done (milliseconds).
@@ -326,11 +414,12 @@ impl Inner {
     fn stop(&self) {
         self.shared.stopping.store(true, std::sync::atomic::Ordering::Release);
         self.shared.wake();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!("the relay's thread panicked");
+        // Taken out first: a thread that is about to start another must not wait for us.
+        let threads = std::mem::take(&mut *self.shared.threads());
+        for thread in threads {
+            if thread.handle.join().is_err() {
+                tracing::error!("a thread of the relay panicked");
+            }
         }
     }
 }
@@ -347,9 +436,62 @@ impl Shared {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn threads(&self) -> MutexGuard<'_, Vec<Thread>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wake(&self) {
-        if let Err(error) = self.waker.wake() {
-            tracing::warn!(%error, "the relay's thread could not be woken");
+        for thread in self.threads().iter() {
+            if let Err(error) = thread.waker.wake() {
+                tracing::warn!(%error, "a thread of the relay could not be woken");
+            }
+        }
+    }
+
+    /// Gives a packet to the first thread, which has the TCP clients. `false`: it has too many.
+    fn hand_over(&self, parcel: Parcel) -> bool {
+        let is_taken = self.parcels.try_send(parcel).is_ok();
+        if let Some(first) = self.threads().first()
+            && let Err(error) = first.waker.wake()
+        {
+            tracing::warn!(%error, "the relay's first thread could not be woken");
+        }
+        is_taken
+    }
+
+    fn spawn(self: &Arc<Self>, udp: Vec<UdpSocket>, tcp: Vec<TcpListener>, inbox: Option<Inbox>) -> io::Result<()> {
+        let poll = mio::Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), worker::WAKE)?);
+        let mut worker = Worker::new(poll, udp, tcp, &self.config, Arc::clone(self), inbox)?;
+        let mut threads = self.threads();
+        let is_stopping = self.stopping.load(std::sync::atomic::Ordering::Acquire);
+        if is_stopping || threads.len() >= self.config.threads.most() {
+            return Ok(());
+        }
+        let name = format!("tandem-relay-{}", threads.len() + 1);
+        let handle = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
+        threads.push(Thread { waker, handle });
+        Ok(())
+    }
+
+    /// One more thread, with sockets of the same addresses: the kernel gives each its share of the clients
+    /// (SO_REUSEPORT).
+    fn spawn_another(self: &Arc<Self>) -> io::Result<()> {
+        if !self.can_grow {
+            return Ok(());
+        }
+        let udp = self.udp.iter().map(|&address| bind_shared_udp(address)).collect::<Result<_, _>>()?;
+        self.spawn(udp, Vec::new(), None)
+    }
+
+    /// A thread has more to do than it can.
+    fn grow(self: &Arc<Self>) {
+        if self.threads().len() >= self.config.threads.most() || !self.can_grow {
+            return;
+        }
+        match self.spawn_another() {
+            Ok(()) => tracing::info!(threads = self.threads().len(), "the relay has one more thread"),
+            Err(error) => tracing::warn!(%error, "the relay is at its limit and cannot start another thread"),
         }
     }
 }

@@ -2,13 +2,15 @@
 //! is one call each, behind the same functions.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use mio::net::UdpSocket;
 
 use crate::framing::MESSAGE_BYTES_MAX;
 use crate::server::{HEADROOM, TAILROOM};
+
+pub(super) use self::system::Headers;
 
 /// Datagrams read at once.
 pub(super) const BATCH: usize = 64;
@@ -52,6 +54,11 @@ impl Port {
         })
     }
 
+    /// What the system calls on this socket need. It stays with the thread that made it.
+    pub(super) fn headers(&self) -> Headers {
+        Headers::new(self.is_ipv6)
+    }
+
     pub(super) fn queue_in_batch(&mut self, to: SocketAddr, range: Range<usize>) {
         self.queue(to, Bytes::InBatch(range));
     }
@@ -61,21 +68,16 @@ impl Port {
     }
 
     fn queue(&mut self, to: SocketAddr, bytes: Bytes) {
-        // A socket open to both families names IPv4 clients in IPv6.
-        let to = match to.ip() {
-            IpAddr::V4(ip) if self.is_ipv6 => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
-            _ => to,
-        };
         self.outbox.push(Outgoing { to, bytes });
     }
 
     /// Sends all that is queued; returns how many datagrams found no room or no route. Voice that is late is no use, so
     /// nothing waits.
-    pub(super) fn flush(&mut self, batch: &mut Batch) -> u64 {
+    pub(super) fn flush(&mut self, batch: &Batch, headers: &mut Headers) -> u64 {
         let mut unsent = 0;
         let mut rest = self.outbox.as_slice();
         while !rest.is_empty() {
-            match batch.send(&self.socket, &rest[..rest.len().min(BATCH)]) {
+            match headers.send(&self.socket, &batch.storage, &rest[..rest.len().min(BATCH)]) {
                 Ok(sent) => rest = &rest[sent.max(1)..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -100,7 +102,6 @@ impl Port {
 pub(super) struct Batch {
     storage: Box<[u8]>,
     received: Vec<Received>,
-    system: system::Headers,
 }
 
 /// One datagram of a batch.
@@ -115,15 +116,19 @@ impl Batch {
         Self {
             storage: vec![0; BATCH * STRIDE].into(),
             received: Vec::with_capacity(BATCH),
-            system: system::Headers::new(),
         }
     }
 
     /// Reads what is there, at most [`BATCH`] datagrams.
-    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+    pub(super) fn receive(&mut self, socket: &UdpSocket, headers: &mut Headers) -> io::Result<usize> {
         self.received.clear();
-        system::receive(&mut self.system, socket, &mut self.storage, &mut self.received)?;
+        headers.receive(socket, &mut self.storage, &mut self.received)?;
         Ok(self.received.len())
+    }
+
+    /// A free place for a message of a TCP client, by its number.
+    pub(super) fn place(&mut self, index: usize) -> (&mut [u8], usize) {
+        (&mut self.storage, index * STRIDE + HEADROOM)
     }
 
     /// The datagram with this number, the buffer it lies in, and where.
@@ -132,10 +137,6 @@ impl Batch {
         let start = index * STRIDE + HEADROOM;
         // One byte more than the longest message fits, so a cut datagram is seen to be too long.
         (received, &mut self.storage, start..start + received.length.min(MESSAGE_BYTES_MAX + 1))
-    }
-
-    fn send(&mut self, socket: &UdpSocket, outgoing: &[Outgoing]) -> io::Result<usize> {
-        system::send(&mut self.system, socket, &self.storage, outgoing)
     }
 }
 
@@ -148,13 +149,21 @@ impl Outgoing {
     }
 }
 
+/// The places of a batch's datagrams.
 fn slots(storage: &mut [u8]) -> impl Iterator<Item = &mut [u8]> {
     storage.chunks_exact_mut(STRIDE).map(|slot| &mut slot[HEADROOM..STRIDE - TAILROOM])
 }
 
+/// Makes the kernel's buffers large. Only root may have more than the system's limit; others get what there is.
 #[cfg(unix)]
 fn enlarge_buffers(socket: &std::net::UdpSocket, bytes: usize) {
     use nix::sys::socket::{setsockopt, sockopt};
+    #[cfg(target_os = "linux")]
+    if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_ok()
+        && setsockopt(socket, sockopt::SndBufForce, &bytes).is_ok()
+    {
+        return;
+    }
     let outcome = setsockopt(socket, sockopt::RcvBuf, &bytes)
         .and_then(|()| setsockopt(socket, sockopt::SndBuf, &bytes));
     if let Err(error) = outcome {
@@ -168,116 +177,187 @@ fn enlarge_buffers(_socket: &std::net::UdpSocket, _bytes: usize) {}
 #[cfg(target_os = "linux")]
 mod system {
     use std::io::{self, IoSlice, IoSliceMut};
-    use std::net::SocketAddr;
+    use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
     use std::os::fd::AsRawFd;
 
     use mio::net::UdpSocket;
-    use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+    use nix::sys::socket::{
+        MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, recvmmsg, sendmmsg,
+    };
 
     use super::{BATCH, Outgoing, Received, slots};
 
-    /// The kernel's message headers.
+    /// The kernel's message headers, for one socket: the kernel leaves in them how long the last address was, so sockets
+    /// of two families must not share them.
     #[derive(Debug)]
-    pub(super) struct Headers {
-        receive: MultiHeaders<SockaddrStorage>,
-        send: MultiHeaders<SockaddrStorage>,
+    pub(in crate::driver) enum Headers {
+        V4(Family<SockaddrIn>),
+        V6(Family<SockaddrIn6>),
+    }
+
+    #[derive(Debug)]
+    pub(in crate::driver) struct Family<S> {
+        receive: MultiHeaders<S>,
+        send: MultiHeaders<S>,
+        /// Where the datagrams of one call go: made once.
+        targets: Vec<Option<S>>,
     }
 
     impl Headers {
-        pub(super) fn new() -> Self {
-            Self {
-                receive: MultiHeaders::preallocate(BATCH, None),
-                send: MultiHeaders::preallocate(BATCH, None),
+        pub(in crate::driver) fn new(is_ipv6: bool) -> Self {
+            if is_ipv6 { Self::V6(Family::new()) } else { Self::V4(Family::new()) }
+        }
+
+        pub(super) fn receive(
+            &mut self,
+            socket: &UdpSocket,
+            storage: &mut [u8],
+            received: &mut Vec<Received>,
+        ) -> io::Result<()> {
+            match self {
+                Self::V4(family) => {
+                    family.receive(socket, storage, received, |from| SocketAddr::V4(from.into()))
+                }
+                Self::V6(family) => {
+                    family.receive(socket, storage, received, |from| SocketAddr::V6(from.into()))
+                }
+            }
+        }
+
+        pub(super) fn send(
+            &mut self,
+            socket: &UdpSocket,
+            storage: &[u8],
+            outgoing: &[Outgoing],
+        ) -> io::Result<usize> {
+            match self {
+                Self::V4(family) => family.send(socket, storage, outgoing, ipv4),
+                Self::V6(family) => family.send(socket, storage, outgoing, ipv6),
             }
         }
     }
 
-    pub(super) fn receive(
-        headers: &mut Headers,
-        socket: &UdpSocket,
-        storage: &mut [u8],
-        received: &mut Vec<Received>,
-    ) -> io::Result<()> {
-        let mut slices: Vec<[IoSliceMut<'_>; 1]> =
-            slots(storage).map(|slot| [IoSliceMut::new(slot)]).collect();
-        let fd = socket.as_raw_fd();
-        for message in recvmmsg(fd, &mut headers.receive, &mut slices, MsgFlags::MSG_DONTWAIT, None)? {
-            let from = message.address.and_then(socket_address);
-            // An address of neither family cannot be; an empty message from nowhere is dropped by the core.
-            let nowhere = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0);
-            let length = if from.is_some() { message.bytes } else { 0 };
-            received.push(Received { from: from.unwrap_or(nowhere), length });
+    impl<S: SockaddrLike + Copy> Family<S> {
+        fn new() -> Self {
+            Self {
+                receive: MultiHeaders::preallocate(BATCH, None),
+                send: MultiHeaders::preallocate(BATCH, None),
+                targets: Vec::with_capacity(BATCH),
+            }
         }
-        Ok(())
+
+        fn receive(
+            &mut self,
+            socket: &UdpSocket,
+            storage: &mut [u8],
+            received: &mut Vec<Received>,
+            address: impl Fn(S) -> SocketAddr,
+        ) -> io::Result<()> {
+            let mut slots = slots(storage);
+            let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+                std::array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
+            let fd = socket.as_raw_fd();
+            for message in recvmmsg(fd, &mut self.receive, &mut slices, MsgFlags::MSG_DONTWAIT, None)? {
+                // An address of another family cannot be; an empty message from nowhere is dropped by the core.
+                let nowhere = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0);
+                let from = message.address.map(&address);
+                let length = if from.is_some() { message.bytes } else { 0 };
+                received.push(Received { from: from.unwrap_or(nowhere), length });
+            }
+            Ok(())
+        }
+
+        fn send(
+            &mut self,
+            socket: &UdpSocket,
+            storage: &[u8],
+            outgoing: &[Outgoing],
+            target: impl Fn(SocketAddr) -> S,
+        ) -> io::Result<usize> {
+            let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|at| {
+                [IoSlice::new(outgoing.get(at).map_or(&[], |outgoing| outgoing.bytes(storage)))]
+            });
+            self.targets.clear();
+            self.targets.extend(outgoing.iter().map(|outgoing| Some(target(outgoing.to))));
+            let (fd, slices) = (socket.as_raw_fd(), &slices[..outgoing.len()]);
+            let sent =
+                sendmmsg(fd, &mut self.send, slices, &self.targets, [], MsgFlags::MSG_DONTWAIT)?;
+            Ok(sent.count())
+        }
     }
 
-    pub(super) fn send(
-        headers: &mut Headers,
-        socket: &UdpSocket,
-        storage: &[u8],
-        outgoing: &[Outgoing],
-    ) -> io::Result<usize> {
-        let slices: Vec<[IoSlice<'_>; 1]> =
-            outgoing.iter().map(|one| [IoSlice::new(one.bytes(storage))]).collect();
-        let addresses: Vec<_> = outgoing.iter().map(|one| Some(SockaddrStorage::from(one.to))).collect();
-        let fd = socket.as_raw_fd();
-        let sent = sendmmsg(fd, &mut headers.send, &slices, &addresses, [], MsgFlags::MSG_DONTWAIT)?;
-        Ok(sent.count())
+    fn ipv4(to: SocketAddr) -> SockaddrIn {
+        match to {
+            SocketAddr::V4(to) => to.into(),
+            // A client keeps the socket it came on, so this cannot be; nothing is sent to nowhere.
+            SocketAddr::V6(_) => SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
+        }
     }
 
-    fn socket_address(address: SockaddrStorage) -> Option<SocketAddr> {
-        let ipv4 = address.as_sockaddr_in().map(|ipv4| SocketAddr::V4((*ipv4).into()));
-        ipv4.or_else(|| address.as_sockaddr_in6().map(|ipv6| SocketAddr::V6((*ipv6).into())))
+    fn ipv6(to: SocketAddr) -> SockaddrIn6 {
+        match to {
+            SocketAddr::V6(to) => to.into(),
+            // A socket open to both families names IPv4 clients in IPv6.
+            SocketAddr::V4(to) => SocketAddrV6::new(to.ip().to_ipv6_mapped(), to.port(), 0, 0).into(),
+        }
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod system {
     use std::io;
+    use std::net::{IpAddr, SocketAddr};
 
     use mio::net::UdpSocket;
 
     use super::{Outgoing, Received, slots};
 
-    /// Nothing to keep between calls.
+    /// One call for each datagram: only the family is kept.
     #[derive(Debug)]
-    pub(super) struct Headers;
+    pub(in crate::driver) struct Headers {
+        is_ipv6: bool,
+    }
 
     impl Headers {
-        pub(super) fn new() -> Self {
-            Self
+        pub(in crate::driver) fn new(is_ipv6: bool) -> Self {
+            Self { is_ipv6 }
         }
-    }
 
-    pub(super) fn receive(
-        _headers: &mut Headers,
-        socket: &UdpSocket,
-        storage: &mut [u8],
-        received: &mut Vec<Received>,
-    ) -> io::Result<()> {
-        for slot in slots(storage) {
-            match socket.recv_from(slot) {
-                Ok((length, from)) => received.push(Received { from, length }),
-                Err(_) if !received.is_empty() => break,
-                Err(error) => return Err(error),
+        pub(super) fn receive(
+            &mut self,
+            socket: &UdpSocket,
+            storage: &mut [u8],
+            received: &mut Vec<Received>,
+        ) -> io::Result<()> {
+            for slot in slots(storage) {
+                match socket.recv_from(slot) {
+                    Ok((length, from)) => received.push(Received { from, length }),
+                    Err(_) if !received.is_empty() => break,
+                    Err(error) => return Err(error),
+                }
             }
+            Ok(())
         }
-        Ok(())
-    }
 
-    pub(super) fn send(
-        _headers: &mut Headers,
-        socket: &UdpSocket,
-        storage: &[u8],
-        outgoing: &[Outgoing],
-    ) -> io::Result<usize> {
-        for (sent, one) in outgoing.iter().enumerate() {
-            match socket.send_to(one.bytes(storage), one.to) {
-                Ok(_) => {}
-                Err(_) if sent > 0 => return Ok(sent),
-                Err(error) => return Err(error),
+        pub(super) fn send(
+            &mut self,
+            socket: &UdpSocket,
+            storage: &[u8],
+            outgoing: &[Outgoing],
+        ) -> io::Result<usize> {
+            for (sent, one) in outgoing.iter().enumerate() {
+                // A socket open to both families names IPv4 clients in IPv6.
+                let to = match one.to.ip() {
+                    IpAddr::V4(ip) if self.is_ipv6 => SocketAddr::new(ip.to_ipv6_mapped().into(), one.to.port()),
+                    _ => one.to,
+                };
+                match socket.send_to(one.bytes(storage), to) {
+                    Ok(_) => {}
+                    Err(_) if sent > 0 => return Ok(sent),
+                    Err(error) => return Err(error),
+                }
             }
+            Ok(outgoing.len())
         }
-        Ok(outgoing.len())
     }
 }

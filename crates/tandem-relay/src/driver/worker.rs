@@ -1,4 +1,5 @@
-//! The relay's one thread: short steps in a fixed order, each with a budget.
+//! A thread of the relay: short steps in a fixed order, each with a budget. The first also serves TCP and keeps the
+//! core's time; others have sockets of the same addresses, and a switch of their own.
 
 use std::io;
 use std::sync::Arc;
@@ -9,12 +10,12 @@ use std::time::{Duration, Instant};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 
+use super::pace::Pace;
 use super::tcp::{Clients, Reading};
-use super::udp::{BATCH, Batch, Port};
-use super::{Adopted, DriverConfig, Shared, TCP_LISTENERS_MAX, UDP_SOCKETS_MAX};
+use super::udp::{BATCH, Batch, Headers, Port};
+use super::{Adopted, DriverConfig, Parcel, Shared, TCP_LISTENERS_MAX, UDP_SOCKETS_MAX};
 use crate::client::{ClientAddr, Link};
-use crate::framing::MESSAGE_BYTES_MAX;
-use crate::server::{HEADROOM, Server, TAILROOM, Verdict};
+use crate::server::{Switch, Verdict};
 
 pub(super) const WAKE: Token = Token(0);
 const FIRST_LISTENER: usize = 1;
@@ -40,11 +41,33 @@ pub(super) struct Worker {
     ports: Vec<Port>,
     listeners: Vec<Listener>,
     clients: Clients,
-    adopted: Receiver<Adopted>,
+    /// Of the first thread only: connections handed over, and what other threads have for TCP clients.
+    inbox: Option<Inbox>,
     shared: Arc<Shared>,
+    switch: Switch,
+    pace: Pace,
+    /// When the core wants to be asked again, as of when it was asked last.
+    core_due: Instant,
     next_sweep: Instant,
-    /// One message of a TCP client, with the room around it that the core wants.
-    scratch: Box<[u8]>,
+}
+
+/// What the first thread is given by others.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    pub(super) adopted: Receiver<Adopted>,
+    pub(super) parcels: Receiver<Parcel>,
+}
+
+/// What a thread needs for batches, made in the thread: the system's headers do not move between threads.
+#[derive(Debug)]
+struct Desk {
+    batch: Batch,
+    /// For each port.
+    headers: Vec<Headers>,
+    /// Datagrams of the batch that the core must see.
+    for_core: Vec<usize>,
+    /// Places of the batch that messages of TCP clients lie in.
+    used: usize,
 }
 
 #[derive(Debug)]
@@ -75,7 +98,7 @@ impl Worker {
         tcp: Vec<std::net::TcpListener>,
         config: &DriverConfig,
         shared: Arc<Shared>,
-        adopted: Receiver<Adopted>,
+        inbox: Option<Inbox>,
     ) -> io::Result<Self> {
         let mut ports = Vec::with_capacity(udp.len());
         for (index, socket) in udp.into_iter().enumerate() {
@@ -90,55 +113,79 @@ impl Worker {
             poll.registry().register(&mut socket, Token(FIRST_LISTENER + index), Interest::READABLE)?;
             listeners.push(Listener { socket, ready: true });
         }
+        let now = now();
+        let switch = Switch::new(&mut shared.server(), now);
         Ok(Self {
             poll,
             ports,
             listeners,
             clients: Clients::new(config.tcp_clients_max, config.tcp_clients_per_source_max, FIRST_TCP),
-            adopted,
+            inbox,
             shared,
-            next_sweep: now() + SWEEP_INTERVAL,
-            scratch: vec![0; HEADROOM + MESSAGE_BYTES_MAX + TAILROOM].into(),
+            switch,
+            pace: Pace::new(now),
+            core_due: now,
+            next_sweep: now + SWEEP_INTERVAL,
         })
     }
 
     /// Runs until told to stop.
     pub(super) fn run(&mut self) {
-        let mut batch = Batch::new();
+        let headers = self.ports.iter().map(Port::headers).collect();
+        let mut desk = Desk { batch: Batch::new(), headers, for_core: Vec::with_capacity(BATCH), used: 0 };
         let mut events = Events::with_capacity(256);
         while !self.shared.stopping.load(Ordering::Acquire) {
-            if let Err(error) = self.poll.poll(&mut events, Some(self.wait()))
+            if let Err(error) = self.wait(&mut events)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, "the relay cannot wait for packets any more and stops");
                 return;
             }
             self.note(&events);
-            self.serve_udp(&mut batch);
-            self.take_adopted();
-            self.accept();
-            self.serve_tcp(&mut batch);
-            self.tick(&mut batch);
+            self.serve_udp(&mut desk);
+            if self.inbox.is_some() {
+                self.take_inbox();
+                self.accept();
+                self.serve_tcp(&mut desk);
+            }
+            self.tick(&mut desk);
         }
     }
 
-    /// How long there is nothing to do if no packet comes.
-    fn wait(&self) -> Duration {
-        let busy = self.listeners.iter().any(|listener| listener.ready)
+    /// Waits for something to do: for packets to gather if there are many, or else for the first.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let is_busy = self.listeners.iter().any(|listener| listener.ready)
             || self.clients.is_anything_readable()
             || self.ports.iter().any(|port| port.readable);
-        if busy {
-            return Duration::ZERO;
+        if is_busy {
+            return self.poll.poll(events, Some(Duration::ZERO));
         }
-        let next =
-            self.shared.server().poll_timeout().map_or(self.next_sweep, |due| due.min(self.next_sweep));
-        next.saturating_duration_since(now())
+        let began = now();
+        let pause = self.pace.pause();
+        let timeout = if pause > Duration::ZERO {
+            std::thread::sleep(pause);
+            // Those that have come meanwhile are all there will be.
+            Duration::ZERO
+        } else {
+            self.due().saturating_duration_since(began)
+        };
+        let outcome = self.poll.poll(events, Some(timeout));
+        self.pace.note_wait(now().saturating_duration_since(began));
+        outcome
+    }
+
+    /// When there is something to do if no packet comes.
+    fn due(&self) -> Instant {
+        let settle = self.switch.poll_timeout();
+        let core = self.inbox.is_some().then_some(self.core_due);
+        [settle, core].into_iter().flatten().fold(self.next_sweep, Instant::min)
     }
 
     fn note(&mut self, events: &Events) {
         for event in events {
             match event.token() {
-                WAKE => {}
+                // A handle has changed something.
+                WAKE => self.core_due = now(),
                 Token(token) if token < FIRST_UDP => {
                     if let Some(listener) = self.listeners.get_mut(token - FIRST_LISTENER) {
                         listener.ready = true;
@@ -159,75 +206,118 @@ impl Worker {
 
     // ---- UDP ------------------------------------------------------------------------------------------------------
 
-    fn serve_udp(&mut self, batch: &mut Batch) {
+    fn serve_udp(&mut self, desk: &mut Desk) {
+        let mut packets = 0;
         for index in 0..self.ports.len() {
             for _ in 0..BATCHES_PER_TURN {
                 if !self.ports[index].readable {
                     break;
                 }
-                self.serve_batch(index, batch);
+                packets += self.serve_batch(index, desk);
             }
         }
+        self.pace.note_packets(packets, now());
     }
 
-    fn serve_batch(&mut self, index: usize, batch: &mut Batch) {
+    /// Returns how many datagrams there were.
+    fn serve_batch(&mut self, index: usize, desk: &mut Desk) -> usize {
         let port = &mut self.ports[index];
-        let count = match batch.receive(&port.socket) {
+        let count = match desk.batch.receive(&port.socket, &mut desk.headers[index]) {
             Ok(count) => count,
             Err(error) => {
                 if error.kind() != io::ErrorKind::WouldBlock {
                     tracing::debug!(%error, "receiving failed");
                 }
                 port.readable = error.kind() == io::ErrorKind::Interrupted;
-                return;
+                return 0;
             }
         };
         // Fewer than asked for means that the kernel found its queue empty.
         port.readable = count == BATCH;
         let now = now();
         let link = Link::Udp(u8::try_from(index).expect("there are at most 16 UDP sockets"));
-        {
-            let shared = Arc::clone(&self.shared);
-            let mut server = shared.server();
-            for number in 0..count {
-                let (received, storage, packet) = batch.datagram(number);
-                let from = ClientAddr::new(received.from, link);
-                match server.handle(storage, packet, from, now) {
-                    Verdict::Forward { to, packet } => self.send_from(storage, to, packet),
-                    Verdict::Reply(bytes) => self.ports[index].queue_own(from.address(), bytes),
-                    Verdict::Drop(reason) => tracing::trace!(reason = reason.name(), "dropped"),
-                }
+        desk.for_core.clear();
+        for number in 0..count {
+            let (received, storage, packet) = desk.batch.datagram(number);
+            let from = ClientAddr::new(received.from, link);
+            match self.switch.handle(storage, packet, &from, now) {
+                Some(verdict) => self.carry_out(verdict, storage, from),
+                None => desk.for_core.push(number),
             }
         }
-        self.flush(batch);
+        if !desk.for_core.is_empty() {
+            self.ask_core(desk, link, now);
+        }
+        self.flush(desk);
+        count
     }
 
-    /// Sends a packet from the place in the batch where it lies.
-    fn send_from(&mut self, storage: &[u8], to: ClientAddr, packet: std::ops::Range<usize>) {
-        match to.link() {
-            Link::Udp(port) => self.ports[usize::from(port)].queue_in_batch(to.address(), packet),
-            Link::Tcp(connection) => self.queue_tcp(connection, &storage[packet]),
+    /// What the switch does not know is the core's, which is locked for that.
+    fn ask_core(&mut self, desk: &mut Desk, link: Link, now: Instant) {
+        let shared = Arc::clone(&self.shared);
+        let mut server = shared.server();
+        for &number in &desk.for_core {
+            let (received, storage, packet) = desk.batch.datagram(number);
+            let from = ClientAddr::new(received.from, link);
+            let is_channel_data = storage[packet.start] >= 0x40;
+            let verdict = server.handle(storage, packet, from, now);
+            if is_channel_data && matches!(verdict, Verdict::Forward { .. }) {
+                self.switch.learn(&mut server, &from, now);
+            }
+            self.carry_out(verdict, storage, from);
         }
     }
 
+    /// Sends a packet from the place in the batch where it lies, or an answer.
+    fn carry_out(&mut self, verdict: Verdict, storage: &[u8], from: ClientAddr) {
+        match verdict {
+            Verdict::Forward { to, packet } => match to.link() {
+                Link::Udp(port) => self.ports[usize::from(port)].queue_in_batch(to.address(), packet),
+                Link::Tcp(connection) => self.queue_tcp(connection, &storage[packet]),
+            },
+            Verdict::Reply(bytes) => match from.link() {
+                Link::Udp(port) => self.ports[usize::from(port)].queue_own(from.address(), bytes),
+                Link::Tcp(connection) => self.queue_tcp(connection, &bytes),
+            },
+            Verdict::Drop(reason) => tracing::trace!(reason = reason.name(), "dropped"),
+        }
+    }
+
+    /// TCP clients are the first thread's: others hand it what is for them.
     fn queue_tcp(&mut self, connection: u32, bytes: &[u8]) {
-        if !self.clients.queue(connection, bytes) {
+        let is_taken = if self.inbox.is_some() {
+            self.clients.queue(connection, bytes)
+        } else {
+            self.shared.hand_over(Parcel { connection, bytes: bytes.to_vec() })
+        };
+        if !is_taken {
             self.shared.counters.unsent.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn flush(&mut self, batch: &mut Batch) {
-        let unsent: u64 = self.ports.iter_mut().map(|port| port.flush(batch)).sum();
-        self.shared.counters.unsent.fetch_add(unsent, Ordering::Relaxed);
+    fn flush(&mut self, desk: &mut Desk) {
+        self.flush_udp(desk);
         for connection in self.clients.flush(now()) {
             self.close(connection);
         }
     }
 
+    fn flush_udp(&mut self, desk: &mut Desk) {
+        let Desk { batch, headers, .. } = desk;
+        let ports = self.ports.iter_mut().zip(headers);
+        let unsent: u64 = ports.map(|(port, headers)| port.flush(batch, headers)).sum();
+        if unsent > 0 {
+            self.shared.counters.unsent.fetch_add(unsent, Ordering::Relaxed);
+        }
+    }
+
     // ---- TCP ------------------------------------------------------------------------------------------------------
 
-    fn take_adopted(&mut self) {
-        while let Ok(adopted) = self.adopted.try_recv() {
+    fn take_inbox(&mut self) {
+        while let Some(parcel) = self.inbox.as_ref().and_then(|inbox| inbox.parcels.try_recv().ok()) {
+            self.queue_tcp(parcel.connection, &parcel.bytes);
+        }
+        while let Some(adopted) = self.inbox.as_ref().and_then(|inbox| inbox.adopted.try_recv().ok()) {
             if let Err(error) = adopted.stream.set_nonblocking(true) {
                 tracing::debug!(%error, "connection not adopted");
                 continue;
@@ -257,52 +347,38 @@ impl Worker {
         self.shared.counters.tcp_clients.store(self.clients.len(), Ordering::Relaxed);
     }
 
-    fn serve_tcp(&mut self, batch: &mut Batch) {
+    fn serve_tcp(&mut self, desk: &mut Desk) {
+        desk.used = 0;
         for connection in self.clients.readable() {
             let reading = self.clients.read(connection);
-            if !self.serve_messages(connection) || reading == Reading::Ended {
+            if !self.serve_messages(connection, desk) || reading == Reading::Ended {
                 self.close(connection);
             }
         }
-        self.flush(batch);
+        self.flush(desk);
     }
 
     /// Handles every whole message of one client. `false`: it does not speak TURN.
-    fn serve_messages(&mut self, connection: u32) -> bool {
+    fn serve_messages(&mut self, connection: u32, desk: &mut Desk) -> bool {
         let Some(from) = self.clients.address(connection) else { return true };
         let shared = Arc::clone(&self.shared);
         let mut server = shared.server();
         let now = now();
         loop {
-            match self.clients.next_message(connection, &mut self.scratch[HEADROOM..], now) {
-                Ok(Some(length)) => self.serve_message(&mut server, connection, from, length, now),
+            if desk.used == BATCH {
+                self.flush_udp(desk);
+                desk.used = 0;
+            }
+            let (storage, start) = desk.batch.place(desk.used);
+            match self.clients.next_message(connection, &mut storage[start..], now) {
+                Ok(Some(length)) => {
+                    desk.used += 1;
+                    let verdict = server.handle(storage, start..start + length, from, now);
+                    self.carry_out(verdict, storage, from);
+                }
                 Ok(None) => return true,
                 Err(_foreign) => return false,
             }
-        }
-    }
-
-    fn serve_message(
-        &mut self,
-        server: &mut Server,
-        connection: u32,
-        from: ClientAddr,
-        length: usize,
-        now: Instant,
-    ) {
-        match server.handle(&mut self.scratch, HEADROOM..HEADROOM + length, from, now) {
-            Verdict::Forward { to, packet } => match to.link() {
-                Link::Udp(port) => {
-                    self.ports[usize::from(port)].queue_own(to.address(), self.scratch[packet].to_vec());
-                }
-                Link::Tcp(other) => {
-                    if !self.clients.queue(other, &self.scratch[packet]) {
-                        self.shared.counters.unsent.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            },
-            Verdict::Reply(bytes) => self.queue_tcp(connection, &bytes),
-            Verdict::Drop(reason) => tracing::trace!(reason = reason.name(), "dropped"),
         }
     }
 
@@ -314,32 +390,48 @@ impl Worker {
     }
 
     /// What the core sends unasked.
-    fn send_notices(&mut self, batch: &mut Batch) {
-        let notices: Vec<_> = std::iter::from_fn(|| self.shared.server().poll_notice()).collect();
-        if notices.is_empty() {
+    fn send_notices(&mut self, desk: &mut Desk) {
+        let shared = Arc::clone(&self.shared);
+        let next = || shared.server().poll_notice();
+        let mut notices = std::iter::from_fn(next).peekable();
+        if notices.peek().is_none() {
             return;
         }
         for (to, bytes) in notices {
-            match to.link() {
-                Link::Udp(port) => self.ports[usize::from(port)].queue_own(to.address(), bytes.to_vec()),
-                Link::Tcp(connection) => self.queue_tcp(connection, &bytes),
-            }
+            self.carry_out(Verdict::Reply(bytes.to_vec()), &[], to);
         }
-        self.flush(batch);
+        self.flush(desk);
     }
 
     // ---- time -----------------------------------------------------------------------------------------------------
 
-    fn tick(&mut self, batch: &mut Batch) {
+    fn tick(&mut self, desk: &mut Desk) {
         let now = now();
-        let shared = Arc::clone(&self.shared);
-        shared.server().handle_timeout(now);
-        self.send_notices(batch);
-        if now < self.next_sweep {
-            return;
+        if self.switch.poll_timeout().is_some_and(|due| due <= now) {
+            self.switch.settle(&mut self.shared.server(), now);
         }
-        self.next_sweep = now + SWEEP_INTERVAL;
-        let overdue = self.clients.overdue(now, |client| shared.server().has_allocation(client));
+        if self.inbox.is_some() && self.core_due <= now {
+            self.shared.server().handle_timeout(now);
+            self.send_notices(desk);
+            self.core_due = self.shared.server().poll_timeout().unwrap_or(now + SWEEP_INTERVAL);
+        }
+        if self.pace.is_saturated(now) {
+            self.shared.grow();
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_INTERVAL;
+            // What others have asked of the core since has its times too.
+            self.core_due = self.core_due.min(self.next_sweep);
+            self.sweep(now);
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let shared = Arc::clone(&self.shared);
+        let overdue = {
+            let server = shared.server();
+            self.clients.overdue(now, |client| server.has_allocation(client))
+        };
         for connection in overdue {
             tracing::debug!(connection, "connection closed: without allocation, or stuck");
             self.close(connection);

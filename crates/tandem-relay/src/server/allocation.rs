@@ -1,13 +1,16 @@
 //! Allocations, and the table that finds them: by client, by call, by expiry.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use stun_types::message::TransactionId;
 use tandem_proto::ids::{CallTag, DeviceKey};
 
 use super::limits::Bucket;
+use super::wheel::{Place, Wheel};
 use crate::client::{ClientAddr, SourceNetwork};
 
 /// How long a permission lasts (RFC 8656 §9).
@@ -30,11 +33,30 @@ const FORMER_LIFETIME: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot(u32);
 
+/// How often something about each allocation or its partner has changed, for threads that remember where its packets
+/// go (`route`). Every thread reads it; only the core writes, when a client asks for something or goes.
+#[derive(Debug, Clone)]
+pub(super) struct Generations(Arc<[AtomicU32]>);
+
+impl Generations {
+    fn new() -> Self {
+        Self((0..ALLOCATIONS_LIMIT).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> u32 {
+        self.0[slot.0 as usize].load(Ordering::Acquire)
+    }
+
+    fn advance(&self, slot: Slot) {
+        self.0[slot.0 as usize].fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 /// Leave given to one peer address. A client has at most one partner, so there is never a second.
 #[derive(Debug, Clone, Copy)]
 struct Permission {
     peer: Ipv4Addr,
-    expires: Instant,
+    pub(super) expires: Instant,
 }
 
 /// A channel number bound to the partner.
@@ -42,7 +64,7 @@ struct Permission {
 pub(super) struct Channel {
     pub(super) number: u16,
     pub(super) peer: Ipv4Addr,
-    expires: Instant,
+    pub(super) expires: Instant,
 }
 
 /// A newer Allocate of the device that has the allocation, from another 5-tuple: it shares the relayed address, and has
@@ -96,6 +118,8 @@ pub(super) struct UsernameHash(pub(super) [u8; 16]);
 pub(super) struct Allocation {
     pub(super) client: ClientAddr,
     pub(super) relayed: Ipv4Addr,
+    /// Never used twice by the same table.
+    pub(super) serial: u64,
     pub(super) tag: CallTag,
     pub(super) device: Option<DeviceKey>,
     pub(super) username: UsernameHash,
@@ -110,6 +134,7 @@ pub(super) struct Allocation {
     former: Option<Former>,
     /// The other allocation of the call. Kept right by the table: it is always alive.
     partner: Option<Slot>,
+    place: Place,
     permission: Option<Permission>,
     channel: Option<Channel>,
     pub(super) bucket: Bucket,
@@ -120,10 +145,11 @@ pub(super) struct Allocation {
 }
 
 impl Allocation {
-    fn new(new: NewAllocation, relayed: Ipv4Addr) -> Self {
+    fn new(new: NewAllocation, relayed: Ipv4Addr, serial: u64, place: Place) -> Self {
         Self {
             client: new.client,
             relayed,
+            serial,
             tag: new.tag,
             device: new.device,
             username: new.username,
@@ -134,6 +160,7 @@ impl Allocation {
             heir: None,
             former: None,
             partner: None,
+            place,
             permission: None,
             channel: None,
             bucket: Bucket::full(new.created),
@@ -188,14 +215,28 @@ impl Allocation {
 
     /// The peer of the channel of this number that this 5-tuple bound.
     pub(super) fn channel_peer(&self, number: u16, client: &ClientAddr, now: Instant) -> Option<Ipv4Addr> {
+        self.channel_of(client, now).filter(|channel| channel.number == number).map(|channel| channel.peer)
+    }
+
+    /// The channel that this 5-tuple bound. A former one's ends with its time.
+    pub(super) fn channel_of(&self, client: &ClientAddr, now: Instant) -> Option<Channel> {
         let channel = if self.client == *client {
             self.channel
         } else {
-            let former = self.former.filter(|former| former.client == *client && now < former.until);
-            former.and_then(|former| former.channel)
+            let former = self.former.filter(|former| former.client == *client)?;
+            former.channel.map(|channel| Channel { expires: channel.expires.min(former.until), ..channel })
         };
-        let live = |channel: &Channel| now < channel.expires && channel.number == number;
-        channel.filter(live).map(|channel| channel.peer)
+        channel.filter(|channel| now < channel.expires)
+    }
+
+    /// Until when packets from this peer are permitted.
+    pub(super) fn permitted_until(&self, peer: Ipv4Addr) -> Option<Instant> {
+        self.permission.filter(|permission| permission.peer == peer).map(|permission| permission.expires)
+    }
+
+    /// Bytes of the grant that have not been carried, if it is limited.
+    pub(super) fn bytes_left(&self) -> Option<u64> {
+        self.quota_bytes.map(|quota| quota.saturating_sub(self.bytes_spent))
     }
 
     pub(super) fn has_partner(&self) -> bool {
@@ -215,20 +256,50 @@ impl Allocation {
     }
 }
 
-/// All that is alive. The maps without an order are only ever asked for one key.
-#[derive(Debug, Default)]
+/// All that is alive. The maps are only ever asked for one key: their order is nobody's to see.
+#[derive(Debug)]
 pub(super) struct Table {
     slots: Vec<Option<Allocation>>,
     free: Vec<Slot>,
     by_client: HashMap<ClientAddr, Slot>,
     /// One or two of each call.
-    by_tag: BTreeMap<CallTag, (Slot, Option<Slot>)>,
-    by_expiry: BTreeSet<(Instant, Slot)>,
-    addresses: BTreeSet<Ipv4Addr>,
-    per_source: BTreeMap<SourceNetwork, u32>,
+    by_tag: HashMap<CallTag, (Slot, Option<Slot>)>,
+    /// Allocations ever made.
+    inserted: u64,
+    wheel: Wheel,
+    /// One bit for each virtual address: whether it is given away.
+    addresses: Box<[u64]>,
+    per_source: HashMap<SourceNetwork, u32>,
+    generations: Generations,
 }
 
 impl Table {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_client: HashMap::new(),
+            by_tag: HashMap::new(),
+            inserted: 0,
+            wheel: Wheel::new(now),
+            addresses: vec![0; VIRTUAL_ADDRESSES as usize / 64].into(),
+            per_source: HashMap::new(),
+            generations: Generations::new(),
+        }
+    }
+
+    pub(super) fn generations(&self) -> &Generations {
+        &self.generations
+    }
+
+    /// What threads remember of this allocation and of its partner holds no more.
+    pub(super) fn advance(&self, slot: Slot) {
+        self.generations.advance(slot);
+        if let Some(partner) = self.get(slot).partner {
+            self.generations.advance(partner);
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -260,9 +331,19 @@ impl Table {
         (one.as_mut().expect("a slot names a live allocation"), two.as_mut())
     }
 
-    /// The relayed address of the other allocation of the call: the only peer there is.
+    /// The other allocation of the call.
+    pub(super) fn partner(&self, slot: Slot) -> Option<&Allocation> {
+        self.get(slot).partner.map(|partner| self.get(partner))
+    }
+
+    /// Its relayed address: the only peer there is.
     pub(super) fn partner_address(&self, slot: Slot) -> Option<Ipv4Addr> {
-        self.get(slot).partner.map(|partner| self.get(partner).relayed)
+        self.partner(slot).map(|partner| partner.relayed)
+    }
+
+    /// Whether this very allocation still stands there.
+    pub(super) fn is_alive(&self, slot: Slot, serial: u64) -> bool {
+        self.slots[slot.0 as usize].as_ref().is_some_and(|allocation| allocation.serial == serial)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Allocation> {
@@ -301,9 +382,10 @@ impl Table {
             self.slots.push(None);
             Slot(u32::try_from(self.slots.len() - 1).expect("fewer allocations than virtual addresses"))
         });
-        let mut allocation = Allocation::new(new, relayed);
+        let place = self.wheel.insert(slot, new.expires);
+        self.inserted += 1;
+        let mut allocation = Allocation::new(new, relayed, self.inserted, place);
         self.by_client.insert(allocation.client, slot);
-        self.by_expiry.insert((allocation.expires, slot));
         *self.per_source.entry(allocation.client.source()).or_default() += 1;
         match self.by_tag.get_mut(&allocation.tag) {
             None => {
@@ -318,6 +400,7 @@ impl Table {
             }
         }
         self.slots[slot.0 as usize] = Some(allocation);
+        self.advance(slot);
         slot
     }
 
@@ -367,6 +450,7 @@ impl Table {
         }
         self.leave_source(before.source());
         self.set_expiry(slot, heir.expires);
+        self.advance(slot);
         true
     }
 
@@ -381,6 +465,7 @@ impl Table {
 
     /// Takes an allocation out of every index.
     pub(super) fn remove(&mut self, slot: Slot) -> Allocation {
+        self.advance(slot);
         self.drop_heir(slot);
         let allocation = self.slots[slot.0 as usize].take().expect("a slot names a live allocation");
         self.free.push(slot);
@@ -388,8 +473,9 @@ impl Table {
         if let Some(former) = allocation.former {
             self.by_client.remove(&former.client);
         }
-        self.by_expiry.remove(&(allocation.expires, slot));
-        self.addresses.remove(&allocation.relayed);
+        self.leave_wheel(allocation.place);
+        let (word, bit) = address_bit(allocation.relayed);
+        self.addresses[word] &= !bit;
         self.leave_source(allocation.client.source());
         match allocation.partner {
             None => {
@@ -404,26 +490,71 @@ impl Table {
     }
 
     pub(super) fn set_expiry(&mut self, slot: Slot, expires: Instant) {
+        self.leave_wheel(self.get(slot).place);
+        let place = self.wheel.insert(slot, expires);
         let allocation = self.get_mut(slot);
-        let before = std::mem::replace(&mut allocation.expires, expires);
-        self.by_expiry.remove(&(before, slot));
-        self.by_expiry.insert((expires, slot));
+        allocation.expires = expires;
+        allocation.place = place;
     }
 
-    pub(super) fn next_expiry(&self) -> Option<(Instant, Slot)> {
-        self.by_expiry.first().copied()
+    fn leave_wheel(&mut self, place: Place) {
+        if let Some(moved) = self.wheel.remove(place) {
+            self.get_mut(moved).place = place;
+        }
+    }
+
+    /// When [`Table::due`] may have something next.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.wheel.earliest().filter(|_| self.len() > 0)
+    }
+
+    /// Those whose time is up. The caller removes them, and then calls [`Table::look_ahead`].
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Slot> {
+        let mut candidates = self.wheel.candidates(now);
+        candidates.retain(|&slot| {
+            let expires = self.get(slot).expires;
+            if expires > now {
+                self.set_expiry(slot, expires);
+            }
+            expires <= now
+        });
+        candidates
+    }
+
+    /// Every allocation, to be removed.
+    pub(super) fn all(&self) -> Vec<Slot> {
+        let slots = (0..).zip(&self.slots);
+        slots.filter(|(_, allocation)| allocation.is_some()).map(|(number, _)| Slot(number)).collect()
+    }
+
+    /// Finds out who ends next.
+    pub(super) fn look_ahead(&mut self) {
+        let Self { wheel, slots, .. } = self;
+        wheel.look_ahead(|slot| {
+            slots[slot.0 as usize].as_ref().expect("a slot in the wheel names a live allocation").expires
+        });
     }
 
     fn free_address(&mut self, random: u32) -> Ipv4Addr {
         // Neither the first nor the last address of the network is a host's.
         let hosts = VIRTUAL_ADDRESSES - 2;
+        // At most half of them are taken, so the first free one is near.
         let address = (0..hosts)
             .map(|step| Ipv4Addr::from(VIRTUAL_NETWORK + 1 + (random % hosts + step) % hosts))
-            .find(|address| !self.addresses.contains(address))
+            .find(|address| {
+                let (word, bit) = address_bit(*address);
+                self.addresses[word] & bit == 0
+            })
             .expect("fewer allocations than virtual addresses");
-        self.addresses.insert(address);
+        let (word, bit) = address_bit(address);
+        self.addresses[word] |= bit;
         address
     }
+}
+
+fn address_bit(address: Ipv4Addr) -> (usize, u64) {
+    let number = address.to_bits() - VIRTUAL_NETWORK;
+    (number as usize / 64, 1 << (number % 64))
 }
 
 /// Whether a call has room for one more allocation.

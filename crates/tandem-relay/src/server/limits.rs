@@ -2,6 +2,7 @@
 //! is nothing to refill and nothing to round.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client::SourceNetwork;
@@ -27,6 +28,60 @@ impl Bucket {
             self.drained_at = drained_at;
         }
         admitted
+    }
+}
+
+/// The bucket of all that the relay forwards, for every thread: nothing here is locked.
+#[derive(Debug)]
+pub(super) struct TotalRate {
+    started: Instant,
+    /// Nanoseconds since the start at which all that was let through would have been sent at the steady rate.
+    drained_at_ns: AtomicU64,
+    /// Of [`Rate`]; 0 a second is no limit.
+    per_second: AtomicU32,
+    burst: AtomicU32,
+}
+
+impl TotalRate {
+    pub(super) fn new(rate: Option<Rate>, now: Instant) -> Self {
+        let total = Self {
+            started: now,
+            drained_at_ns: AtomicU64::new(0),
+            per_second: AtomicU32::new(0),
+            burst: AtomicU32::new(0),
+        };
+        total.set(rate);
+        total
+    }
+
+    pub(super) fn set(&self, rate: Option<Rate>) {
+        let rate = rate.map(|rate| Rate { per_second: rate.per_second.max(1), ..rate });
+        self.burst.store(rate.map_or(0, |rate| rate.burst), Ordering::Relaxed);
+        self.per_second.store(rate.map_or(0, |rate| rate.per_second), Ordering::Relaxed);
+    }
+
+    pub(super) fn is_limited(&self) -> bool {
+        self.per_second.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes bytes if the rate allows them now.
+    pub(super) fn take(&self, bytes: u64, now: Instant) -> bool {
+        let rate = Rate {
+            per_second: self.per_second.load(Ordering::Relaxed),
+            burst: self.burst.load(Ordering::Relaxed),
+        };
+        if rate.per_second == 0 {
+            return true;
+        }
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let now_ns = nanos(now.saturating_duration_since(self.started));
+        let cost_ns = nanos(time_for(bytes, rate));
+        let burst_ns = nanos(time_for(u64::from(rate.burst), rate));
+        let admit = |drained_ns: u64| {
+            let drained_ns = drained_ns.max(now_ns).saturating_add(cost_ns);
+            (drained_ns - now_ns <= burst_ns).then_some(drained_ns)
+        };
+        self.drained_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok()
     }
 }
 
@@ -73,6 +128,19 @@ mod tests {
         assert!(bucket.take(100, rate, later));
         assert!(!bucket.take(1, rate, later));
         assert!(!bucket.take(501, rate, start + Duration::from_secs(60)), "more than the burst never passes");
+    }
+
+    #[test]
+    fn the_total_is_a_bucket_that_can_be_changed() {
+        let start = crate::testing::start();
+        let total = TotalRate::new(None, start);
+        assert!(!total.is_limited() && total.take(1_000_000_000, start));
+        total.set(Some(Rate { per_second: 1_000, burst: 500 }));
+        assert!(total.is_limited() && total.take(500, start) && !total.take(1, start));
+        let later = start + Duration::from_millis(100);
+        assert!(total.take(100, later) && !total.take(1, later));
+        total.set(None);
+        assert!(total.take(1_000_000_000, later));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! * `auth`, `nonce` the long-term credential mechanism, stateless
 //! * `request` Allocate, Refresh, CreatePermission, ChannelBind
 //! * `switch` Send, Data and ChannelData: from one allocation to the other
+//! * `route` the same for one thread of several, without asking the core for each packet
+//! * `wheel` when allocations end
 //! * `limits` rates
 //! * `reply` writing answers
 
@@ -14,12 +16,15 @@ mod limits;
 mod nonce;
 mod reply;
 mod request;
+mod route;
 mod stats;
 mod switch;
+mod wheel;
 
 use std::collections::VecDeque;
 use std::net::SocketAddrV4;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -28,12 +33,14 @@ use stun_types::message::{Message, MessageClass};
 use tandem_proto::ids::{CallTag, DeviceKey};
 use tandem_proto::leaving;
 
+pub use self::route::Switch;
 pub use self::stats::{DropReason, Stats};
 pub use self::switch::{HEADROOM, TAILROOM};
 
 use self::allocation::{RELAYED_PORT, Table};
-use self::limits::{Bucket, StrangerLimit};
+use self::limits::{StrangerLimit, TotalRate};
 use self::nonce::Nonces;
+use self::route::Carried;
 use crate::client::ClientAddr;
 use crate::config::{Config, Rate};
 use crate::framing::{Frame, first_frame};
@@ -90,7 +97,7 @@ pub struct Server {
     nonces: Nonces,
     strangers: StrangerLimit,
     /// Of all that is forwarded.
-    total: Bucket,
+    total: Arc<TotalRate>,
     random: SplitMix,
     table: Table,
     serving: Serving,
@@ -101,6 +108,8 @@ pub struct Server {
     started: Instant,
     started_unix_s: u64,
     stats: Stats,
+    /// What each switch of this server has done: one a thread.
+    carried: Vec<Arc<Carried>>,
 }
 
 impl Server {
@@ -117,15 +126,16 @@ impl Server {
             realm: Realm::new(&config.realm).expect("a realm is at most 127 bytes"),
             nonces: Nonces::new(nonce_key, config.nonce_lifetime, now),
             strangers: StrangerLimit::new(random.next(), now),
-            total: Bucket::full(now),
+            total: Arc::new(TotalRate::new(config.total_rate, now)),
             random,
-            table: Table::default(),
+            table: Table::new(now),
             serving: Serving::Open,
             notice_at: None,
             notices: VecDeque::new(),
             started: now,
             started_unix_s: unix_s,
             stats: Stats::default(),
+            carried: Vec::new(),
             config,
         }
     }
@@ -196,13 +206,13 @@ impl Server {
     /// Gives less or more than at the start: allocations at once, and bytes of all calls together. What there is stays.
     pub fn set_limits(&mut self, allocations_max: usize, total_rate: Option<Rate>) {
         self.config.allocations_max = allocations_max;
-        self.config.total_rate = total_rate;
+        self.total.set(total_rate);
     }
 
     /// When [`Server::handle_timeout`] wants to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let expiry = self.table.next_expiry().map(|(expires, _)| expires);
+        let expiry = self.table.next_expiry();
         let notice = self.notice_at.filter(|_| self.table.len() > 0);
         [expiry, notice].into_iter().flatten().min()
     }
@@ -229,13 +239,14 @@ impl Server {
     }
 
     fn expire(&mut self, now: Instant) {
-        while let Some((expires, slot)) = self.table.next_expiry() {
-            if expires > now {
-                break;
-            }
+        if self.table.next_expiry().is_none_or(|next| next > now) {
+            return;
+        }
+        for slot in self.table.due(now) {
             let ended = self.table.remove(slot);
             tracing::debug!(client = %ended.client.address(), "allocation expired");
         }
+        self.table.look_ahead();
     }
 
     /// A TCP connection ended, and its allocation with it (RFC 8656 §3.1).
@@ -257,10 +268,10 @@ impl Server {
         self.serving = serving;
         self.notice_at = (serving == Serving::Draining).then(|| self.notice_at.unwrap_or(now));
         self.notices.clear();
-        while serving == Serving::Standby
-            && let Some((_, slot)) = self.table.next_expiry()
-        {
-            self.table.remove(slot);
+        if serving == Serving::Standby {
+            for slot in self.table.all() {
+                self.table.remove(slot);
+            }
         }
     }
 
@@ -271,7 +282,10 @@ impl Server {
 
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats { allocations: self.table.len(), calls: self.table.calls(), ..self.stats.clone() }
+        let mut stats =
+            Stats { allocations: self.table.len(), calls: self.table.calls(), ..self.stats.clone() };
+        self.carried.iter().for_each(|carried| carried.add_to(&mut stats));
+        stats
     }
 
     /// All that is alive, in no particular order.

@@ -357,6 +357,7 @@ impl Server {
         let Some(partner) = partner.filter(|_| peers > 0) else { return Err(ErrorKind::BadRequest) };
         self.take_over(slot, standing, now);
         self.table.get_mut(slot).permit(partner, now);
+        self.table.advance(slot);
         Ok(signed.success(&[]))
     }
 
@@ -389,6 +390,7 @@ impl Server {
             return Err(ErrorKind::BadRequest);
         }
         allocation.bind(number, partner, now);
+        self.table.advance(slot);
         Ok(signed.success(&[]))
     }
 

@@ -11,7 +11,7 @@ use turn_types::attribute::{Data, DontFragment, XorPeerAddress};
 use turn_types::message::{DATA, SEND};
 
 use super::allocation::{Allocation, RELAYED_PORT, Slot};
-use super::limits::Bucket;
+use super::limits::TotalRate;
 use super::{DropReason, Server, Verdict};
 use crate::client::ClientAddr;
 use crate::config::Rate;
@@ -55,6 +55,14 @@ pub(super) fn parse_send(message: &Message<'_>) -> Result<Send, DropReason> {
     Ok(Send { peer: peer.addr(message.transaction_id()), data: start..start + data.value.len() })
 }
 
+/// Channel number, and where the application's bytes lie.
+pub(super) fn parse_channel_data(buffer: &[u8], packet: Range<usize>) -> Option<(u16, Range<usize>)> {
+    let [first, second, high, low, payload @ ..] = &buffer[packet.clone()] else { return None };
+    let length = usize::from(u16::from_be_bytes([*high, *low]));
+    let start = packet.start + CHANNEL_HEADER_BYTES;
+    (length <= payload.len()).then(|| (u16::from_be_bytes([*first, *second]), start..start + length))
+}
+
 impl Server {
     /// ChannelData (RFC 8656 §12.6).
     pub(super) fn handle_channel_data(
@@ -64,20 +72,14 @@ impl Server {
         from: &ClientAddr,
         now: Instant,
     ) -> Verdict {
-        let [first, second, high, low, payload @ ..] = &buffer[packet.clone()] else {
+        let Some((number, payload)) = parse_channel_data(buffer, packet) else {
             return Verdict::Drop(DropReason::Malformed);
         };
-        let number = u16::from_be_bytes([*first, *second]);
-        let length = usize::from(u16::from_be_bytes([*high, *low]));
-        if length > payload.len() {
-            return Verdict::Drop(DropReason::Malformed);
-        }
         let Some(slot) = self.table.find(from) else { return Verdict::Drop(DropReason::NoAllocation) };
         let Some(peer) = self.table.get(slot).channel_peer(number, from, now) else {
             return Verdict::Drop(DropReason::NoChannel);
         };
-        let start = packet.start + CHANNEL_HEADER_BYTES;
-        self.switch(buffer, start..start + length, slot, peer, now)
+        self.switch(buffer, payload, slot, peer, now)
     }
 
     /// A Send indication (RFC 8656 §11.2) in the message that begins at `start`.
@@ -124,8 +126,7 @@ impl Server {
             return Verdict::Drop(DropReason::NoPermission);
         }
         let bytes = payload.len();
-        let total = self.config.total_rate.map(|rate| (&mut self.total, rate));
-        if let Err(reason) = charge(sender, partner, bytes, self.config.allocation_rate, total, now) {
+        if let Err(reason) = charge(sender, partner, bytes, self.config.allocation_rate, &self.total, now) {
             return Verdict::Drop(reason);
         }
         self.stats.bytes_forwarded += bytes as u64;
@@ -148,7 +149,7 @@ fn charge(
     partner: &mut Allocation,
     bytes: usize,
     rate: Option<Rate>,
-    total: Option<(&mut Bucket, Rate)>,
+    total: &TotalRate,
     now: Instant,
 ) -> Result<(), DropReason> {
     if bytes > PAYLOAD_BYTES_MAX {
@@ -160,7 +161,7 @@ fn charge(
     if rate.is_some_and(|rate| !sender.bucket.take(bytes, rate, now)) {
         return Err(DropReason::Rate);
     }
-    if total.is_some_and(|(bucket, rate)| !bucket.take(bytes, rate, now)) {
+    if !total.take(bytes as u64, now) {
         return Err(DropReason::TotalRate);
     }
     sender.bytes_spent += bytes as u64;
@@ -171,7 +172,7 @@ fn charge(
 }
 
 /// Puts ChannelData's header before the payload. Over a stream it is padded to four bytes (RFC 8656 §12.5).
-fn write_channel_data(buffer: &mut [u8], payload: Range<usize>, number: u16, padded: bool) -> Range<usize> {
+pub(super) fn write_channel_data(buffer: &mut [u8], payload: Range<usize>, number: u16, padded: bool) -> Range<usize> {
     let length = u16::try_from(payload.len()).expect("payloads are shorter than 65,000 bytes");
     let start = payload.start - CHANNEL_HEADER_BYTES;
     buffer[start..start + 2].copy_from_slice(&number.to_be_bytes());

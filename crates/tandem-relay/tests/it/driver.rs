@@ -11,7 +11,7 @@ use tandem_proto::grant::RestSecret;
 use tandem_proto::leaving;
 use tandem_relay::client::ClientAddr;
 use tandem_relay::config::Config;
-use tandem_relay::driver::{DriverConfig, Handle, StartError, start, start_on};
+use tandem_relay::driver::{DriverConfig, Handle, StartError, Threads, start, start_on};
 use tandem_relay::framing::{Frame, first_frame};
 use turn_types::attribute::{ChannelNumber, RequestedTransport, XorPeerAddress};
 use turn_types::message::{ALLOCATE, CHANNEL_BIND};
@@ -298,4 +298,56 @@ fn a_port_in_use_is_an_error_that_says_which() {
         matches!(error, StartError::BindUdp { .. }) && error.to_string().contains(&address.to_string()),
         "{error}"
     );
+}
+
+#[test]
+fn threads_share_the_clients_of_a_call_and_its_tcp_clients() {
+    let relay = relay(|driver| driver.threads = Threads::Exactly(4));
+    assert_eq!(relay.stats().threads, 4);
+    // Which thread has a client is the kernel's choice by its port: of so many pairs some are split.
+    for call in 0..16 {
+        let (mut one, mut two) = (Wire::udp(&relay), Wire::udp(&relay));
+        talk(&mut one, &mut two, &format!("call {call}"));
+        let mut tcp = Wire::tcp(TcpStream::connect(relay.tcp_addresses()[0]).unwrap());
+        let mut udp = Wire::udp(&relay);
+        talk(&mut udp, &mut tcp, &format!("mixed call {call}"));
+    }
+    let stats = relay.stats();
+    assert_eq!((stats.server.calls_made, stats.server.packets_forwarded), (32, 32 * 10));
+    assert_eq!(stats.unsent, 0);
+    relay.shutdown();
+    assert!(!relay.is_running());
+}
+
+#[test]
+fn a_port_that_threads_share_is_not_shared_with_another_relay() {
+    let relay = relay(|driver| driver.threads = Threads::Exactly(2));
+    let again = DriverConfig {
+        udp: relay.udp_addresses().to_vec(),
+        threads: Threads::Exactly(2),
+        ..DriverConfig::default()
+    };
+    let error = start(&again, Config::for_rest_secret(RestSecret::new("s")), [3; 32]).unwrap_err();
+    assert!(matches!(error, StartError::BindUdp { .. }), "{error}");
+}
+
+#[test]
+fn clients_of_both_families_keep_their_addresses() {
+    let relay = relay(|driver| driver.udp.push("[::1]:0".parse().unwrap()));
+    let ask = |at: SocketAddr, from: &str| {
+        let socket = UdpSocket::bind(from).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.connect(at).unwrap();
+        let mut wire = Wire::Udp(socket);
+        let reply = wire.ask(&binding_request());
+        let message = Message::from_bytes(&reply).unwrap();
+        let mapped = message.attribute::<XorMappedAddress>().unwrap().addr(message.transaction_id());
+        assert_eq!(mapped, wire.local());
+    };
+    let (ipv4, ipv6) = (relay.udp_addresses()[0], relay.udp_addresses()[1]);
+    for _ in 0..4 {
+        ask(ipv4, "127.0.0.1:0");
+        ask(ipv6, "[::1]:0");
+    }
+    relay.shutdown();
 }

@@ -95,13 +95,11 @@ impl Row {
         self
     }
 
-    /// Case and figure, for tests.
-    #[cfg(test)]
+    /// Case and figure.
     pub(super) fn title(&self) -> String {
         format!("{}: {}", self.case, self.figure)
     }
 
-    #[cfg(test)]
     pub(super) fn values(&self) -> &[f64] {
         &self.values
     }

@@ -6,6 +6,7 @@ mod figures;
 mod idle;
 mod lost_relay;
 mod namespace;
+mod relay;
 mod set_up;
 mod sound;
 
@@ -18,6 +19,9 @@ use clap::{Args, Subcommand};
 const ALICE: &[u8] = include_bytes!("../../../../assets/speech/alice.wav");
 const BOB: &[u8] = include_bytes!("../../../../assets/speech/bob.wav");
 
+/// How often the other benches measure everything.
+const ROUNDS: u32 = 5;
+
 /// Measure durations on this machine
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
@@ -26,14 +30,15 @@ const BOB: &[u8] = include_bytes!("../../../../assets/speech/bob.wav");
   tandem bench idle --quick
   tandem bench crowd --nodes 30,100
   tandem bench sound --speech one.wav two.wav
+  tandem bench relay --picture relay.svg
 
 Exit status 0 if every target was reached. Other work on the machine shows in the figures: look at the control.")]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     what: What,
-    /// How often everything is measured
-    #[arg(long, global = true, default_value_t = 5, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100))]
-    rounds: u32,
+    /// How often everything is measured (default: 5; the relay: 10)
+    #[arg(long, global = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: Option<u32>,
     /// Work in this folder and leave everything there (default: a temporary one, removed at the end)
     #[arg(long, global = true, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -54,6 +59,18 @@ enum What {
     Crowd(crowd::CrowdBench),
     /// Quality of the sound (PESQ-WB), with and without the death of a relay
     Sound(sound::SoundBench),
+    /// CPU, delay and memory of the relay, beside a bare forwarder, coturn and turn-server
+    Relay(relay::RelayBench),
+}
+
+impl What {
+    fn rounds(&self) -> u32 {
+        match self {
+            Self::Relay(options) if options.quick => relay::ROUNDS_QUICK,
+            Self::Relay(_) => relay::ROUNDS,
+            _ => ROUNDS,
+        }
+    }
 }
 
 /// Runs a bench and prints what it found. Returns whether every target was reached.
@@ -73,6 +90,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<bool> {
         What::Idle(options) => ("idle", idle::run(&bench, options)),
         What::Crowd(options) => ("crowd", crowd::run(&bench, options)),
         What::Sound(options) => ("sound", sound::run(&bench, options)),
+        What::Relay(options) => ("relay", relay::run(&bench, options)),
     };
     let report =
         found.with_context(|| format!("everything it left behind is in {}", bench.folder.display()))?;
@@ -98,7 +116,7 @@ impl Bench {
         let folder = args.out.clone().unwrap_or_else(|| std::env::temp_dir().join(name));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(Self {
-            rounds: args.rounds,
+            rounds: args.rounds.unwrap_or_else(|| args.what.rounds()),
             folder: folder.canonicalize()?,
             temporary: args.out.is_none(),
             begun: Instant::now(),

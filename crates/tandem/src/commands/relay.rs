@@ -7,7 +7,7 @@ use tandem_node::platform::{random, signals};
 use tandem_node::policy::{self, Role};
 use tandem_proto::grant::RestSecret;
 use tandem_relay::config::Config;
-use tandem_relay::driver::{DriverConfig, start};
+use tandem_relay::driver::{DriverConfig, Threads, start};
 
 use super::{Place, log, runtime};
 use crate::cli::RelayArgs;
@@ -29,7 +29,8 @@ pub(super) fn run(place: &Place, args: &RelayArgs) -> Result<Exit, Problem> {
     let _log = log(&args.log, None)?;
     obey(args)?;
     let tcp = args.listen.iter().chain(&args.listen_tcp).copied().collect();
-    let driver = DriverConfig { udp: args.listen.clone(), tcp, ..DriverConfig::default() };
+    let threads = args.threads.map_or_else(Threads::as_needed, |threads| Threads::Exactly(threads.into()));
+    let driver = DriverConfig { udp: args.listen.clone(), tcp, threads, ..DriverConfig::default() };
     let config = Config::for_rest_secret(RestSecret::new(&args.rest_secret));
     let relay = start(&driver, config, random::bytes()).map_err(|error| StartError::from(error).problem())?;
     let udp: Vec<String> = relay.udp_addresses().iter().map(ToString::to_string).collect();
