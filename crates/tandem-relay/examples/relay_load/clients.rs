@@ -63,7 +63,8 @@ impl Clients {
         let source = source(client);
         let control = [ControlMessage::Ipv4PacketInfo(&source)];
         let flags = MsgFlags::MSG_DONTWAIT;
-        let sent = sendmsg(self.socket.as_raw_fd(), &[IoSlice::new(bytes)], &control, flags, Some(&self.server));
+        let sent =
+            sendmsg(self.socket.as_raw_fd(), &[IoSlice::new(bytes)], &control, flags, Some(&self.server));
         match sent {
             // As lost as on the way.
             Ok(_) | Err(Errno::EAGAIN | Errno::ECONNREFUSED | Errno::ENOBUFS) => Ok(()),

@@ -201,7 +201,8 @@ fn send_window(load: &Load, received: &AtomicU64, length: Duration) -> Result<(u
         if flying + BURST as u64 <= load.window {
             let packets = [sound(load.channel(client)); BURST];
             sent += load.clients.send_burst(&mut headers, client, &packets)? as u64;
-            client = (client + 2) % (load.calls * 2) + u32::from(client + 2 >= load.calls * 2) * ((client + 1) % 2);
+            client = (client + 2) % (load.calls * 2)
+                + u32::from(client + 2 >= load.calls * 2) * ((client + 1) % 2);
         } else if last_at.elapsed() > STALLED {
             lost += flying;
             last_at = Instant::now();

@@ -214,8 +214,9 @@ pub struct DriverStats {
 /// # Errors
 /// When a socket cannot be opened or the thread cannot start.
 pub fn start(driver: &DriverConfig, server: Config, seed: [u8; 32]) -> Result<Handle, StartError> {
-    let udp =
-        |&address: &SocketAddr| bind_first_udp(address, driver.threads).map_err(|source| StartError::BindUdp { address, source });
+    let udp = |&address: &SocketAddr| {
+        bind_first_udp(address, driver.threads).map_err(|source| StartError::BindUdp { address, source })
+    };
     let tcp =
         |&address: &SocketAddr| bind_tcp(address).map_err(|source| StartError::BindTcp { address, source });
     let udp = driver.udp.iter().map(udp).collect::<Result<Vec<_>, _>>()?;
@@ -459,7 +460,12 @@ impl Shared {
         is_taken
     }
 
-    fn spawn(self: &Arc<Self>, udp: Vec<UdpSocket>, tcp: Vec<TcpListener>, inbox: Option<Inbox>) -> io::Result<()> {
+    fn spawn(
+        self: &Arc<Self>,
+        udp: Vec<UdpSocket>,
+        tcp: Vec<TcpListener>,
+        inbox: Option<Inbox>,
+    ) -> io::Result<()> {
         let poll = mio::Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), worker::WAKE)?);
         let mut worker = Worker::new(poll, udp, tcp, &self.config, Arc::clone(self), inbox)?;

@@ -10,7 +10,10 @@ use mio::net::UdpSocket;
 use crate::framing::MESSAGE_BYTES_MAX;
 use crate::server::{HEADROOM, TAILROOM};
 
-pub(super) use self::system::Headers;
+#[cfg(target_os = "linux")]
+pub(super) use self::batched::Headers;
+#[cfg(not(target_os = "linux"))]
+pub(super) use self::portable::Headers;
 
 /// Datagrams read at once.
 pub(super) const BATCH: usize = 64;
@@ -113,10 +116,7 @@ pub(super) struct Received {
 
 impl Batch {
     pub(super) fn new() -> Self {
-        Self {
-            storage: vec![0; BATCH * STRIDE].into(),
-            received: Vec::with_capacity(BATCH),
-        }
+        Self { storage: vec![0; BATCH * STRIDE].into(), received: Vec::with_capacity(BATCH) }
     }
 
     /// Reads what is there, at most [`BATCH`] datagrams.
@@ -175,7 +175,7 @@ fn enlarge_buffers(socket: &std::net::UdpSocket, bytes: usize) {
 fn enlarge_buffers(_socket: &std::net::UdpSocket, _bytes: usize) {}
 
 #[cfg(target_os = "linux")]
-mod system {
+mod batched {
     use std::io::{self, IoSlice, IoSliceMut};
     use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
     use std::os::fd::AsRawFd;
@@ -280,8 +280,7 @@ mod system {
             self.targets.clear();
             self.targets.extend(outgoing.iter().map(|outgoing| Some(target(outgoing.to))));
             let (fd, slices) = (socket.as_raw_fd(), &slices[..outgoing.len()]);
-            let sent =
-                sendmmsg(fd, &mut self.send, slices, &self.targets, [], MsgFlags::MSG_DONTWAIT)?;
+            let sent = sendmmsg(fd, &mut self.send, slices, &self.targets, [], MsgFlags::MSG_DONTWAIT)?;
             Ok(sent.count())
         }
     }
@@ -303,8 +302,9 @@ mod system {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
-mod system {
+/// Where recvmmsg does not exist. On Linux the tests compare it with the above.
+#[cfg(any(not(target_os = "linux"), test))]
+mod portable {
     use std::io;
     use std::net::{IpAddr, SocketAddr};
 
@@ -348,7 +348,9 @@ mod system {
             for (sent, one) in outgoing.iter().enumerate() {
                 // A socket open to both families names IPv4 clients in IPv6.
                 let to = match one.to.ip() {
-                    IpAddr::V4(ip) if self.is_ipv6 => SocketAddr::new(ip.to_ipv6_mapped().into(), one.to.port()),
+                    IpAddr::V4(ip) if self.is_ipv6 => {
+                        SocketAddr::new(ip.to_ipv6_mapped().into(), one.to.port())
+                    }
                     _ => one.to,
                 };
                 match socket.send_to(one.bytes(storage), to) {
@@ -358,6 +360,70 @@ mod system {
                 }
             }
             Ok(outgoing.len())
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn port(address: &str) -> (Port, SocketAddr) {
+        let socket = std::net::UdpSocket::bind(address).unwrap();
+        let local = socket.local_addr().unwrap();
+        (Port::new(socket, 1 << 20).unwrap(), local)
+    }
+
+    /// Sends a hundred datagrams from one port to another and returns what arrived, with whom it came from.
+    fn carried(
+        address: &str,
+        send: impl Fn(&Port, &[u8], &[Outgoing]) -> usize,
+        receive: impl Fn(&Port, &mut [u8], &mut Vec<Received>),
+    ) -> Vec<Vec<u8>> {
+        let ((near, near_address), (far, far_address)) = (port(address), port(address));
+        let datagram = |n: u8| Outgoing { to: far_address, bytes: Bytes::Own(vec![n; 1 + usize::from(n)]) };
+        let outgoing: Vec<_> = (0..100).map(datagram).collect();
+        for some in outgoing.chunks(BATCH) {
+            assert_eq!(send(&near, &[], some), some.len());
+        }
+        let mut batch = Batch::new();
+        let mut arrived = Vec::new();
+        while arrived.len() < outgoing.len() {
+            batch.received.clear();
+            receive(&far, &mut batch.storage, &mut batch.received);
+            for index in 0..batch.received.len() {
+                let (received, storage, range) = batch.datagram(index);
+                assert_eq!(received.from, near_address);
+                arrived.push(storage[range].to_vec());
+            }
+        }
+        arrived
+    }
+
+    #[test]
+    fn one_call_each_does_what_batches_do() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let is_ipv6 = address.starts_with('[');
+            let batched = carried(
+                address,
+                |port, storage, some| {
+                    batched::Headers::new(is_ipv6).send(&port.socket, storage, some).unwrap()
+                },
+                |port, storage, received| {
+                    batched::Headers::new(is_ipv6).receive(&port.socket, storage, received).unwrap();
+                },
+            );
+            let portable = carried(
+                address,
+                |port, storage, some| {
+                    portable::Headers::new(is_ipv6).send(&port.socket, storage, some).unwrap()
+                },
+                |port, storage, received| {
+                    portable::Headers::new(is_ipv6).receive(&port.socket, storage, received).unwrap();
+                },
+            );
+            assert_eq!(batched, portable, "{address}");
+            assert_eq!(batched.len(), 100);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Writing answers with the message library.
 
-use stun_types::attribute::{AttributeType, Fingerprint};
+use std::time::Duration;
+
+use stun_types::attribute::{AttributeType, Fingerprint, RawAttribute};
 use stun_types::attribute::{ErrorCode, Nonce, Realm, UnknownAttributes};
 use stun_types::message::{IntegrityAlgorithm, IntegrityKey, Message, MessageWriteVec};
 use stun_types::prelude::*;
@@ -20,8 +22,16 @@ pub(super) enum ErrorKind {
     UnsupportedTransport,
     FamilyMismatch,
     QuotaReached,
+    /// Too many allocations of one source network.
+    SourceFull,
     InsufficientCapacity,
+    /// As many allocations as the owner allows.
+    Full,
+    Draining,
 }
+
+/// How long to stay away, in seconds (spec/relay.md, "Full"): 4 bytes, and need not be understood (RFC 8489 §14).
+pub const RETRY_AFTER: u16 = 0xc7d2;
 
 impl ErrorKind {
     pub(super) fn code(self) -> u16 {
@@ -36,8 +46,8 @@ impl ErrorKind {
             Self::WrongCredentials => 441,
             Self::UnsupportedTransport => 442,
             Self::FamilyMismatch => 443,
-            Self::QuotaReached => 486,
-            Self::InsufficientCapacity => 508,
+            Self::QuotaReached | Self::SourceFull => 486,
+            Self::InsufficientCapacity | Self::Full | Self::Draining => 508,
         }
     }
 
@@ -54,7 +64,10 @@ impl ErrorKind {
             Self::UnsupportedTransport => "Unsupported Transport Protocol: UDP only",
             Self::FamilyMismatch => "Peer Address Family Mismatch",
             Self::QuotaReached => "Allocation Quota Reached",
+            Self::SourceFull => "Allocation Quota Reached: by this network",
             Self::InsufficientCapacity => "Insufficient Capacity",
+            Self::Full => "Insufficient Capacity: full",
+            Self::Draining => "Insufficient Capacity: this relay leaves",
         }
     }
 }
@@ -74,6 +87,13 @@ impl Signed<'_> {
 
     pub(super) fn error(&self, kind: ErrorKind) -> Vec<u8> {
         self.finish(error(self.request, kind, kind.reason()), &[])
+    }
+
+    /// The same, and when it makes sense to ask again.
+    pub(super) fn error_for_now(&self, kind: ErrorKind, retry_after: Duration) -> Vec<u8> {
+        let seconds = u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).to_be_bytes();
+        let hint = RawAttribute::new(AttributeType::new(RETRY_AFTER), &seconds);
+        self.finish(error(self.request, kind, kind.reason()), &[&hint])
     }
 
     pub(super) fn unknown_attributes(&self, unknown: &[AttributeType]) -> Vec<u8> {

@@ -27,6 +27,12 @@ use crate::config::Config;
 /// are about (coturn's picks from all of the latter). Nothing else uses those numbers on this port.
 const CHANNEL_NUMBERS: std::ops::RangeInclusive<u16> = 0x4000..=0x7ffe;
 
+/// A relay that is full says when to ask again: when its next allocation ends, within these bounds. A client that does
+/// not know the hint waits a minute (RFC 8656 §7.4).
+const RETRY_MIN: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+const RETRY_WHEN_DRAINING: Duration = Duration::from_secs(600);
+
 /// Attributes that a STUN server must understand in a Binding request, and may ignore (RFC 8489 §14).
 const KNOWN_IN_BINDING: &[AttributeType] = &[
     Username::TYPE,
@@ -110,8 +116,22 @@ impl Server {
         };
         Verdict::Reply(outcome.unwrap_or_else(|kind| {
             tracing::debug!(client = %from.address(), method = request.method().value(), code = kind.code(), "refused");
-            signed.error(kind)
+            match self.retry_after(kind, now) {
+                Some(retry_after) => signed.error_for_now(kind, retry_after),
+                None => signed.error(kind),
+            }
         }))
+    }
+
+    /// When it makes sense to ask again: an allocation may have ended by then.
+    fn retry_after(&self, kind: ErrorKind, now: Instant) -> Option<Duration> {
+        let next = self.table.next_expiry().map_or(RETRY_MAX, |next| next.saturating_duration_since(now));
+        match kind {
+            ErrorKind::Full | ErrorKind::SourceFull => Some(next.clamp(RETRY_MIN, RETRY_MAX)),
+            // It will not be back soon, if at all.
+            ErrorKind::Draining => Some(RETRY_WHEN_DRAINING),
+            _ => None,
+        }
     }
 
     fn refuse_stranger(
@@ -199,16 +219,16 @@ impl Server {
             Room::Full => return Err(ErrorKind::QuotaReached),
         };
         if self.serving != Serving::Open {
-            return Err(ErrorKind::InsufficientCapacity);
+            return Err(ErrorKind::Draining);
         }
         let leaving_source = leaving.map(|slot| self.table.get(slot).client.source());
         let staying = self.table.len() - usize::from(leaving.is_some());
         let of_source = self.table.count_of(from.source()) - u32::from(leaving_source == Some(from.source()));
         if staying >= self.config.allocations_max.min(ALLOCATIONS_LIMIT) {
-            return Err(ErrorKind::InsufficientCapacity);
+            return Err(ErrorKind::Full);
         }
         if of_source >= self.config.allocations_per_source_max {
-            return Err(ErrorKind::QuotaReached);
+            return Err(ErrorKind::SourceFull);
         }
         if let Some(slot) = leaving {
             self.table.remove(slot);
@@ -223,7 +243,7 @@ impl Server {
         let freed = leaving.into_iter().flatten().filter(|client| client.source() == from.source()).count();
         let of_source = self.table.count_of(from.source()) as usize - freed;
         if of_source >= self.config.allocations_per_source_max as usize {
-            return Err(ErrorKind::QuotaReached);
+            return Err(ErrorKind::SourceFull);
         }
         Ok(())
     }

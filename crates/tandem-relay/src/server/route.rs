@@ -289,7 +289,7 @@ impl Server {
         let lease = [sender, partner].map(Allocation::bytes_left).into_iter().flatten().min();
         let lease = lease.map_or(u64::MAX, |left| left / LEASE_SHARE);
         let worth_it = lease >= LEASE_BYTES_MIN && now < valid_until;
-        worth_it.then(|| NewRoute {
+        worth_it.then_some(NewRoute {
             slot,
             serial: sender.serial,
             number: own.number,

@@ -172,7 +172,12 @@ fn charge(
 }
 
 /// Puts ChannelData's header before the payload. Over a stream it is padded to four bytes (RFC 8656 §12.5).
-pub(super) fn write_channel_data(buffer: &mut [u8], payload: Range<usize>, number: u16, padded: bool) -> Range<usize> {
+pub(super) fn write_channel_data(
+    buffer: &mut [u8],
+    payload: Range<usize>,
+    number: u16,
+    padded: bool,
+) -> Range<usize> {
     let length = u16::try_from(payload.len()).expect("payloads are shorter than 65,000 bytes");
     let start = payload.start - CHANNEL_HEADER_BYTES;
     buffer[start..start + 2].copy_from_slice(&number.to_be_bytes());

@@ -16,8 +16,8 @@ mod policy;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
-mod route;
-#[cfg(test)]
 mod rfc5769;
+#[cfg(test)]
+mod route;
 #[cfg(test)]
 mod turn_client;

@@ -8,14 +8,16 @@ use tandem_proto::ids::CallTag;
 use tandem_proto::leaving;
 use tandem_relay::client::ClientAddr;
 use tandem_relay::config::Rate;
-use tandem_relay::server::{DropReason, Serving};
+use tandem_relay::server::{DropReason, RETRY_AFTER, Serving};
 
+use stun_types::attribute::{AttributeType, ErrorCode};
 use stun_types::message::MessageWrite;
 use turn_types::attribute::RequestedTransport;
 use turn_types::message::ALLOCATE;
 
 use crate::bench::{
-    Bench, Client, Fate, binding_request, channel_data, data_of, request, send_indication, terms,
+    Bench, Client, Fate, START_UNIX_S, binding_request, channel_data, data_of, fresh_nonce, parsed, request,
+    send_indication, terms,
 };
 
 /// Addresses that somebody would like a relay to send to.
@@ -281,6 +283,43 @@ fn limits_hold_for_the_relay_and_for_a_network() {
     first.restarted(6_000).allocate(&mut bench).expect("replacing itself takes no room");
     assert_eq!(bench.server.stats().allocations, 3);
     assert_eq!(bench.server.stats().allocations_refused, 2);
+}
+
+/// Asks for an allocation, and returns how long to stay away as the refusal has it: the attribute's bytes.
+fn refusal(bench: &mut Bench, mut client: Client) -> Option<Vec<u8>> {
+    client.nonce = fresh_nonce(bench, client.address);
+    let asked = client.signed(ALLOCATE, &[&RequestedTransport::new(RequestedTransport::UDP)]);
+    let Fate::Replied(reply) = bench.packet(&asked, client.address) else { panic!("no answer") };
+    let message = parsed(&reply);
+    assert!(message.attribute::<ErrorCode>().is_ok(), "refused");
+    message.raw_attribute(AttributeType::new(RETRY_AFTER)).map(|raw| raw.to_bytes().to_vec())
+}
+
+#[test]
+fn who_is_full_says_when_to_ask_again() {
+    let hint = |seconds: u8| Some(vec![0xc7, 0xd2, 0, 4, 0, 0, 0, seconds]);
+    let with_time = |call, device| {
+        let terms = GrantTerms { not_after_s: START_UNIX_S + 10_000, ..terms(call, device) };
+        Client::with_terms(&terms, Client::new(call, device).address)
+    };
+    let mut bench = Bench::with(|config| config.allocations_max = 1);
+    Client::new(1, 1).allocate(&mut bench).unwrap();
+    assert_eq!(refusal(&mut bench, with_time(2, 1)), hint(60), "the longest");
+    bench.pass(Duration::from_secs(570));
+    assert_eq!(refusal(&mut bench, with_time(2, 2)), hint(30), "when the next one ends");
+    bench.pass(Duration::from_secs(28));
+    let soon = hint(5);
+    assert_eq!(refusal(&mut bench, with_time(2, 3)), soon, "the shortest");
+    let text: String = soon.unwrap().iter().map(|byte| format!("{byte:02x} ")).collect();
+    assert!(include_str!("../../../../spec/relay.md").contains(text.trim()), "{text}");
+
+    bench.server.set_serving(Serving::Draining, bench.now);
+    assert_eq!(refusal(&mut bench, with_time(2, 4)), Some(vec![0xc7, 0xd2, 0, 4, 0, 0, 2, 88]));
+    bench.server.set_serving(Serving::Open, bench.now);
+    bench.server.set_limits(10, None);
+    with_time(3, 1).allocate(&mut bench).unwrap();
+    with_time(3, 2).allocate(&mut bench).unwrap();
+    assert_eq!(refusal(&mut bench, with_time(3, 9)), None, "waiting does not help a third device");
 }
 
 #[test]

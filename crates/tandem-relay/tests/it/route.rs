@@ -25,9 +25,7 @@ fn switched(switch: &mut Switch, bench: &Bench, from: &Client, bytes: &[u8]) -> 
     buffer[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(bytes);
     let packet = HEADROOM..HEADROOM + bytes.len();
     match switch.handle(&mut buffer, packet.clone(), &from.address, bench.now) {
-        Some(Verdict::Forward { to, packet }) => {
-            Some(Fate::Forwarded { to, bytes: buffer[packet].to_vec() })
-        }
+        Some(Verdict::Forward { to, packet }) => Some(Fate::Forwarded { to, bytes: buffer[packet].to_vec() }),
         Some(Verdict::Reply(bytes)) => Some(Fate::Replied(bytes)),
         Some(Verdict::Drop(reason)) => Some(Fate::Dropped(reason)),
         None => {
@@ -207,7 +205,8 @@ fn the_relays_rate_holds_for_all_threads_together() {
     let back = channel_data(0x4fff, &[1; 1_000]);
     let mut forwarded = 0;
     for _ in 0..100 {
-        for fate in [switched(&mut one, &bench, &caller, &there), switched(&mut two, &bench, &callee, &back)] {
+        for fate in [switched(&mut one, &bench, &caller, &there), switched(&mut two, &bench, &callee, &back)]
+        {
             match fate.unwrap() {
                 Fate::Forwarded { .. } => forwarded += 1,
                 fate => assert_eq!(fate, Fate::Dropped(DropReason::TotalRate)),

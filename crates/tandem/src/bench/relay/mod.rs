@@ -130,15 +130,19 @@ impl<'a> Stand<'a> {
     fn measure_own(&self, round: u32, runs: &mut Vec<Run>) -> Result<()> {
         let length = self.length_ms.to_string();
         let (many, crowd) = (MANY.to_string(), CROWD.to_string());
-        runs.push(self.drive(
-            Peer::Tandem,
-            round,
-            "one call",
-            &["--mode", "paced", "--calls", "1", "--length-ms", &length],
-        )?);
+        for peer in [Peer::Floor, Peer::Tandem] {
+            let one = ["--mode", "paced", "--calls", "1", "--length-ms", &length];
+            runs.push(self.drive(peer, round, "one call", &one)?);
+        }
         runs.push(self.drive(Peer::Tandem, round, "allocations", &["--mode", "none", "--idle", &many])?);
-        let crowded = ["--mode", "paced", "--length-ms", &length, "--idle", &crowd];
-        runs.push(self.drive(Peer::Tandem, round, "crowd", &crowded)?);
+        // Right after each other, the later one first in every other round.
+        let alone = ("alone", vec!["--mode", "paced", "--length-ms", &length]);
+        let crowded = ("crowd", [&alone.1[..], &["--idle", &crowd]].concat());
+        let mut pair = [alone, crowded];
+        pair.rotate_left(round as usize % 2);
+        for (load, options) in pair {
+            runs.push(self.drive(Peer::Tandem, round, load, &options)?);
+        }
         for peer in [Peer::Tandem, Peer::TandemTwoThreads] {
             let load = if peer == Peer::Tandem { "one thread" } else { "two threads" };
             let most = ["--mode", "saturated", "--length-ms", &length, "--window", "1024"];
@@ -228,7 +232,7 @@ fn add_ratios(report: &mut Report, runs: &[Run]) {
             report.rows.push(row.target(Target::MedianAtMost(limit)));
         }
     }
-    let crowd = ratios(&values(runs, Peer::Tandem, "crowd", CPU), &own("paced"));
+    let crowd = ratios(&own("crowd"), &own("alone"));
     report.rows.push(
         Row::new("paced: tandem relay", "with 5,000 idle allocations, share", crowd)
             .target(Target::MedianAtMost(WITH_CROWD)),
@@ -256,7 +260,8 @@ fn add_delays(report: &mut Report, runs: &[Run]) {
         report.rows.push(row("delay p99, µs", values(runs, peer, "paced", "delay_p99_us")));
     }
     let row = |name: &str, figure| {
-        Row::new("one call: tandem relay", name, values(runs, Peer::Tandem, "one call", figure))
+        Row::new("one call: tandem relay, floor beside", name, values(runs, Peer::Tandem, "one call", figure))
+            .beside(values(runs, Peer::Floor, "one call", figure))
     };
     report.rows.push(row("delay p50, µs", "delay_p50_us").target(Target::MedianAtMost(DELAY_IDLE_US)));
     report.rows.push(row("delay p99, µs", "delay_p99_us"));
@@ -309,6 +314,7 @@ mod tests {
             run(Peer::Tandem, "paced", cpu),
             run(Peer::Tandem, "saturated", cpu),
             run(Peer::Tandem, "one call", cpu),
+            run(Peer::Tandem, "alone", cpu),
             run(Peer::Tandem, "crowd", cpu),
             run(Peer::Tandem, "one thread", cpu),
             run(Peer::TandemTwoThreads, "two threads", cpu),

@@ -110,9 +110,7 @@ fn command(stand: &Stand<'_>, peer: Peer, port: u16) -> Result<Command> {
     };
     match peer {
         Peer::Floor => command.args(["floor", "--listen", &listen]),
-        Peer::FloorCoalescing => {
-            command.args(["floor", "--listen", &listen, "--coalesce-us", COALESCE_US])
-        }
+        Peer::FloorCoalescing => command.args(["floor", "--listen", &listen, "--coalesce-us", COALESCE_US]),
         Peer::Tandem => command.args(["relay", "--listen", &listen, "--rest-secret", SECRET]),
         Peer::TandemTwoThreads => {
             command.args(["relay", "--listen", &listen, "--rest-secret", SECRET, "--threads", "2"])
