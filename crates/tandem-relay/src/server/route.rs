@@ -21,7 +21,10 @@ use super::switch::{parse_channel_data, write_channel_data};
 use super::{DropReason, Server, Stats, Verdict};
 use crate::client::{ClientAddr, Link};
 use crate::config::Rate;
+use crate::framing::MESSAGE_BYTES_MAX;
 
+/// A longer one is no voice, and the core's to drop.
+const PAYLOAD_BYTES_MAX: u64 = MESSAGE_BYTES_MAX as u64 - 4;
 /// How long what a thread has carried may be unknown to the core.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 /// Routes that hold no more are thrown away this often.
@@ -170,6 +173,7 @@ impl Switch {
         let route = &mut self.routes[index as usize];
         let bytes = payload.len() as u64;
         if route.number != number
+            || bytes > PAYLOAD_BYTES_MAX
             || route.lease < bytes
             || now >= route.valid_until
             || self.generations.get(route.slot) != route.generation

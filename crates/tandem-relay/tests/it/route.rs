@@ -39,7 +39,7 @@ fn switched(switch: &mut Switch, bench: &Bench, from: &Client, bytes: &[u8]) -> 
 fn a_known_client_is_switched_as_by_the_core() {
     let mut bench = Bench::new();
     let (caller, callee, mut switch) = known_call(&mut bench);
-    for length in [0, 1, 160, 161, 1_400] {
+    for length in [0, 1, 160, 161, 1_400, 2_044] {
         let bytes = channel_data(0x4000, &vec![7; length]);
         let by_core = bench.packet(&bytes, caller.address);
         assert_eq!(switched(&mut switch, &bench, &caller, &bytes), Some(by_core));
@@ -50,6 +50,9 @@ fn a_known_client_is_switched_as_by_the_core() {
     assert_eq!(switched(&mut switch, &bench, &callee, &data), None, "who is not known");
     let other = channel_data(0x4001, b"sound");
     assert_eq!(switched(&mut switch, &bench, &caller, &other), None, "another channel");
+    let long = channel_data(0x4000, &[7; 2_045]);
+    assert_eq!(switched(&mut switch, &bench, &caller, &long), None, "too long");
+    assert_eq!(bench.packet(&long, caller.address), Fate::Dropped(DropReason::Malformed));
     let cut = &channel_data(0x4000, b"sound")[..7];
     assert_eq!(switched(&mut switch, &bench, &caller, cut), None, "more length than bytes");
 }
