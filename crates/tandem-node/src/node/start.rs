@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tandem_core::call::{CallOptions, StrangerRules};
 use tandem_core::peer::PeerRef;
 use tandem_core::time::Now;
-use tandem_proto::identity::DeviceSecret;
+use tandem_proto::identity::{DeviceSecret, ServiceSecret};
 use tandem_proto::ids::ServiceKey;
 use tandem_proto::names::NetworkId;
 use tandem_proto::signed::Roles;
@@ -139,7 +139,7 @@ fn serve_steadily(
     }
     let place = Place::of_settings(makings.config, roles, volunteering.caps());
     let bound = Bound::new(makings, installation, &place, roles, now)?;
-    Ok(Some((bound, Echo::new(makings, now)?)))
+    Ok(Some((bound, Echo::new(&makings.lending(installation), now)?)))
 }
 
 /// The policy with its audit log: one that is required and cannot be opened keeps the node from starting.
@@ -209,6 +209,15 @@ impl<'a> Makings<'a> {
         let (warden, membership) = (media.warden.clone(), media.membership.clone());
         let bind = config.source_address();
         Self { config, bind, media_news, reports, network, ports, warden, membership }
+    }
+
+    /// The same for a swarm under a key that is thrown away: in a private network the service key vouches for it.
+    pub(super) fn lending(&self, installation: &Installation) -> Self {
+        let lender = ServiceSecret::from_seed(&installation.keys.service.seed());
+        let membership = self.membership.clone().map(|membership| membership.lent_by(lender));
+        let (media_news, reports) = (self.media_news.clone(), self.reports.clone());
+        let (ports, warden) = (self.ports.clone(), self.warden.clone());
+        Self { media_news, reports, ports, warden, membership, ..*self }
     }
 
     fn stranger_rules(&self) -> Result<StrangerRules, StartError> {

@@ -13,10 +13,11 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, StreamMuxerExt, SubstreamBox};
 use prost::Message;
-use tandem_proto::ids::NetworkKey;
+use tandem_proto::identity::ServiceSecret;
+use tandem_proto::ids::{NetworkKey, ServiceKey};
 use tandem_proto::names::NetworkId;
-use tandem_proto::signed::{CLOCK_SKEW_MS, NetworkMembership};
-use tandem_proto::wire::{MembershipProof, Signed};
+use tandem_proto::signed::{CLOCK_SKEW_MS, LentMembership, NetworkMembership};
+use tandem_proto::wire::MembershipProof;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::address::key_of;
@@ -26,6 +27,8 @@ use crate::installation::unix_ms;
 const PROOF_TIMEOUT: Duration = Duration::from_secs(8);
 /// A proof is smaller: one membership.
 const PROOF_BYTES_MAX: usize = 1_024;
+/// So long a membership is lent to a key that is thrown away; it is lent anew on each connection.
+const LENT_LIFE_S: u64 = 24 * 3_600;
 /// A sleep is never longer: the end is looked at again then.
 const SLEEP_MAX: Duration = Duration::from_secs(86_400);
 
@@ -36,6 +39,8 @@ pub struct Membership {
     network: NetworkId,
     key: NetworkKey,
     own: Arc<Mutex<Vec<NetworkMembership>>>,
+    /// Of a swarm under a key that is thrown away: whose membership it shows.
+    lender: Option<Arc<ServiceSecret>>,
 }
 
 impl std::fmt::Debug for Membership {
@@ -51,7 +56,14 @@ impl Membership {
     /// `own`: of the keys that swarms of this installation prove; without its own a swarm reaches nobody.
     #[must_use]
     pub fn new(network: NetworkId, key: NetworkKey, own: Vec<NetworkMembership>) -> Self {
-        Self { network, key, own: Arc::new(Mutex::new(own)) }
+        Self { network, key, own: Arc::new(Mutex::new(own)), lender: None }
+    }
+
+    /// The same for a swarm under a key that nobody has admitted: this service key, which is a member, vouches for it on
+    /// every connection, and everybody asked learns that the two belong together.
+    #[must_use]
+    pub fn lent_by(self, lender: ServiceSecret) -> Self {
+        Self { lender: Some(Arc::new(lender)), ..self }
     }
 
     /// Shows these from now on.
@@ -59,20 +71,39 @@ impl Membership {
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = own;
     }
 
-    fn own(&self, local: &PeerId) -> Option<Signed> {
-        let member = key_of(local)?;
+    /// What this swarm shows; `None`: it has nothing that holds.
+    fn own(&self, local: &PeerId) -> Option<MembershipProof> {
+        let local = key_of(local)?;
+        let member = self.lender.as_ref().map_or(local, |lender| lender.public().0);
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.iter().find(|own| *own.member() == member).map(|own| own.signed().clone())
+        let membership = own.iter().find(|own| *own.member() == member)?.signed().clone();
+        let lent = match &self.lender {
+            Some(lender) => {
+                let until_s = unix_ms() / 1_000 + LENT_LIFE_S;
+                Some(LentMembership::issue(lender, local, until_s).ok()?.signed().clone())
+            }
+            None => None,
+        };
+        Some(MembershipProof { membership: Some(membership), lent })
     }
 
     /// Until when the other end belongs to the network, in unix milliseconds.
     fn verify(&self, peer: &PeerId, proof: &MembershipProof) -> io::Result<u64> {
         let refused = |why: String| io::Error::new(io::ErrorKind::PermissionDenied, why);
-        let member = key_of(peer).ok_or_else(|| refused("its key is not an Ed25519 key".to_owned()))?;
+        let key = key_of(peer).ok_or_else(|| refused("its key is not an Ed25519 key".to_owned()))?;
         let shown = proof.membership.as_ref().ok_or_else(|| refused("it shows no membership".to_owned()))?;
-        NetworkMembership::verify(shown, (&self.network, self.key), &member, unix_ms())
-            .map(|membership| membership.not_after_s().saturating_mul(1000).saturating_add(CLOCK_SKEW_MS))
-            .map_err(|error| refused(format!("its membership of the private network does not hold: {error}")))
+        let does_not_hold =
+            |error| refused(format!("its membership of the private network does not hold: {error}"));
+        let mut member = key;
+        let mut until_s = u64::MAX;
+        if let Some(lent) = &proof.lent {
+            member = *NetworkMembership::parse(shown).map_err(does_not_hold)?.member();
+            let lent = LentMembership::verify(lent, ServiceKey(member), &key, unix_ms());
+            until_s = lent.map_err(does_not_hold)?.not_after_s();
+        }
+        let own = NetworkMembership::verify(shown, (&self.network, self.key), &member, unix_ms());
+        let until_s = own.map_err(does_not_hold)?.not_after_s().min(until_s);
+        Ok(until_s.saturating_mul(1000).saturating_add(CLOCK_SKEW_MS))
     }
 }
 
@@ -100,13 +131,9 @@ async fn exchange(
     muxer: &mut StreamMuxerBox,
     is_dialer: bool,
 ) -> io::Result<u64> {
-    let own = MembershipProof { membership: membership.own(local) };
-    if own.membership.is_none() {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "this node has no membership of its network",
-        ));
-    }
+    let own = membership.own(local).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::PermissionDenied, "this node has no membership of its network")
+    })?;
     let stream = poll_fn(|cx| {
         drive(muxer, cx)?;
         let opened = if is_dialer { muxer.poll_outbound_unpin(cx) } else { muxer.poll_inbound_unpin(cx) };

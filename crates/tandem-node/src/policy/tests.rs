@@ -186,3 +186,103 @@ fn every_key_can_be_said_and_is_documented() {
         assert!(manual.contains(&format!("| `{}` |", known.key)), "{} is not in docs/POLICY.md", known.key);
     }
 }
+
+/// Settings of somebody who wants everything, held by a policy.
+fn held(policy: &Policy) -> Config {
+    let mut config = Config { strangers: Some(Strangers::Ring), ..Config::default() };
+    (config.volunteer.directory, config.volunteer.relay) = (true, true);
+    config.volunteer.caps = Caps {
+        devices: 9_999,
+        calls: 9_999,
+        bits_per_second: u64::MAX,
+        bytes_per_month: u64::MAX,
+        directory_bytes_per_month: u64::MAX,
+    };
+    config.policy = std::sync::Arc::new(policy.clone());
+    config.held()
+}
+
+/// Whether a node under this policy does what the key is there to prevent. (What it does is tested on whole nodes in
+/// `tests/it/node_policy.rs`; this is every key.)
+fn is_done(key_name: &str, policy: &Policy, folder: &std::path::Path) -> bool {
+    let place = at("192.0.2.1:4001");
+    let caps = held(policy).volunteer.caps;
+    match key_name {
+        "supernodes.only_ids" => {
+            policy.may_connect(Some(key(2)), place).is_ok() || policy.may_connect(None, place).is_ok()
+        }
+        "supernodes.forbid_ids" => policy.may_connect(Some(key(1)), place).is_ok(),
+        "supernodes.only_networks" => policy.may_connect(None, at("198.51.100.1:4001")).is_ok(),
+        "supernodes.forbid_networks" => policy.may_connect(None, place).is_ok(),
+        "supernodes.bootstrap" => held(policy).bootstrap.is_empty(),
+        "serving.roles" => {
+            held(policy).volunteer.relay
+                || held(policy).volunteer.directory
+                || policy.may_serve(Role::Directory).is_ok()
+        }
+        "serving.devices" => caps.devices > 1,
+        "serving.calls" => caps.calls > 1,
+        "serving.bits_per_second" => caps.bits_per_second > 1,
+        "serving.bytes_per_month" => caps.bytes_per_month > 1,
+        "serving.directory_bytes_per_month" => caps.directory_bytes_per_month > 1,
+        "calls.relay_only" => !held(policy).relay_only || policy.may_go_direct(place).is_ok(),
+        "calls.strangers" => held(policy).strangers() != Strangers::Refuse,
+        "calls.invitations" => policy.may_invite().is_ok(),
+        "calls.recording" => policy.may_record().is_ok(),
+        "ports.outgoing" => {
+            policy.may_connect(None, place).is_ok()
+                || policy.may_go_direct(place).is_ok()
+                || policy.may_map_ports()
+        }
+        "ports.local" => policy.may_listen(4001).is_ok(),
+        "ports.mapping" => policy.may_map_ports() || held(policy).port_mapping,
+        "network.id" => held(policy).network != "acme",
+        "network.key" => held(policy).network_key.is_none(),
+        "network.membership" => held(policy).membership.is_none(),
+        "audit.path" => {
+            let warden = Warden::open(std::sync::Arc::new(policy.clone())).unwrap();
+            !warden.audit().is_on()
+        }
+        "audit.required" => {
+            // There is a folder where the log should be.
+            std::fs::create_dir_all(folder.join("taken")).unwrap();
+            Warden::open(std::sync::Arc::new(policy.clone())).is_ok()
+        }
+        _ => panic!("{key_name} is enforced nowhere that is tested"),
+    }
+}
+
+#[test]
+fn every_key_prevents_what_happens_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = key(1);
+    for known in KEYS {
+        let (table, name) = known.key.split_once('.').unwrap();
+        let path = |file: &str| folder.path().join(file).display().to_string();
+        let (value, rest) = match known.key {
+            "supernodes.only_ids" | "supernodes.forbid_ids" => (format!("[\"{id}\"]"), String::new()),
+            "supernodes.only_networks" | "supernodes.forbid_networks" => {
+                ("[\"192.0.2.0/24\"]".to_owned(), String::new())
+            }
+            "supernodes.bootstrap" => (format!("[\"/ip4/192.0.2.1/tcp/4001/p2p/{id}\"]"), String::new()),
+            "serving.roles" => ("[]".to_owned(), String::new()),
+            "calls.relay_only" => ("true".to_owned(), String::new()),
+            "calls.invitations" | "calls.recording" | "ports.mapping" => ("false".to_owned(), String::new()),
+            "calls.strangers" => ("\"refuse\"".to_owned(), String::new()),
+            "ports.outgoing" => ("[\"443\"]".to_owned(), String::new()),
+            "ports.local" => ("\"50000-50100\"".to_owned(), String::new()),
+            "network.id" => ("\"acme\"".to_owned(), String::new()),
+            "network.key" => {
+                (format!("\"{}\"", NetworkSecret::from_seed(&[1; 32]).public()), "id = \"acme\"".to_owned())
+            }
+            "network.membership" => ("\"/etc/tandem/membership\"".to_owned(), String::new()),
+            "audit.path" => (format!("{:?}", path("log.jsonl")), String::new()),
+            "audit.required" => ("true".to_owned(), format!("path = {:?}", path("taken"))),
+            _ => ("1".to_owned(), String::new()),
+        };
+        let with = parse(&format!("[{table}]\n{name} = {value}\n{rest}\n")).unwrap();
+        let without = parse(&format!("[{table}]\n{rest}\n")).unwrap();
+        assert!(is_done(known.key, &without, folder.path()), "{} is not what prevents it", known.key);
+        assert!(!is_done(known.key, &with, folder.path()), "{} prevents nothing", known.key);
+    }
+}

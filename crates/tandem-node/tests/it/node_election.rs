@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tandem_api::{NewConsent, ServingState, VolunteerRole, VolunteerView};
 use tandem_node::config::Answer;
-use tandem_node::handle::{Request, VolunteerRequest};
+use tandem_node::handle::{NodeHandle, Request, VolunteerRequest};
 
 use crate::node::{Plan, TestNode, start, stop};
 
@@ -16,14 +16,15 @@ async fn node(network: u8, bootstrap: &[String]) -> TestNode {
     start(Plan { network, bootstrap, volunteer: false, answer: Answer::Ring }).await
 }
 
-async fn volunteer(node: &TestNode) -> VolunteerView {
-    node.handle.ask(|reply| Request::Volunteer(VolunteerRequest::View(reply))).await.unwrap()
+pub(crate) async fn volunteer(node: &NodeHandle) -> VolunteerView {
+    node.ask(|reply| Request::Volunteer(VolunteerRequest::View(reply))).await.unwrap()
 }
 
-async fn accept(node: &TestNode) {
+/// Its owner agrees to serve in both roles.
+pub(crate) async fn accept(node: &NodeHandle) {
     let terms = volunteer(node).await.terms;
     let new = NewConsent { terms, roles: vec![VolunteerRole::Directory, VolunteerRole::Relay] };
-    node.handle.ask(|reply| Request::Volunteer(VolunteerRequest::Accept(new, reply))).await.unwrap();
+    node.ask(|reply| Request::Volunteer(VolunteerRequest::Accept(new, reply))).await.unwrap();
 }
 
 async fn homes(node: &TestNode) -> usize {
@@ -50,7 +51,7 @@ async fn listens_nowhere(nodes: impl Iterator<Item = &TestNode>) {
 async fn serving(nodes: &[TestNode]) -> usize {
     let mut serving = 0;
     for node in nodes {
-        serving += usize::from(volunteer(node).await.state == ServingState::Serving);
+        serving += usize::from(volunteer(&node.handle).await.state == ServingState::Serving);
     }
     serving
 }
@@ -70,7 +71,7 @@ async fn the_network_elects_those_who_agreed_and_nobody_else() {
     // Before consent nothing is bound.
     listens_nowhere(agreed.iter().chain(&others)).await;
     for node in &agreed {
-        accept(node).await;
+        accept(&node.handle).await;
     }
 
     let began = Instant::now();
@@ -86,7 +87,7 @@ async fn the_network_elects_those_who_agreed_and_nobody_else() {
         }
         if began.elapsed() > WITHIN {
             for node in &agreed {
-                eprintln!("{:#?}", volunteer(node).await);
+                eprintln!("{:#?}", volunteer(&node.handle).await);
             }
             panic!("{elected} serve, homes: {seen:?}");
         }
@@ -95,14 +96,14 @@ async fn the_network_elects_those_who_agreed_and_nobody_else() {
     }
     println!("elected in {:?}: homes {seen:?}", began.elapsed());
     for node in &others {
-        let view = volunteer(node).await;
+        let view = volunteer(&node.handle).await;
         assert_eq!((view.state, view.bytes_served), (ServingState::Off, 0), "{view:?}");
     }
 
     // One that serves withdraws: it drains, and nothing of it is left bound.
     let mut leaving = None;
     for (at, node) in agreed.iter().enumerate() {
-        let view = volunteer(node).await;
+        let view = volunteer(&node.handle).await;
         if view.state == ServingState::Serving {
             assert!(view.missing.is_empty(), "{view:#?}");
             leaving = Some(at);
@@ -112,8 +113,8 @@ async fn the_network_elects_those_who_agreed_and_nobody_else() {
     let withdraw = |reply| Request::Volunteer(VolunteerRequest::Withdraw(reply));
     leaving.handle.ask(withdraw).await.unwrap();
     let began = Instant::now();
-    while volunteer(leaving).await.state != ServingState::Off || !is_free(leaving) {
-        assert!(began.elapsed() < WITHIN, "{:#?}", volunteer(leaving).await);
+    while volunteer(&leaving.handle).await.state != ServingState::Off || !is_free(leaving) {
+        assert!(began.elapsed() < WITHIN, "{:#?}", volunteer(&leaving.handle).await);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     stop(std::iter::once(first).chain(agreed).chain(others)).await;

@@ -5,16 +5,17 @@ use std::time::Duration;
 use futures::StreamExt;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, identify};
-use tandem_api::{CallRequest, ConnectionRole};
+use tandem_api::{CallRequest, ConnectionRole, EchoRequest, ServingState};
 use tandem_node::config::{Answer, Config};
 use tandem_node::handle::{NodeConfig, NodeHandle, Request, RunningNode};
 use tandem_node::overlay::{DeviceCommand, DeviceEvent, Membership};
-use tandem_proto::identity::{NetworkSecret, membership_text};
+use tandem_proto::identity::{NetworkSecret, ServiceSecret, membership_text};
 use tandem_proto::names::NetworkId;
 use tandem_proto::signed::{NetworkMembership, NewMembership};
 use tempfile::TempDir;
 
 use crate::node::{Plan, TestNode, call, node_config, speaking_to, start_with, stop};
+use crate::node_election::{accept, volunteer};
 use crate::overlay_world::{Device, Service, network, next};
 
 const DAY_S: u64 = 86_400;
@@ -132,6 +133,32 @@ async fn only_whoever_shows_a_membership_that_holds_gets_a_home() {
         _ => None,
     })
     .await;
+}
+
+/// A key that nobody has admitted, for which this service key vouches with this membership of its own.
+fn vouched(lender: u8, by: &NetworkSecret, time: (u64, u64)) -> Membership {
+    let lender = ServiceSecret::from_seed(&[lender; 32]);
+    shows(lender.public().0, by, network(), time).lent_by(lender)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_vouches_for_a_key_that_is_thrown_away_and_nobody_else_does() {
+    let home = member_service(195);
+    let mut scout = device_with(196, |_| Some(vouched(1, &secret(), valid())));
+    gets_a_home(&mut scout, &home).await.expect("a member vouches for it");
+    let foreign = NetworkSecret::from_seed(&[43; 32]);
+    let other = ServiceSecret::from_seed(&[2; 32]);
+    let outsiders: [(&str, Device); 3] = [
+        ("its membership has ended", device_with(197, |_| Some(vouched(3, &secret(), expired())))),
+        ("admitted by another key", device_with(194, |_| Some(vouched(4, &foreign, valid())))),
+        (
+            "another's membership",
+            device_with(193, |_| Some(shows([5; 32], &secret(), network(), valid()).lent_by(other))),
+        ),
+    ];
+    for (who, mut outsider) in outsiders {
+        gets_a_home(&mut outsider, &home).await.expect_err(who);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -294,4 +321,73 @@ async fn members_call_each_other_and_nobody_else_gets_in() {
         outsider.shutdown(Duration::from_millis(100)).await;
     }
     stop(supernodes.into_iter().chain([alice, bob])).await;
+}
+
+/// Longer than an election takes on a machine that is busy with other tests.
+const ELECTION_WITHIN: Duration = Duration::from_secs(180);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_network_elects_members_who_agreed_and_nobody_else() {
+    let first = member(186, &[], true, Answer::Ring).await;
+    let bootstrap = first.ready.listen.clone();
+    let mut agreed = Vec::new();
+    for network in [187, 188] {
+        agreed.push(member(network, &bootstrap, false, Answer::Ring).await);
+    }
+    let alice = member(189, &bootstrap, false, Answer::Ring).await;
+    // An outsider who would like to serve it, too.
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan { network: 190, bootstrap: &bootstrap, volunteer: false, answer: Answer::Ring };
+    let config = acme(&folder, plan, |_| {});
+    admit(&config, &NetworkSecret::from_seed(&[43; 32]), valid());
+    let outsider = tandem_node::start(config).await.unwrap();
+    for node in agreed.iter().map(|node| &node.handle).chain([&outsider.handle()]) {
+        accept(node).await;
+    }
+    let began = std::time::Instant::now();
+    loop {
+        let mut states = Vec::new();
+        for node in &agreed {
+            states.push(volunteer(&node.handle).await.state);
+        }
+        let homes = alice.handle.ask(Request::Status).await.unwrap().reach.homes.len();
+        if states.iter().all(|state| *state == ServingState::Serving) && homes == 3 {
+            break;
+        }
+        if began.elapsed() > ELECTION_WITHIN {
+            for node in &agreed {
+                eprintln!("{:#?}", volunteer(&node.handle).await);
+            }
+            panic!("{states:?}, {homes} homes");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    println!("elected in {:?}", began.elapsed());
+    for node in &agreed {
+        let view = volunteer(&node.handle).await;
+        assert!(view.missing.is_empty(), "others have proved its ways in: {view:#?}");
+    }
+    let view = volunteer(&outsider.handle()).await;
+    assert!(view.state != ServingState::Serving && view.bytes_served == 0, "{view:#?}");
+    let status = outsider.handle().ask(Request::Status).await.unwrap();
+    assert!(status.home_details.iter().all(|home| !home.reserved), "{status:?}");
+
+    // The echo service of one of them is a member by its supernode's word.
+    let mut events = alice.handle.events();
+    let request = EchoRequest { for_ms: Some(2_000), ..EchoRequest::default() };
+    let started = alice.handle.ask(|reply| Request::Echo(request, reply)).await.unwrap();
+    let ended = async {
+        loop {
+            if let tandem_api::NodeEvent::Call(event) = events.recv().await.unwrap()
+                && event.call == started.call
+                && let tandem_api::CallStep::Ended { result, .. } = event.step
+            {
+                return result;
+            }
+        }
+    };
+    let result = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the call ends");
+    assert!(result.connected, "{result:?}");
+    outsider.shutdown(Duration::from_millis(100)).await;
+    stop(agreed.into_iter().chain([first, alice])).await;
 }

@@ -1,10 +1,11 @@
 //! Membership of a private network.
 
 use super::{
-    CERTIFICATE_LIFE_S_MAX, SignedError, check_beginning, check_end, check_signature, check_text, open, sign,
+    CERTIFICATE_LIFE_S_MAX, LENT_LIFE_S_MAX, SignedError, check_beginning, check_end, check_signature,
+    check_text, open, sign,
 };
-use crate::identity::NetworkSecret;
-use crate::ids::NetworkKey;
+use crate::identity::{NetworkSecret, ServiceSecret};
+use crate::ids::{NetworkKey, ServiceKey};
 use crate::names::NetworkId;
 use crate::wire;
 
@@ -121,6 +122,66 @@ impl NetworkMembership {
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// The envelope as it was signed.
+    #[must_use]
+    pub fn signed(&self) -> &wire::Signed {
+        &self.signed
+    }
+}
+
+/// Verified: a member's service key says that another key, of the same node and soon thrown away, belongs to the network
+/// as it does itself. It is worth as much as the member's own membership.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LentMembership {
+    key: [u8; 32],
+    not_after_s: u64,
+    signed: wire::Signed,
+}
+
+impl LentMembership {
+    /// Lends the membership of the service key to this key, until then (unix seconds).
+    ///
+    /// # Errors
+    /// [`SignedError`] when its content breaks a limit.
+    pub fn issue(lender: &ServiceSecret, key: [u8; 32], not_after_s: u64) -> Result<Self, SignedError> {
+        Self::parse(&sign(&wire::LentMembership { key: key.to_vec(), not_after_s }, lender))
+    }
+
+    /// Verifies what the holder of `key` (which its connection proved) shows beside the membership of `lender`, at
+    /// `unix_ms`.
+    ///
+    /// # Errors
+    /// [`SignedError`] says what is wrong with it.
+    pub fn verify(
+        signed: &wire::Signed,
+        lender: ServiceKey,
+        key: &[u8; 32],
+        unix_ms: u64,
+    ) -> Result<Self, SignedError> {
+        let lent = Self::parse(signed)?;
+        check_signature::<wire::LentMembership>(signed, |domain, payload, signature| {
+            lender.verifies(domain, payload, signature)
+        })?;
+        if lent.key != *key {
+            return Err(SignedError::OtherMember);
+        }
+        check_end(lent.not_after_s, LENT_LIFE_S_MAX, unix_ms)?;
+        Ok(lent)
+    }
+
+    fn parse(signed: &wire::Signed) -> Result<Self, SignedError> {
+        let message: wire::LentMembership = open(signed)?;
+        let wrong = |bytes| SignedError::WrongLength { field: "key", bytes };
+        let key = message.key.as_slice().try_into().map_err(|_| wrong(message.key.len()))?;
+        Ok(Self { key, not_after_s: message.not_after_s, signed: signed.clone() })
+    }
+
+    /// End, in unix seconds.
+    #[must_use]
+    pub fn not_after_s(&self) -> u64 {
+        self.not_after_s
     }
 
     /// The envelope as it was signed.

@@ -20,7 +20,7 @@ pub use descriptor::{NewDescriptor, Roles, SupernodeDescriptor};
 pub use device_set::{DeviceEntry, DeviceSet};
 pub use homes::{DeviceHomes, Home};
 pub use invitation::Invitation;
-pub use membership::{NetworkMembership, NewMembership};
+pub use membership::{LentMembership, NetworkMembership, NewMembership};
 
 /// How far two clocks may be apart, in milliseconds (±10 min): an expired message is tolerated that long, and so
 /// is one from the future.
@@ -31,6 +31,8 @@ pub const CERTIFICATE_LIFE_S_MAX: u64 = 400 * 86_400;
 pub const HOMES_LIFE_S_MAX: u64 = 26 * 3_600;
 /// Longest life of a supernode's invitation to a reserve, in seconds (1 h).
 pub const INVITATION_LIFE_S_MAX: u64 = 3_600;
+/// Longest life of a lent membership, in seconds (26 h).
+pub const LENT_LIFE_S_MAX: u64 = 26 * 3_600;
 /// Devices of one account.
 pub const DEVICES_MAX: usize = 8;
 /// Homes of one device.
@@ -106,6 +108,12 @@ impl SignedMessage for wire::NetworkMembership {
     const DOMAIN: &'static str = "tandem network-membership 1";
     const BYTES_MAX: usize = 256;
     type Secret = NetworkSecret;
+}
+
+impl SignedMessage for wire::LentMembership {
+    const DOMAIN: &'static str = "tandem lent membership 1";
+    const BYTES_MAX: usize = 64;
+    type Secret = ServiceSecret;
 }
 
 /// Encodes and signs a message. It is not checked: the `issue` functions of the verified types do that too.

@@ -141,6 +141,19 @@ pub struct MembershipProof {
     /// NetworkMembership
     #[prost(message, optional, tag = "1")]
     pub membership: ::core::option::Option<Signed>,
+    /// LentMembership; absent: the membership is of the key that the connection proved
+    #[prost(message, optional, tag = "2")]
+    pub lent: ::core::option::Option<Signed>,
+}
+/// Signed by the service key that a membership is of: this other key of the same node belongs for now, too.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LentMembership {
+    /// of the connection, 32 bytes
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+    /// unix seconds; at most 26 h ahead
+    #[prost(uint64, tag = "2")]
+    pub not_after_s: u64,
 }
 /// What a device link carries (spec/identity.md "Joining by link").
 #[derive(Clone, PartialEq, ::prost::Message)]

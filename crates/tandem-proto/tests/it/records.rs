@@ -345,3 +345,20 @@ fn a_membership_holds_for_its_network_key_member_and_time() {
     let labelled = NewMembership { label: "x".repeat(65), ..new };
     assert!(NetworkMembership::issue(&secret, labelled).is_err());
 }
+
+#[test]
+fn a_lent_membership_holds_for_its_lender_key_and_time() {
+    use tandem_proto::signed::LentMembership;
+    let (lender, key) = (service(1), device(1).public().0);
+    let lent = LentMembership::issue(&lender, key, NOW_S + 100).unwrap();
+    let verify =
+        |by, key: &[u8; 32], unix_ms| LentMembership::verify(lent.signed(), by, key, unix_ms).map(|_| ());
+    assert_eq!(verify(lender.public(), &key, NOW_MS), Ok(()));
+    assert_eq!(verify(service(2).public(), &key, NOW_MS), Err(SignedError::BadSignature));
+    assert_eq!(verify(lender.public(), &device(2).public().0, NOW_MS), Err(SignedError::OtherMember));
+    let late_ms = NOW_MS + 100_001 + CLOCK_SKEW_MS;
+    assert!(matches!(verify(lender.public(), &key, late_ms), Err(SignedError::Expired { .. })));
+    let long = LentMembership::issue(&lender, key, NOW_S + 27 * 3_600).unwrap();
+    let verified = LentMembership::verify(long.signed(), lender.public(), &key, NOW_MS);
+    assert!(matches!(verified, Err(SignedError::LivesTooLong { .. })));
+}

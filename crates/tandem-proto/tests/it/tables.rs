@@ -53,6 +53,7 @@ fn every_domain_is_in_the_spec() {
         wire::SupernodeDescriptor::DOMAIN,
         wire::SupernodeInvitation::DOMAIN,
         wire::NetworkMembership::DOMAIN,
+        wire::LentMembership::DOMAIN,
     ];
     let hashes = [
         "tandem call tag 1",

@@ -297,7 +297,8 @@ impl Node {
         places: Places,
     ) -> Result<(Standby, mpsc::Receiver<DeviceEvent>), StartError> {
         let service = self.installation.keys.service.public();
-        let (scout, events) = Scout::start(service, makings.network()?, makings.public()?, makings.bind)?;
+        let lending = makings.lending(&self.installation);
+        let (scout, events) = Scout::start(service, makings.network()?, lending.public()?, makings.bind)?;
         let relay = self.election.consented().contains(Roles::RELAY);
         let plan = ListeningPlan::new(&self.config, places, makings.public()?, relay);
         let listening = listening::follow(plan.clone(), self.network_watch.clone(), self.ports.clone());
@@ -393,7 +394,7 @@ impl Node {
     /// Test calls go to a device of its own, which others find by the directory.
     fn open_echo(&mut self, now: Now) {
         let makings = Makings::new(&self.config, &self.network, &self.media_ends, self.ports.clone());
-        let echo = Echo::new(&makings, now);
+        let echo = Echo::new(&makings.lending(&self.installation), now);
         let known = first_supernodes(&self.config, &self.installation);
         match echo {
             Ok(echo) => self.install_echo(echo, &known),

@@ -9,8 +9,8 @@ use tandem_proto::wire::{self, home_frame, signal_frame};
 
 use super::values::{REQUEST_SALT, invitation, invited_call, request_challenge, request_proof};
 use super::{
-    NOW_S, account, binary, certificate, counting, descriptor, device, device_set, homes, membership,
-    service, supernode_invitation,
+    NOW_S, account, binary, certificate, counting, descriptor, device, device_set, homes, lent_membership,
+    membership, service, supernode_invitation,
 };
 
 /// One message and its bytes.
@@ -69,7 +69,20 @@ fn records() -> Vec<Sample> {
         sample(
             "MembershipProof",
             "of a device",
-            wire::MembershipProof { membership: Some(membership().signed().clone()) },
+            wire::MembershipProof { membership: Some(membership().signed().clone()), lent: None },
+        ),
+        sample(
+            "LentMembership",
+            "to a scout",
+            decode::<wire::LentMembership>(&payload(lent_membership().signed())),
+        ),
+        sample(
+            "MembershipProof",
+            "of a scout",
+            wire::MembershipProof {
+                membership: Some(membership().signed().clone()),
+                lent: Some(lent_membership().signed().clone()),
+            },
         ),
     ]
 }

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use tandem_proto::identity::{AccountSecret, DeviceSecret, Entropy, NetworkSecret, ServiceSecret};
 use tandem_proto::signed::{
-    DeviceCertificate, DeviceEntry, DeviceHomes, DeviceSet, Home, Invitation, NetworkMembership,
-    NewCertificate, NewDescriptor, NewMembership, Roles, SupernodeDescriptor,
+    DeviceCertificate, DeviceEntry, DeviceHomes, DeviceSet, Home, Invitation, LentMembership,
+    NetworkMembership, NewCertificate, NewDescriptor, NewMembership, Roles, SupernodeDescriptor,
 };
 
 pub(crate) use messages::messages;
@@ -76,6 +76,11 @@ pub(crate) fn membership() -> NetworkMembership {
         label: "Reception".to_owned(),
     };
     NetworkMembership::issue(&network_secret(), new).expect("a fixed membership")
+}
+
+/// From a service key to the second device's, as if that were a scout's.
+pub(crate) fn lent_membership() -> LentMembership {
+    LentMembership::issue(&service(1), device(2).public().0, NOW_S + 86_400).expect("a fixed loan")
 }
 
 /// QUIC at 127.`number`.0.1.

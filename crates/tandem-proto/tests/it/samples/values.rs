@@ -19,7 +19,7 @@ use tandem_proto::wire::signal_frame::Body;
 
 use super::{
     NOW_MS, NOW_S, account, certificate, counting, descriptor, device, device_set, entropy, hex, homes,
-    membership, network_secret, service, supernode_invitation,
+    lent_membership, membership, network_secret, service, supernode_invitation,
 };
 
 pub(crate) fn identity() -> Value {
@@ -135,6 +135,12 @@ pub(crate) fn signed() -> Value {
             &network.public().0,
             network.seed().as_ref(),
             membership().signed(),
+        ),
+        "lent_membership": one(
+            wire::LentMembership::DOMAIN,
+            &service.public().0,
+            service.seed().as_ref(),
+            lent_membership().signed(),
         ),
     })
 }
