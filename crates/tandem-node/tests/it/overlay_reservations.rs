@@ -17,6 +17,8 @@ use crate::overlay_world::{Device, Service, free_port, loopback, network, next};
 struct Slow {
     at: SupernodeAddress,
     listen: Multiaddr,
+    /// A home stream came.
+    homes: mpsc::Receiver<()>,
     reservations: mpsc::Receiver<Stream>,
 }
 
@@ -38,17 +40,22 @@ impl Slow {
         let mut homes = streams.accept(home).unwrap();
         let mut asked = streams.accept(relay::HOP_PROTOCOL_NAME).unwrap();
         let (tell, reservations) = mpsc::channel(8);
+        let (opened, homes_opened) = mpsc::channel(8);
         tokio::spawn(async move {
             let mut open = Vec::new();
             loop {
                 tokio::select! {
-                    Some((_, home)) = homes.next() => open.push(home),
+                    Some((_, home)) = homes.next() => {
+                        open.push(home);
+                        opened.send(()).await.unwrap();
+                    }
                     Some((_, stream)) = asked.next() => tell.send(stream).await.unwrap(),
                     _ = swarm.next() => {}
                 }
             }
         });
-        Self { at: SupernodeAddress { service, addresses: vec![listen.to_vec()] }, listen, reservations }
+        let at = SupernodeAddress { service, addresses: vec![listen.to_vec()] };
+        Self { at, listen, homes: homes_opened, reservations }
     }
 
     fn key(&self) -> ServiceKey {
@@ -88,15 +95,18 @@ fn varint(mut n: u64) -> Vec<u8> {
     bytes
 }
 
-async fn open(device: &mut Device, home: &SupernodeAddress) {
-    let service = home.service;
-    device.send(DeviceCommand::OpenHome(home.clone())).await;
+/// Opens a home stream. It has arrived when this returns: libp2p-stream drops one that comes before the last was taken.
+async fn open(device: &mut Device, home: &mut Slow) {
+    let service = home.key();
+    device.send(DeviceCommand::OpenHome(home.at.clone())).await;
     next(&mut device.events, |event| match event {
         DeviceEvent::HomeOpened { service: opened, .. } if opened == service => Some(()),
         DeviceEvent::HomeClosed { reason, .. } => panic!("{reason}"),
         _ => None,
     })
     .await;
+    let arrived = tokio::time::timeout(Duration::from_secs(25), home.homes.recv());
+    arrived.await.unwrap().expect("the home has not ended");
 }
 
 /// A grant that crosses the farewell finds nobody who waits for it: libp2p's client panics where its listener was
@@ -106,7 +116,7 @@ async fn a_home_that_grants_while_it_is_left_does_no_harm() {
     let mut device = Device::start(181);
     let mut home = Slow::start(182);
     for round in 0..2_000_u64 {
-        open(&mut device, &home.at).await;
+        open(&mut device, &mut home).await;
         // The connection of the round before may still be closing.
         device.send(DeviceCommand::Reserve(home.key())).await;
         let mut stream = home.asked().await;
@@ -131,7 +141,7 @@ async fn a_home_that_grants_while_it_is_left_does_no_harm() {
 async fn a_reservation_asked_for_again_is_told_of_again() {
     let mut device = Device::start(184);
     let mut home = Slow::start(185);
-    open(&mut device, &home.at).await;
+    open(&mut device, &mut home).await;
     for _ in 0..2 {
         device.send(DeviceCommand::Reserve(home.key())).await;
         device.send(DeviceCommand::Reserve(home.key())).await;
