@@ -30,10 +30,10 @@ pub(crate) fn run(listen: SocketAddrV4, coalesce_us: u64) -> Result<()> {
     loop {
         targets.clear();
         lengths.clear();
-        let mut froms = [None; BATCH];
+        let mut senders = [None; BATCH];
         let mut slices: [_; BATCH] = storage.each_mut().map(|slot| [IoSliceMut::new(slot)]);
         let batch = recvmmsg(fd, &mut incoming, &mut slices, MsgFlags::MSG_WAITFORONE, None)?;
-        for (message, from) in batch.zip(&mut froms) {
+        for (message, from) in batch.zip(&mut senders) {
             *from = message.address;
             lengths.push(message.bytes);
         }
@@ -41,8 +41,8 @@ pub(crate) fn run(listen: SocketAddrV4, coalesce_us: u64) -> Result<()> {
             let [a, b, c, d, ..] = *packet;
             let place = usize::from(u16::from_be_bytes([a, b]).wrapping_sub(CHANNEL_FIRST));
             if [a, b] == HELLO {
-                clients[usize::from(u16::from_be_bytes([c, d])) % PLACES] = froms[index];
-                targets.push(froms[index]);
+                clients[usize::from(u16::from_be_bytes([c, d])) % PLACES] = senders[index];
+                targets.push(senders[index]);
             } else {
                 targets.push(clients[place % PLACES]);
             }

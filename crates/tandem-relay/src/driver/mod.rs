@@ -2,9 +2,11 @@
 //!
 //! * `udp` datagrams, many for each system call where the system can
 //! * `tcp` streams: framing, bounded queues, time-outs
+//! * `outbox` what waits for one of them
 //! * `pace` when to let packets gather, and when one thread is not enough
 //! * `worker` the loop: wait, read a batch, switch it or let the core decide, send a batch
 
+mod outbox;
 mod pace;
 mod tcp;
 mod udp;

@@ -285,13 +285,13 @@ impl Worker {
 
     /// TCP clients are the first thread's: others hand it what is for them.
     fn queue_tcp(&mut self, connection: u32, bytes: &[u8]) {
-        let is_taken = if self.inbox.is_some() {
+        let lost = if self.inbox.is_some() {
             self.clients.queue(connection, bytes)
         } else {
-            self.shared.hand_over(Parcel { connection, bytes: bytes.to_vec() })
+            u64::from(!self.shared.hand_over(Parcel { connection, bytes: bytes.to_vec() }))
         };
-        if !is_taken {
-            self.shared.counters.unsent.fetch_add(1, Ordering::Relaxed);
+        if lost > 0 {
+            self.shared.counters.unsent.fetch_add(lost, Ordering::Relaxed);
         }
     }
 

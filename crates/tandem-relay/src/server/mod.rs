@@ -83,7 +83,7 @@ pub struct AllocationInfo {
     pub tag: CallTag,
     pub device: Option<DeviceKey>,
     pub since: Instant,
-    /// Application bytes received from this client, and sent to it.
+    /// Application bytes received from this client, and sent to it; up to 100 ms old where threads switch.
     pub bytes_in: u64,
     pub bytes_out: u64,
     /// Whether the other end of the call is here too.

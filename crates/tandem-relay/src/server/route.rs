@@ -2,9 +2,8 @@
 //!
 //! A route is learnt from the core and holds until the core changes anything about either end (`Generations`), or a
 //! permission or channel runs out. So the data path asks one table of its own thread and reads one number that all
-//! share; it locks nothing. Totals are right at any
-//! time; what each allocation has carried is told to the core every [`SETTLE_INTERVAL`]. A grant's quota cannot be
-//! exceeded meanwhile: a route carries no more than a lease of it.
+//! share; it locks nothing. Totals are right at any time; what each allocation has carried is told to the core every
+//! [`SETTLE_INTERVAL`]. A grant's quota cannot be exceeded meanwhile: a route carries no more than a lease of it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
