@@ -26,6 +26,8 @@ pub(super) struct Port {
     pub(super) socket: UdpSocket,
     /// Whether there may be something to read: readiness is reported once, when it changes.
     pub(super) readable: bool,
+    /// Whether there was something when it was read last.
+    pub(super) had_packets: bool,
     is_ipv6: bool,
     outbox: Vec<Outgoing>,
 }
@@ -52,6 +54,7 @@ impl Port {
         Ok(Self {
             socket: UdpSocket::from_std(socket),
             readable: true,
+            had_packets: false,
             is_ipv6,
             outbox: Vec::with_capacity(BATCH),
         })

@@ -26,6 +26,8 @@ const FIRST_TCP: usize = FIRST_UDP + UDP_SOCKETS_MAX;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Batches read from one UDP socket before something else has its turn.
 const BATCHES_PER_TURN: usize = 4;
+/// Pauses after which the system is asked in any case: others have something too (connections, handles).
+const LOOKS_SAVED_MAX: u32 = 8;
 /// Connections accepted from one listener before something else has its turn.
 const ACCEPTS_PER_TURN: usize = 32;
 
@@ -49,6 +51,8 @@ pub(super) struct Worker {
     /// When the core wants to be asked again, as of when it was asked last.
     core_due: Instant,
     next_sweep: Instant,
+    /// Pauses since the system was last asked what there is to read.
+    looks_saved: u32,
 }
 
 /// What the first thread is given by others.
@@ -126,6 +130,7 @@ impl Worker {
             pace: Pace::new(now),
             core_due: now,
             next_sweep: now + SWEEP_INTERVAL,
+            looks_saved: 0,
         })
     }
 
@@ -162,16 +167,28 @@ impl Worker {
         }
         let began = now();
         let pause = self.pace.pause();
-        let timeout = if pause > Duration::ZERO {
-            std::thread::sleep(pause);
-            // Those that have come meanwhile are all there will be.
-            Duration::ZERO
+        let outcome = if pause.is_zero() {
+            self.poll.poll(events, Some(self.due().saturating_duration_since(began)))
         } else {
-            self.due().saturating_duration_since(began)
+            std::thread::sleep(pause);
+            self.look(events)
         };
-        let outcome = self.poll.poll(events, Some(timeout));
         self.pace.note_wait(now().saturating_duration_since(began));
         outcome
+    }
+
+    /// Finds out what has come during a pause. If all there was before came on every UDP socket, and there are no TCP
+    /// clients, the sockets can be read without asking first.
+    fn look(&mut self, events: &mut Events) -> io::Result<()> {
+        let expects_all = self.clients.len() == 0 && self.ports.iter().all(|port| port.had_packets);
+        if !expects_all || self.looks_saved >= LOOKS_SAVED_MAX {
+            self.looks_saved = 0;
+            return self.poll.poll(events, Some(Duration::ZERO));
+        }
+        self.looks_saved += 1;
+        events.clear();
+        self.ports.iter_mut().for_each(|port| port.readable = true);
+        Ok(())
     }
 
     /// When there is something to do if no packet comes.
@@ -229,11 +246,13 @@ impl Worker {
                     tracing::debug!(%error, "receiving failed");
                 }
                 port.readable = error.kind() == io::ErrorKind::Interrupted;
+                port.had_packets = false;
                 return 0;
             }
         };
         // Fewer than asked for means that the kernel found its queue empty.
         port.readable = count == BATCH;
+        port.had_packets = count > 0;
         let now = now();
         let link = Link::Udp(u8::try_from(index).expect("there are at most 16 UDP sockets"));
         desk.for_core.clear();
