@@ -16,3 +16,4 @@ pub mod rates;
 pub mod rng;
 pub mod service;
 pub mod time;
+pub mod walk;

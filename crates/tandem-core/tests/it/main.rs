@@ -28,4 +28,5 @@ mod service_invitations;
 mod service_revoked;
 mod service_standing;
 mod strangers;
+mod walk;
 mod world;

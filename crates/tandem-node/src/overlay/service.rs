@@ -1,6 +1,7 @@
 //! The service swarm: a supernode. It keeps the directory with other supernodes, carries circuits between devices, and
 //! speaks the home protocol with both.
 
+mod asking;
 mod gate;
 mod proving;
 
@@ -18,6 +19,7 @@ use tandem_proto::ids::{DeviceKey, ServiceKey};
 use tandem_proto::wire::HomeFrame;
 use tokio::sync::mpsc;
 
+use self::asking::Asking;
 use super::address::{addresses_of, device_peer, dialable, ip_of, is_plain, key_of, service_peer};
 use super::config::{PreferredTransport, STAGGER, ServiceConfig, ServiceLimits};
 use super::connections::{Connection, Connections};
@@ -93,6 +95,7 @@ struct Service {
     clients_on: BTreeMap<ConnectionId, Vec<ClientId>>,
     last_client: u64,
     directory: Directory,
+    asking: Asking,
     prune_at: Instant,
     outbox: VecDeque<ServiceEvent>,
     reports: mpsc::Sender<StreamReport<ClientId, HomeFrame>>,
@@ -144,6 +147,7 @@ impl Service {
             clients_on: BTreeMap::new(),
             last_client: 0,
             directory: Directory::new(config.network.clone(), peer, config.public.clone()),
+            asking: Asking::new(),
             prune_at: Instant::now() + PRUNE_INTERVAL,
             outbox: VecDeque::new(),
             reports,
@@ -163,7 +167,8 @@ impl Service {
         loop {
             self.advance(Instant::now());
             let room = self.outbox.len() < OUTBOX_HIGH;
-            let due = self.links.poll_timeout().map_or(self.prune_at, |at| at.min(self.prune_at));
+            let due = [self.links.poll_timeout(), self.directory.poll_timeout()];
+            let due = due.into_iter().flatten().fold(self.prune_at, Instant::min);
             tokio::select! {
                 permit = events.reserve(), if !self.outbox.is_empty() => {
                     let Ok(permit) = permit else { break };
@@ -178,6 +183,7 @@ impl Service {
                 Some(checked) = self.checks.next(), if room => self.outbox.push_back(checked),
                 () = self.door.asked() => self.try_those_who_ask(),
                 Some((id, outcome)) = self.proofs.next(), if room => self.tried(id, &outcome),
+                Some(answer) = self.asking.next(), if room => self.answer(answer),
                 Some(report) = self.from_streams.recv(), if room => self.handle_report(report),
                 Some((stream, from)) = self.relay_streams.recv(), if room => {
                     self.outbox.push_back(ServiceEvent::RelayStream(stream, from));
@@ -213,6 +219,7 @@ impl Service {
                 LinkAction::Failed(peer, reason) => self.link_failed(peer, reason),
             }
         }
+        self.drive_asking(now);
         if now >= self.prune_at {
             self.prune_at = now + PRUNE_INTERVAL;
             self.swarm.behaviour_mut().kad.store_mut().prune(unix_ms());
@@ -259,7 +266,7 @@ impl Service {
             }
             ServiceCommand::Get { request, account } => {
                 let kad = &mut self.swarm.behaviour_mut().kad;
-                self.directory.get(kad, request, account, &mut self.outbox);
+                self.directory.get(kad, (request, account), unix_ms(), &mut self.outbox);
             }
             ServiceCommand::Drain => {
                 self.swarm.behaviour_mut().circuits.set_status(Some(relay::Status::Disable));
@@ -365,6 +372,9 @@ impl Service {
                     self.client_opened(peer, connection, stream, false);
                 }
             }
+            StreamsEvent::Outbound { connection, protocol, result } if protocol == self.protocols.kad => {
+                self.asking_opened(connection, result);
+            }
             StreamsEvent::Outbound { connection, result, .. } => {
                 let Some(service) = self.opening.remove(&connection) else { return };
                 match (result, service_peer(service)) {
@@ -413,6 +423,7 @@ impl Service {
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 self.links.dial_failed(connection_id, transport::dial_words(&error));
+                self.asking_failed(connection_id);
             }
             SwarmEvent::NewListenAddr { address, .. } => self.listening(address),
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.handle_stream(event),
@@ -435,6 +446,7 @@ impl Service {
             return;
         }
         self.is_supernode(peer);
+        self.asking_connected(peer, id);
         // A second connection to the same supernode may carry kad's streams: only our own surplus dial is closed.
         if self.links.connected(peer, id, &address, Instant::now()) == Established::Link
             && let Some(service) = key_of(&peer).map(ServiceKey)
@@ -450,6 +462,7 @@ impl Service {
 
     fn handle_closed(&mut self, peer: PeerId, id: ConnectionId, reason: &str) {
         self.links.disconnected(&peer, id);
+        self.asking_failed(id);
         if let Some(service) = self.opening.remove(&id) {
             self.outbox.push_back(ServiceEvent::ConnectFailed { service, reason: reason.to_owned() });
         }
@@ -480,14 +493,11 @@ impl Service {
 
     fn handle_kad(&mut self, event: kad::Event) {
         let kad = &mut self.swarm.behaviour_mut().kad;
-        match event {
-            kad::Event::OutboundQueryProgressed { id, result, step, .. } => {
-                self.directory.handle_query(kad, (id, result, step.last), unix_ms(), &mut self.outbox);
-            }
-            kad::Event::InboundRequest {
-                request: kad::InboundRequest::PutRecord { source, record: Some(record), .. },
-            } => self.directory.handle_put(kad, &source, record, unix_ms(), &mut self.outbox),
-            _ => {}
+        if let kad::Event::InboundRequest {
+            request: kad::InboundRequest::PutRecord { source, record: Some(record), .. },
+        } = event
+        {
+            self.directory.handle_put(kad, &source, record, unix_ms(), &mut self.outbox);
         }
     }
 

@@ -1,0 +1,584 @@
+//! What this supernode does in the directory: storing, reading back, looking up; and whom it takes into its routing
+//! table.
+//!
+//! libp2p's kad answers others and keeps the routing table. Asking is our own: its queries rank whoever is named by
+//! distance alone, and anybody can make keys that are nearest ([`tandem_core::walk`]).
+
+pub(super) mod messages;
+mod seen;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use libp2p::kad::{self, Record, RecordKey};
+use libp2p::{Multiaddr, PeerId};
+use tandem_core::walk::{Candidate, Position, Walk};
+use tandem_proto::ids::{AccountKey, ServiceKey};
+use tandem_proto::names::NetworkId;
+use tandem_proto::network::network_group;
+use tandem_proto::record::ReachRecord;
+
+use self::messages::KadMessage;
+use self::seen::Seen;
+use super::ServiceEvent;
+use super::address::{PublicAddresses, ip_of, is_plain, key_of, service_peer};
+use super::record_store::{NearStore, Refused, join, verify};
+use super::routable::routable;
+use super::transport::Protocols;
+
+/// Supernodes that keep each record.
+const REPLICATION: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not 0");
+/// Answers after which a lookup is done.
+const ANSWERS_ENOUGH: u32 = 3;
+/// Entries of one network (/16, /32) in one bucket of the routing table.
+const PER_NETWORK_AND_BUCKET: usize = 2;
+const OPERATIONS_MAX: usize = 1024;
+/// A walk that has not arrived by then goes on with those that answered.
+const WALK_TIMEOUT: Duration = Duration::from_secs(8);
+/// One question, connecting included.
+const ASK_TIMEOUT: Duration = Duration::from_secs(4);
+/// Peers taken from one answer, and addresses of one that are dialled.
+const NAMED_MAX: usize = 20;
+const DIALLED_MAX: usize = 2;
+/// This node stands for itself, in a network of its own; no group of an address has this number.
+const OWN_NETWORK: u32 = u32::MAX;
+/// kad's own queries: it still offers records to others from time to time.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(8);
+const SUBSTREAM_TIMEOUT: Duration = Duration::from_secs(4);
+const REPLICATION_INTERVAL: Duration = Duration::from_secs(20 * 60);
+/// Longer than any record lives; the record's own end is what counts.
+const RECORD_TTL: Duration = Duration::from_secs(40 * 24 * 3600);
+/// A record, its key, and addresses of 20 peers.
+pub(super) const PACKET_BYTES_MAX: usize = 16 * 1024;
+
+pub(super) type Kad = kad::Behaviour<NearStore>;
+
+/// kad as this network uses it: serving while the gate is open, everything filtered, nobody let in by itself.
+pub(super) fn behaviour(
+    network: NetworkId,
+    protocols: &Protocols,
+    local: PeerId,
+    records_max: usize,
+    open: bool,
+) -> Kad {
+    let mut config = kad::Config::new(protocols.kad.clone());
+    config
+        .set_replication_factor(REPLICATION)
+        .disjoint_query_paths(true)
+        .set_query_timeout(QUERY_TIMEOUT)
+        .set_substreams_timeout(SUBSTREAM_TIMEOUT)
+        .set_record_filtering(kad::StoreInserts::FilterBoth)
+        .set_kbucket_inserts(kad::BucketInserts::Manual)
+        .set_caching(kad::Caching::Disabled)
+        .set_record_ttl(Some(RECORD_TTL))
+        .set_replication_interval(Some(REPLICATION_INTERVAL))
+        .set_publication_interval(None)
+        .set_provider_publication_interval(None)
+        .set_max_packet_size(PACKET_BYTES_MAX);
+    let mut kad = kad::Behaviour::with_config(local, NearStore::new(network, local, records_max), config);
+    set_open(&mut kad, open);
+    kad
+}
+
+/// Closed: it answers nothing, keeps nothing, asks nobody and forgets whom it knew.
+pub(super) fn set_open(kad: &mut Kad, open: bool) {
+    kad.set_mode(Some(if open { kad::Mode::Server } else { kad::Mode::Client }));
+    kad.store_mut().set_open(open);
+    if open {
+        return;
+    }
+    for mut query in kad.iter_queries_mut() {
+        query.finish();
+    }
+    let known: Vec<PeerId> = kad
+        .kbuckets()
+        .flat_map(|bucket| bucket.iter().map(|entry| *entry.node.key.preimage()).collect::<Vec<_>>())
+        .collect();
+    for peer in known {
+        kad.remove_peer(&peer);
+    }
+}
+
+/// A question to one supernode.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) id: u64,
+    pub(super) peer: PeerId,
+    /// Network group that it must speak from.
+    pub(super) network: u32,
+    /// All of that network.
+    pub(super) addresses: Vec<Multiaddr>,
+    pub(super) message: KadMessage,
+}
+
+/// Operations under way.
+pub(super) struct Directory {
+    network: NetworkId,
+    local: PeerId,
+    public: PublicAddresses,
+    operations: BTreeMap<u64, Operation>,
+    asked: BTreeMap<u64, Asked>,
+    asks: VecDeque<Ask>,
+    last: u64,
+    seen: Seen,
+}
+
+/// One record on its way to those who keep it, or one that is looked for.
+struct Operation {
+    request: u64,
+    key: RecordKey,
+    walk: Walk,
+    /// Where the candidates are.
+    places: BTreeMap<Candidate, Vec<Multiaddr>>,
+    kind: Kind,
+    /// The walk ends by then.
+    until: Instant,
+}
+
+enum Kind {
+    Put(Put),
+    Get(Get),
+}
+
+struct Put {
+    record: ReachRecord,
+    /// Once the walk has arrived.
+    copying: Option<Copying>,
+}
+
+/// Sending the record, and asking who has it now.
+struct Copying {
+    left: usize,
+    copies: u32,
+}
+
+struct Get {
+    account: AccountKey,
+    found: Option<ReachRecord>,
+    answers: u32,
+}
+
+/// A question under way.
+struct Asked {
+    operation: u64,
+    candidate: Candidate,
+    what: What,
+    until: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// On the way: who is nearer, and whether it has the record that is looked for.
+    Walk,
+    Store,
+    ReadBack,
+}
+
+type Outbox = VecDeque<ServiceEvent>;
+
+impl Directory {
+    pub(super) fn new(network: NetworkId, local: PeerId, public: PublicAddresses) -> Self {
+        Self {
+            network,
+            local,
+            public,
+            operations: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            asks: VecDeque::new(),
+            last: 0,
+            seen: Seen::default(),
+        }
+    }
+
+    // ---- storing and looking up ------------------------------------------------------------------------------------
+
+    pub(super) fn put(
+        &mut self,
+        kad: &mut Kad,
+        (request, account, value): (u64, AccountKey, &[u8]),
+        unix_ms: u64,
+        out: &mut Outbox,
+    ) {
+        let key = self.key(account);
+        let checked = verify(&self.network, &key, value, unix_ms)
+            .and_then(|record| self.join_known(kad, &key, record, unix_ms));
+        match checked {
+            Ok(record) if self.operations.len() < OPERATIONS_MAX => {
+                self.seen.note(&record);
+                self.begin(kad, request, key, Kind::Put(Put { record, copying: None }), unix_ms, out);
+            }
+            Ok(_) => out.push_back(ServiceEvent::Stored { request, copies: 0 }),
+            Err(refused) => {
+                out.push_back(ServiceEvent::RecordRefused { from: None, reason: refused.to_string() });
+                out.push_back(ServiceEvent::Stored { request, copies: 0 });
+            }
+        }
+    }
+
+    /// With what is stored here and what was seen in lookups.
+    fn join_known(
+        &self,
+        kad: &mut Kad,
+        key: &RecordKey,
+        record: ReachRecord,
+        unix_ms: u64,
+    ) -> Result<ReachRecord, Refused> {
+        let stored = kad.store_mut().verified(key, record.account(), unix_ms);
+        let seen = self.seen.get(record.account()).cloned();
+        stored.into_iter().chain(seen).try_fold(record, |record, known| join(&known, &record))
+    }
+
+    pub(super) fn get(
+        &mut self,
+        kad: &mut Kad,
+        (request, account): (u64, AccountKey),
+        unix_ms: u64,
+        out: &mut Outbox,
+    ) {
+        if self.operations.len() >= OPERATIONS_MAX {
+            out.push_back(ServiceEvent::Found { request, value: None, answers: 0, done: true });
+            return;
+        }
+        let key = self.key(account);
+        let stored = kad.store_mut().verified(&key, account, unix_ms);
+        let mut get = Get { account, found: None, answers: 0 };
+        if let Some(record) = stored {
+            // Its own copy is an answer like others'; one is never enough.
+            self.found(&mut get, request, record, out);
+        }
+        self.begin(kad, request, key, Kind::Get(get), unix_ms, out);
+    }
+
+    // ---- the walk --------------------------------------------------------------------------------------------------
+
+    fn begin(
+        &mut self,
+        kad: &mut Kad,
+        request: u64,
+        key: RecordKey,
+        kind: Kind,
+        unix_ms: u64,
+        out: &mut Outbox,
+    ) {
+        let target = kad::KBucketKey::new(key.clone());
+        let mut walk = Walk::new(position(&target));
+        if let Some(service) = key_of(&self.local).map(ServiceKey) {
+            walk.know_self(Candidate { service, network: OWN_NETWORK }, &position_of(self.local));
+        }
+        let mut places = BTreeMap::new();
+        for known in kad.find_closest_local_peers(&target, &self.local) {
+            if let Some((candidate, at)) = self.candidate(known.node_id, known.multiaddrs) {
+                walk.know(candidate, &position_of(known.node_id));
+                places.insert(candidate, at);
+            }
+        }
+        let until = Instant::now() + WALK_TIMEOUT;
+        self.last += 1;
+        let id = self.last;
+        self.operations.insert(id, Operation { request, key, walk, places, kind, until });
+        self.go_on(kad, id, unix_ms, out);
+    }
+
+    /// Somebody who may be asked, in one network only: that of its first IPv4 address, else of its first. So nobody
+    /// counts twice.
+    fn candidate(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Option<(Candidate, Vec<Multiaddr>)> {
+        let service = key_of(&peer).map(ServiceKey).filter(|_| peer != self.local)?;
+        let policy = self.public.warden().policy();
+        let mut at: Vec<(IpAddr, Multiaddr)> = routable(addresses)
+            .into_iter()
+            .filter(is_plain)
+            .filter_map(|address| Some((ip_of(&address)?, address)))
+            .filter(|(ip, _)| self.public.is_public(*ip) && policy.may_reach(*ip).is_ok())
+            .collect();
+        let first = at.iter().find(|(ip, _)| ip.is_ipv4()).or(at.first()).map(|(ip, _)| *ip)?;
+        let network = network_group(first);
+        policy.may_know(service).ok()?;
+        at.retain(|(ip, _)| network_group(*ip) == network);
+        at.truncate(DIALLED_MAX);
+        Some((Candidate { service, network }, at.into_iter().map(|(_, address)| address).collect()))
+    }
+
+    /// Asks whom it can, and ends the walk when it has arrived.
+    fn go_on(&mut self, kad: &mut Kad, id: u64, unix_ms: u64, out: &mut Outbox) {
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        if matches!(&operation.kind, Kind::Put(Put { copying: Some(_), .. })) {
+            return;
+        }
+        let mut next = Vec::new();
+        while let Some(candidate) = operation.walk.poll() {
+            next.push(candidate);
+        }
+        let message = match &operation.kind {
+            Kind::Put(_) => KadMessage::find(&operation.key),
+            Kind::Get(_) => KadMessage::get(&operation.key),
+        };
+        let done = operation.walk.is_done() || Instant::now() >= operation.until;
+        for candidate in next {
+            self.ask(id, candidate, What::Walk, message.clone());
+        }
+        if done {
+            self.arrived(kad, id, unix_ms, out);
+        }
+    }
+
+    fn ask(&mut self, operation: u64, candidate: Candidate, what: What, message: KadMessage) {
+        self.last += 1;
+        let id = self.last;
+        let places = self.operations.get(&operation).and_then(|it| it.places.get(&candidate));
+        let until = Instant::now() + ASK_TIMEOUT;
+        self.asked.insert(id, Asked { operation, candidate, what, until });
+        if let Some(peer) = service_peer(candidate.service) {
+            let addresses = places.cloned().unwrap_or_default();
+            self.asks.push_back(Ask { id, peer, network: candidate.network, addresses, message });
+        }
+    }
+
+    fn arrived(&mut self, kad: &mut Kad, id: u64, unix_ms: u64, out: &mut Outbox) {
+        self.asked.retain(|_, asked| asked.operation != id);
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        let put = match &mut operation.kind {
+            Kind::Get(get) => {
+                let value = get.found.as_ref().map(ReachRecord::encode);
+                let (request, answers) = (operation.request, get.answers);
+                out.push_back(ServiceEvent::Found { request, value, answers, done: true });
+                self.operations.remove(&id);
+                return;
+            }
+            Kind::Put(put) => put,
+        };
+        let value = put.record.encode();
+        let mut nearest = operation.walk.nearest();
+        nearest.truncate(REPLICATION.get());
+        let others: Vec<Candidate> =
+            nearest.iter().filter(|candidate| candidate.network != OWN_NETWORK).copied().collect();
+        let mut copies = 0;
+        if others.len() < nearest.len() {
+            // Its own check cannot fail (the record was verified and joined with what is stored); its room can run out.
+            let record =
+                Record { key: operation.key.clone(), value: value.clone(), publisher: None, expires: None };
+            copies += u32::from(kad.store_mut().offer(record, unix_ms).is_ok());
+        }
+        put.copying = Some(Copying { left: others.len(), copies });
+        let message = KadMessage::put(&operation.key, value);
+        for candidate in others {
+            self.ask(id, candidate, What::Store, message.clone());
+        }
+        self.copied(id, out);
+    }
+
+    // ---- answers ---------------------------------------------------------------------------------------------------
+
+    /// The next question to bring to somebody. Answer: one [`Self::answered`].
+    pub(super) fn poll_ask(&mut self) -> Option<Ask> {
+        loop {
+            let ask = self.asks.pop_front()?;
+            if self.asked.contains_key(&ask.id) {
+                return Some(ask);
+            }
+        }
+    }
+
+    /// Whether the answer to this question still matters.
+    pub(super) fn waits_for(&self, id: u64) -> bool {
+        self.asked.contains_key(&id)
+    }
+
+    /// When to call [`Self::handle_timeout`].
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.asked.values().map(|asked| asked.until).min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, kad: &mut Kad, now: Instant, unix_ms: u64, out: &mut Outbox) {
+        let late: Vec<u64> =
+            self.asked.iter().filter(|(_, asked)| now >= asked.until).map(|(id, _)| *id).collect();
+        for id in late {
+            self.answered(kad, id, None, unix_ms, out);
+        }
+    }
+
+    /// What came of a question: `None` if that supernode was not reached, or gave no answer.
+    pub(super) fn answered(
+        &mut self,
+        kad: &mut Kad,
+        id: u64,
+        answer: Option<KadMessage>,
+        unix_ms: u64,
+        out: &mut Outbox,
+    ) {
+        let Some(Asked { operation, candidate, what, .. }) = self.asked.remove(&id) else { return };
+        match (what, answer) {
+            (What::Walk, answer) => {
+                self.walked(operation, candidate, answer, unix_ms, out);
+                self.go_on(kad, operation, unix_ms, out);
+            }
+            (What::Store, Some(_)) => {
+                // An acknowledgement proves nothing (kad gives it in any case): ask for the record.
+                if let Some(key) = self.operations.get(&operation).map(|it| it.key.clone()) {
+                    self.ask(operation, candidate, What::ReadBack, KadMessage::get(&key));
+                }
+            }
+            (What::Store, None) => self.copy(operation, false, out),
+            (What::ReadBack, answer) => {
+                let kept =
+                    answer.is_some_and(|answer| self.has_copy(operation, candidate, &answer, unix_ms, out));
+                self.copy(operation, kept, out);
+            }
+        }
+    }
+
+    fn walked(&mut self, id: u64, by: Candidate, answer: Option<KadMessage>, unix_ms: u64, out: &mut Outbox) {
+        let Some(mut operation) = self.operations.remove(&id) else { return };
+        let Some(answer) = answer else {
+            operation.walk.failed(by);
+            self.operations.insert(id, operation);
+            return;
+        };
+        let mut named = Vec::new();
+        for (peer, addresses) in answer.named().take(NAMED_MAX) {
+            if let Some((candidate, at)) = self.candidate(peer, addresses) {
+                named.push((candidate, position_of(peer)));
+                operation.places.entry(candidate).or_insert(at);
+            }
+        }
+        operation.walk.answered(by, named);
+        if let (Kind::Get(get), Some(value)) = (&mut operation.kind, answer.value(&operation.key))
+            && self.take_value(get, (operation.request, &operation.key), by, value, unix_ms, out)
+        {
+            self.asked.retain(|_, asked| asked.operation != id);
+            return; // enough
+        }
+        self.operations.insert(id, operation);
+    }
+
+    /// One supernode's answer. `true`: that is enough.
+    fn take_value(
+        &mut self,
+        get: &mut Get,
+        (request, key): (u64, &RecordKey),
+        by: Candidate,
+        value: &[u8],
+        unix_ms: u64,
+        out: &mut Outbox,
+    ) -> bool {
+        let known = get.found.clone().or_else(|| self.seen.get(get.account).cloned());
+        let checked = verify(&self.network, key, value, unix_ms).and_then(|new| match &known {
+            Some(known) => join(known, &new),
+            None => Ok(new),
+        });
+        match checked {
+            Ok(record) => self.found(get, request, record, out),
+            Err(refused) => {
+                let (from, reason) = (Some(by.service.0), refused.to_string());
+                out.push_back(ServiceEvent::RecordRefused { from, reason });
+                false
+            }
+        }
+    }
+
+    fn found(&mut self, get: &mut Get, request: u64, record: ReachRecord, out: &mut Outbox) -> bool {
+        get.answers += 1;
+        self.seen.note(&record);
+        let is_new = get.found.as_ref() != Some(&record);
+        let done = get.answers >= ANSWERS_ENOUGH;
+        if is_new || done {
+            let value = Some(record.encode());
+            out.push_back(ServiceEvent::Found { request, value, answers: get.answers, done });
+        }
+        get.found = Some(record);
+        done
+    }
+
+    /// Whether it has what was put, or something newer.
+    fn has_copy(&self, id: u64, by: Candidate, answer: &KadMessage, unix_ms: u64, out: &mut Outbox) -> bool {
+        let Some(Operation { key, kind: Kind::Put(put), .. }) = self.operations.get(&id) else {
+            return false;
+        };
+        let Some(value) = answer.value(key) else { return false };
+        let checked = verify(&self.network, key, value, unix_ms);
+        match checked
+            .and_then(|theirs| Ok((theirs.merge(&put.record).map_err(|_| Refused::WrongKey)?, theirs)))
+        {
+            // Otherwise it keeps an older one, or took nothing: not a copy.
+            Ok((merged, theirs)) => merged == theirs,
+            Err(refused) => {
+                let (from, reason) = (Some(by.service.0), refused.to_string());
+                out.push_back(ServiceEvent::RecordRefused { from, reason });
+                false
+            }
+        }
+    }
+
+    fn copy(&mut self, id: u64, kept: bool, out: &mut Outbox) {
+        if let Some(Operation { kind: Kind::Put(Put { copying: Some(copying), .. }), .. }) =
+            self.operations.get_mut(&id)
+        {
+            copying.copies += u32::from(kept);
+            copying.left = copying.left.saturating_sub(1);
+        }
+        self.copied(id, out);
+    }
+
+    /// Says how many copies there are, once all were asked.
+    fn copied(&mut self, id: u64, out: &mut Outbox) {
+        if let Some(Operation { request, kind: Kind::Put(Put { copying: Some(copying), .. }), .. }) =
+            self.operations.get(&id)
+            && copying.left == 0
+        {
+            out.push_back(ServiceEvent::Stored { request: *request, copies: copying.copies });
+            self.operations.remove(&id);
+        }
+    }
+
+    /// A record another supernode sends us to keep.
+    pub(super) fn handle_put(
+        &self,
+        kad: &mut Kad,
+        source: &PeerId,
+        record: Record,
+        unix_ms: u64,
+        out: &mut Outbox,
+    ) {
+        if let Err(refused) = kad.store_mut().offer(record, unix_ms) {
+            out.push_back(ServiceEvent::RecordRefused { from: key_of(source), reason: refused.to_string() });
+        }
+    }
+
+    // ---- routing table ---------------------------------------------------------------------------------------------
+
+    /// Takes a peer into the table, if its address is public and its network is not yet in its bucket twice.
+    pub(super) fn offer_peer(&self, kad: &mut Kad, peer: PeerId, address: &Multiaddr) {
+        let Some(ip) = ip_of(address) else { return };
+        let policy = self.public.warden().policy();
+        let allowed = key_of(&peer).is_some_and(|key| policy.may_know(ServiceKey(key)).is_ok())
+            && policy.may_reach(ip).is_ok();
+        if !is_plain(address) || !allowed || !self.public.is_public(ip) || !has_room(kad, peer, ip) {
+            return;
+        }
+        kad.add_address(&peer, address.clone());
+    }
+
+    fn key(&self, account: AccountKey) -> RecordKey {
+        RecordKey::new(&self.network.record_key(account))
+    }
+}
+
+fn has_room(kad: &mut Kad, peer: PeerId, ip: IpAddr) -> bool {
+    let group = network_group(ip);
+    let Some(bucket) = kad.kbucket(peer) else { return false };
+    let of_network = bucket.iter().filter(|entry| {
+        let in_group = |address: &Multiaddr| ip_of(address).is_some_and(|ip| network_group(ip) == group);
+        *entry.node.key.preimage() != peer && entry.node.value.iter().any(in_group)
+    });
+    of_network.count() < PER_NETWORK_AND_BUCKET
+}
+
+fn position<T>(key: &kad::KBucketKey<T>) -> Position {
+    // As long as a SHA-256.
+    Position::try_from(key.hashed_bytes()).unwrap_or_default()
+}
+
+fn position_of(peer: PeerId) -> Position {
+    position(&kad::KBucketKey::from(peer))
+}
