@@ -4,8 +4,6 @@ use libp2p::kad::RecordKey;
 use libp2p::{Multiaddr, PeerId};
 use prost::Message;
 
-use super::super::address::is_plain;
-
 /// Addresses taken of one peer.
 const ADDRESSES_MAX: usize = 8;
 
@@ -61,12 +59,12 @@ impl KadMessage {
         Some(&record.value)
     }
 
-    /// Those that it names, with addresses that could be dialled.
+    /// Those that it names, and where it says they are.
     pub(super) fn named(&self) -> impl Iterator<Item = (PeerId, Vec<Multiaddr>)> {
         self.closer.iter().filter_map(|peer| {
             let addresses = peer.addresses.iter().take(ADDRESSES_MAX);
             let addresses = addresses.filter_map(|bytes| Multiaddr::try_from(bytes.clone()).ok());
-            Some((PeerId::from_bytes(&peer.id).ok()?, addresses.filter(is_plain).collect()))
+            Some((PeerId::from_bytes(&peer.id).ok()?, addresses.collect()))
         })
     }
 }

@@ -13,6 +13,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use libp2p::kad::{self, Record, RecordKey};
+use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use tandem_core::walk::{Candidate, Position, Walk};
 use tandem_proto::ids::{AccountKey, ServiceKey};
@@ -286,9 +287,16 @@ impl Directory {
     fn candidate(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Option<(Candidate, Vec<Multiaddr>)> {
         let service = key_of(&peer).map(ServiceKey).filter(|_| peer != self.local)?;
         let policy = self.public.warden().policy();
+        // kad ends each address with the peer's name.
+        let plain = |mut address: Multiaddr| {
+            if address.iter().last() == Some(Protocol::P2p(peer)) {
+                address.pop();
+            }
+            is_plain(&address).then_some(address)
+        };
+        let addresses = addresses.into_iter().filter_map(plain).collect();
         let mut at: Vec<(IpAddr, Multiaddr)> = routable(addresses)
             .into_iter()
-            .filter(is_plain)
             .filter_map(|address| Some((ip_of(&address)?, address)))
             .filter(|(ip, _)| self.public.is_public(*ip) && policy.may_reach(*ip).is_ok())
             .collect();
