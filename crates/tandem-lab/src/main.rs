@@ -226,7 +226,7 @@ fn run_attacks(arguments: &Arguments, manners: &[String]) -> Result<bool> {
         log: arguments.log.clone(),
     };
     let manners: Vec<&str> = manners.iter().map(String::as_str).collect();
-    let manners = if manners.is_empty() { attacks::USUAL } else { &manners };
+    let manners = if manners.is_empty() { attacks::MANNERS } else { &manners };
     let outcomes = attacks::run(manners, &options, &|line| eprintln!("{line}"))?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&outcomes)?);

@@ -22,10 +22,9 @@ use tandem_node::overlay::{
 };
 use tandem_proto::grant::RelaySecret;
 use tandem_proto::identity::ServiceSecret;
-use tandem_proto::ids::ServiceKey;
 use tandem_proto::multiaddr::{PeerAddress, Transport, TransportAddress};
 use tandem_proto::names::NetworkId;
-use tandem_proto::signed::{Invitation, NewDescriptor, Roles, SupernodeDescriptor};
+use tandem_proto::signed::{NewDescriptor, Roles, SupernodeDescriptor};
 use tandem_proto::wire::home_frame::Body;
 use tandem_proto::wire::{self, HomeFrame};
 use tokio::sync::mpsc;
@@ -35,7 +34,6 @@ use tokio::time::{interval, sleep};
 const PORT: u16 = 4001;
 const LATE: Duration = Duration::from_secs(4);
 const HOUR_S: u64 = 3600;
-const INVITATION_S: u64 = 600;
 const TALLIED_EVERY: Duration = Duration::from_secs(1);
 /// More than anybody will ask for.
 const PLACES: usize = 100_000;
@@ -51,8 +49,6 @@ enum Manner {
     Delay,
     /// Answers everything, with nonsense.
     Garbage,
-    /// Says that it is full, and invites every reserve that announces itself.
-    Invite,
     /// An honest supernode, but for its relay, whose directory is gone after a while: it finds nobody.
     Forget,
 }
@@ -106,7 +102,6 @@ fn manner(word: &str) -> Result<Manner, String> {
         "omit" => Ok(Manner::Omit),
         "delay" => Ok(Manner::Delay),
         "garbage" => Ok(Manner::Garbage),
-        "invite" => Ok(Manner::Invite),
         "forget" => Ok(Manner::Forget),
         _ => Err(format!("there is no manner {word}")),
     }
@@ -156,22 +151,12 @@ struct Tally {
     places: AtomicU64,
     /// Answered otherwise than an honest one would.
     lied: AtomicU64,
-    /// Invitations that a reserve answered, and those that it accepted.
-    invited: AtomicU64,
-    accepted: AtomicU64,
 }
 
 impl Tally {
     fn note(&self, frame: &HomeFrame) {
         self.asked.fetch_add(u64::from(frame.id != 0), Ordering::Relaxed);
-        match frame.body {
-            Some(Body::Reserve(_)) => self.places.fetch_add(1, Ordering::Relaxed),
-            Some(Body::InvitationAnswer(wire::InvitationAnswer { accepted })) => {
-                self.accepted.fetch_add(u64::from(accepted), Ordering::Relaxed);
-                self.invited.fetch_add(1, Ordering::Relaxed)
-            }
-            _ => 0,
-        };
+        self.places.fetch_add(u64::from(matches!(frame.body, Some(Body::Reserve(_)))), Ordering::Relaxed);
     }
 
     fn line(&self) -> serde_json::Value {
@@ -179,8 +164,6 @@ impl Tally {
             "asked": self.asked.load(Ordering::Relaxed),
             "places": self.places.load(Ordering::Relaxed),
             "lied": self.lied.load(Ordering::Relaxed),
-            "invited": self.invited.load(Ordering::Relaxed),
-            "accepted": self.accepted.load(Ordering::Relaxed),
         })
     }
 }
@@ -216,6 +199,8 @@ impl Hostile {
         let secret = ServiceSecret::from_seed(&seed);
         let public = PublicAddresses::with_ranges(&["127.0.0.0/8", "10.0.0.0/8"])?;
         let mut swarm = ServiceConfig::new(secret.clone(), NetworkId::default(), at, public);
+        // A hundred of them are one process.
+        swarm.limits.memory_bytes = usize::MAX;
         if given.manner != Manner::Forget {
             swarm.limits.records = 0;
         }
@@ -301,7 +286,6 @@ impl Hostile {
             (Manner::Omit, Body::SupernodesRequest(_)) => {
                 Some(Body::Supernodes(wire::Supernodes { descriptors: Vec::new() }))
             }
-            (Manner::Invite, Body::LoadRequest(_)) => Some(Body::Load(wire::Load { load_percent: 100 })),
             // It has to reserve what it wants to spoil.
             (Manner::Garbage, Body::Reserve(_) | Body::Heartbeat(_)) => None,
             (Manner::Garbage, _) => Some(nonsense(self.lies)),
@@ -319,7 +303,6 @@ impl Hostile {
             Command::DhtPut { request, account, value } => ServiceCommand::Put { request, account, value },
             Command::DhtGet { request, account } => ServiceCommand::Get { request, account },
             Command::SignDescriptor { .. } => return self.describe(),
-            Command::Announced { id, service, .. } => return self.invite(id, service),
             _ => return,
         };
         drop(self.commands.send(order).await);
@@ -336,19 +319,6 @@ impl Hostile {
             });
         } else {
             drop(self.commands.send(order).await);
-        }
-    }
-
-    fn invite(&mut self, id: u64, reserve: ServiceKey) {
-        let now = now(self.begun);
-        let invites = self.manner == Manner::Invite;
-        self.service.handle_noted(id, invites, now);
-        if invites {
-            let not_after_s = now.unix_ms / 1_000 + INVITATION_S;
-            match Invitation::issue(&self.secret, reserve, 100, not_after_s) {
-                Ok(invitation) => self.service.invite(invitation, now),
-                Err(error) => eprintln!("no invitation: {error}"),
-            }
         }
     }
 

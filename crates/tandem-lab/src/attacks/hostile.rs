@@ -8,7 +8,7 @@ use std::sync::mpsc::Receiver;
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{FORGET, HOMES_WITHIN, INVITE};
+use super::{FORGET, HOMES_WITHIN};
 use crate::lab::Lab;
 use crate::process::{Line, end, lines_of};
 
@@ -20,9 +20,6 @@ pub struct Met {
     /// Of these, for a place as somebody's home.
     pub places: u64,
     pub lied: u64,
-    /// Invitations that a reserve answered, and those of them that it accepted.
-    pub invited: u64,
-    pub accepted: u64,
 }
 
 impl Met {
@@ -31,17 +28,11 @@ impl Met {
             asked: self.asked + other.asked,
             places: self.places + other.places,
             lied: self.lied + other.lied,
-            invited: self.invited + other.invited,
-            accepted: self.accepted + other.accepted,
         }
     }
 
     /// An attack that nobody met proves nothing.
     pub(super) fn nothing(self, manner: &str) -> Option<String> {
-        if manner == INVITE {
-            let none = "nothing was tried: no reserve answered an invitation";
-            return (self.invited == 0).then(|| none.to_owned());
-        }
         if self.places == 0 {
             return Some("nothing was tried: nobody asked a hostile supernode for a place".to_owned());
         }

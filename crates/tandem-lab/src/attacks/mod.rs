@@ -2,7 +2,6 @@
 //! are still found, and whether calls go through. The hostile program is `crates/tandem-node/examples/hostile.rs`.
 
 mod hostile;
-mod invite;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -32,13 +31,7 @@ const LOOKS: usize = 6;
 const LOOK: Duration = Duration::from_secs(5);
 
 /// How the hostile ones lie, in the words of the program.
-pub const MANNERS: &[&str] = &["lure", "omit", "delay", "garbage", FORGET, INVITE];
-
-/// Those that are tried when none is named: [`INVITE`] takes more than half an hour.
-pub const USUAL: &[&str] = &["lure", "omit", "delay", "garbage", FORGET];
-
-/// They say that they are full, and invite every reserve that announces itself.
-const INVITE: &str = "invite";
+pub const MANNERS: &[&str] = &["lure", "omit", "delay", "garbage", FORGET];
 
 /// No hundred in one network, but every supernode that there is: honest until their directory is gone.
 const FORGET: &str = "forget";
@@ -85,7 +78,6 @@ pub fn run(manners: &[&str], options: &Options, say: &dyn Fn(String)) -> Result<
     for manner in manners {
         let outcome = match *manner {
             FORGET => forget(options),
-            INVITE => invite::run(options),
             _ => one(manner, options),
         };
         let outcome = outcome.with_context(|| format!("hostile supernodes that {manner}"))?;
@@ -294,10 +286,6 @@ impl Outcome {
             self.met.lied,
         );
         // Writing to a String cannot fail.
-        if self.met.invited > 0 {
-            let Met { invited, accepted, .. } = self.met;
-            write!(text, "; {invited} of their invitations were answered, {accepted} accepted").ok();
-        }
         for wrong in &self.wrong {
             write!(text, "\n    {wrong}").ok();
         }

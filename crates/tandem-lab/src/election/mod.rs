@@ -19,7 +19,6 @@ pub use report::{CallMade, Guarded, Kill, Report, TakenOver, ThreeAtOnce};
 use calls::Calls;
 pub(crate) use calls::attempt;
 use stage::Stage;
-pub(crate) use stage::consent;
 
 /// What the issue asks for.
 const HOMES: usize = 3;

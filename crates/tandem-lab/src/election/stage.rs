@@ -210,7 +210,7 @@ fn nat_of(name: &str) -> Option<Nat> {
 }
 
 /// The owner reads the terms and accepts them, for both roles.
-pub(crate) fn consent(node: &Process) -> Result<()> {
+pub(super) fn consent(node: &Process) -> Result<()> {
     let mut command = node.command(&["volunteer", "accept", "--terms", "1"]);
     let output = command.output().context("cannot run ip netns exec")?;
     if !output.status.success() {
