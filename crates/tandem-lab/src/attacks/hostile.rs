@@ -31,13 +31,16 @@ impl Met {
         }
     }
 
-    /// An attack that nobody met proves nothing.
+    /// An attack that nobody met proves nothing. Those whose very first answers are late or nonsense may well never be
+    /// asked for a place.
     pub(super) fn nothing(self, manner: &str) -> Option<String> {
-        if self.places == 0 {
-            return Some("nothing was tried: nobody asked a hostile supernode for a place".to_owned());
-        }
-        let lies = ["omit", "garbage", FORGET].contains(&manner);
-        (lies && self.lied == 0).then(|| "nothing was tried: no hostile supernode had to lie".to_owned())
+        let why = match manner {
+            _ if self.asked == 0 => "nobody asked a hostile supernode anything",
+            "lure" | "omit" | FORGET if self.places == 0 => "nobody asked a hostile supernode for a place",
+            "omit" | "garbage" | FORGET if self.lied == 0 => "no hostile supernode had to lie",
+            _ => return None,
+        };
+        Some(format!("nothing was tried: {why}"))
     }
 }
 

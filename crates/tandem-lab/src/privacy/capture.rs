@@ -124,14 +124,13 @@ fn read(socket: &OwnedFd, shared: &Shared) {
 }
 
 impl Packet {
-    /// The payload; of an ICMP error that sends the receiver's own packet back (RFC 792, RFC 4443 §3), what was in that
-    /// packet: to whom it was sent, its sender knew.
-    fn without_own_header(&self) -> &[u8] {
+    /// The payload; nothing of an ICMP error that sends the receiver's own packet back (RFC 792, RFC 4443 §3): to whom it
+    /// was sent, and what was in it (a relay tells its client the client's own address), its sender knew.
+    fn without_own_words(&self) -> &[u8] {
         const ICMP_HEADER_BYTES: usize = 8;
         let quoted = self.payload.get(ICMP_HEADER_BYTES..).unwrap_or_default();
         let is_own = Self::parse(quoted).is_some_and(|packet| packet.from == self.to);
-        let header = if quoted.first().is_some_and(|first| first >> 4 == 4) { 20 } else { 40 };
-        if is_own { quoted.get(header..).unwrap_or_default() } else { &self.payload }
+        if is_own { &[] } else { &self.payload }
     }
 
     /// `None`: no IP, or of the machine to itself.
@@ -191,7 +190,7 @@ pub(super) fn readable(packets: &[&Packet]) -> Vec<Vec<u8>> {
                 .entry((packet.from, from, packet.to, to))
                 .or_default()
                 .extend_from_slice(&packet.payload),
-            None => found.push(packet.without_own_header().to_vec()),
+            None => found.push(packet.without_own_words().to_vec()),
         }
     }
     // On one port the overlay's TCP and the relay's are told apart by the first byte (spec/relay.md).
@@ -204,8 +203,8 @@ pub(super) fn readable(packets: &[&Packet]) -> Vec<Vec<u8>> {
 pub(super) fn clear(datagram: &[u8]) -> &[u8] {
     match datagram.first() {
         Some(0..=3) if datagram.get(4..8) == Some(&COOKIE) => datagram,
-        // ChannelData (RFC 8656 §12.4) has another one inside.
-        Some(0x40..=0x4F) if datagram.len() > 4 => clear(&datagram[4..]),
+        // ChannelData (RFC 8656 §12.4) has another one inside. A short header of QUIC begins alike.
+        Some(0x40..=0x4F) => channel_data(datagram).map_or(&[], clear),
         // DTLS but for application data.
         Some(20..=22 | 24..=25) => datagram,
         Some(128..=191) => {
@@ -214,6 +213,13 @@ pub(super) fn clear(datagram: &[u8]) -> &[u8] {
         }
         _ => &[],
     }
+}
+
+/// What is inside, if the length says so: exactly, or up to three bytes of padding less.
+fn channel_data(datagram: &[u8]) -> Option<&[u8]> {
+    let length = usize::from(u16::from_be_bytes(datagram.get(2..4)?.try_into().ok()?));
+    let inside = datagram.get(4..4 + length)?;
+    (length > 0 && datagram.len() - 4 - length < 4).then_some(inside)
 }
 
 /// Length of the header with its extension (RFC 3550 §5.3.1).
@@ -260,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_names_no_one_new() {
+    fn what_comes_back_tells_its_sender_nothing_new() {
         let quoted = udp(b"what was said");
         let error = |to: [u8; 4]| Packet {
             from: IpAddr::from([51, 1, 0, 20]),
@@ -269,10 +275,9 @@ mod tests {
             payload: [&[3, 3, 0, 0, 0, 0, 0, 0][..], &quoted].concat(),
         };
         let own = error([192, 168, 171, 10]);
-        assert!(own.without_own_header().ends_with(b"what was said"));
-        assert_eq!(own.without_own_header().len(), 8 + 13, "the UDP header and what it carried");
+        assert!(own.without_own_words().is_empty());
         let of_another = error([192, 168, 171, 11]);
-        assert_eq!(of_another.without_own_header(), of_another.payload);
+        assert_eq!(of_another.without_own_words(), of_another.payload);
     }
 
     #[test]
@@ -288,6 +293,8 @@ mod tests {
         assert_eq!(clear(&rtcp).len(), 8);
         assert_eq!(clear(&[22, 254, 253, 0]), [22, 254, 253, 0]);
         assert!(clear(&[0x5a; 40]).is_empty(), "QUIC's short header");
+        let like_channel = [&[0x41, 1, 2, 3, 22][..], &[7; 60]].concat();
+        assert!(clear(&like_channel).is_empty(), "QUIC's short header, with random bytes like DTLS in it");
         for length in 0..rtp.len() {
             clear(&rtp[..length]);
         }

@@ -36,6 +36,8 @@ const AFTERWARDS: Duration = s(6);
 const STRANGERS: &str = "strangers";
 /// Findings of one kind that are written out.
 const SHOWN_MAX: usize = 12;
+/// Bytes of a packet in which something was found that are shown.
+const SHOWN_BYTES: usize = 256;
 
 /// How it is run.
 #[derive(Debug, Clone)]
@@ -368,9 +370,8 @@ impl Look<'_> {
     fn said(&self, evidence: &Evidence) -> Vec<String> {
         let packets: Vec<&Packet> = evidence.packets.iter().collect();
         let readable = readable(&packets);
-        let in_packets = readable
-            .iter()
-            .flat_map(|bytes| self.lines("a packet that anybody can read", self.search.bytes(bytes)));
+        let in_packets =
+            readable.iter().flat_map(|bytes| self.lines(&readable_words(bytes), self.search.bytes(bytes)));
         in_packets.chain(self.heard(evidence)).collect()
     }
 
@@ -395,6 +396,16 @@ impl Look<'_> {
         };
         found.into_iter().map(line).collect()
     }
+}
+
+/// With its first bytes, so that whoever reads of a leak sees what kind of packet it was.
+fn readable_words(bytes: &[u8]) -> String {
+    let mut words = format!("a packet that anybody can read ({} bytes: ", bytes.len());
+    for byte in bytes.iter().take(SHOWN_BYTES) {
+        // Writing to a String cannot fail.
+        write!(words, "{byte:02x}").ok();
+    }
+    words + ")"
 }
 
 fn ips(secrets: &[Secret]) -> BTreeSet<IpAddr> {
