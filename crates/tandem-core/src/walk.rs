@@ -19,7 +19,7 @@ const CANDIDATES_MAX: usize = 256;
 /// Asked in a walk, in all.
 const ASKED_MAX: usize = 40;
 /// Names taken from one answer.
-const NAMES_MAX: usize = 20;
+pub const NAMES_MAX: usize = 20;
 /// Once so many that were named by nodes of one network only did not answer, others named by it alone come last.
 const FALSE_NAMES_MAX: u32 = 2;
 
@@ -72,12 +72,6 @@ impl Walk {
         self.add(candidate, position, None);
     }
 
-    /// This node: it is among the nearest without being asked.
-    pub fn know_self(&mut self, candidate: Candidate, position: &Position) {
-        self.add(candidate, position, None);
-        self.set(candidate, State::Answered);
-    }
-
     /// Whom to ask now, if anybody: at most [`PARALLEL`] at once.
     pub fn poll(&mut self) -> Option<Candidate> {
         let under_way = self.entries.values().filter(|entry| entry.state == State::Asked).count();
@@ -122,7 +116,19 @@ impl Walk {
         !under_way && (!to_ask || self.asked >= ASKED_MAX)
     }
 
-    /// Those that answered, this node included, the first in rank first.
+    /// Whether it is still a candidate: those whose rank was too low were forgotten.
+    #[must_use]
+    pub fn knows(&self, candidate: Candidate) -> bool {
+        self.entries.contains_key(&candidate)
+    }
+
+    /// Whether whatever has that position is nearer to the target than this candidate. Of an unknown one: no.
+    #[must_use]
+    pub fn is_nearer(&self, position: &Position, than: Candidate) -> bool {
+        self.entries.get(&than).is_some_and(|entry| self.distance(position) < entry.distance)
+    }
+
+    /// Those that answered, the first in rank first.
     #[must_use]
     pub fn nearest(&self) -> Vec<Candidate> {
         self.ranked().into_iter().filter(|candidate| self.is(*candidate, State::Answered)).collect()
@@ -140,6 +146,10 @@ impl Walk {
         }
     }
 
+    fn distance(&self, position: &Position) -> Position {
+        std::array::from_fn(|at| position[at] ^ self.target[at])
+    }
+
     fn add(&mut self, candidate: Candidate, position: &Position, named_by: Option<u32>) {
         if let Some(known) = self.entries.get_mut(&candidate) {
             if known.named_by != named_by {
@@ -147,7 +157,7 @@ impl Walk {
             }
             return;
         }
-        let distance = std::array::from_fn(|at| position[at] ^ self.target[at]);
+        let distance = self.distance(position);
         self.entries.insert(candidate, Entry { distance, state: State::Named, named_by });
         if self.entries.len() > CANDIDATES_MAX {
             let all = self.all_ranked();

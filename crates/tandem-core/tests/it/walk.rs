@@ -139,7 +139,6 @@ impl World {
     /// A walk begun by that supernode; those that answered, and how many were asked.
     fn walk(&self, from: Candidate, rng: &mut Rng) -> (Vec<Candidate>, usize) {
         let mut walk = Walk::new(TARGET);
-        walk.know_self(from, &self.positions[&from]);
         for (known, position) in self.nearest_of(self.tables[&from].iter().copied()) {
             walk.know(known, &position);
         }
@@ -249,6 +248,8 @@ fn an_answer_that_nobody_waits_for_changes_nothing() {
     walk.failed(stranger);
     walk.answered(stranger, [(other, position(&mut rng))]);
     assert!(walk.is_done() && walk.poll().is_none());
+    assert!(walk.knows(stranger) && !walk.knows(other));
+    assert!(walk.is_nearer(&TARGET, stranger) && !walk.is_nearer(&TARGET, other));
 }
 
 #[test]

@@ -25,7 +25,8 @@ use super::config::{PreferredTransport, STAGGER, ServiceConfig, ServiceLimits};
 use super::connections::{Connection, Connections};
 use super::counting::Unclaimed;
 use super::dial_back::DialBack;
-use super::directory::{self, Directory, Kad};
+use super::directory::Directory;
+use super::directory::routing::{self, Kad};
 use super::door::Door;
 use super::links::{Established, LinkAction, Links, Wanted};
 use super::routable::routable;
@@ -331,7 +332,7 @@ impl Service {
     fn add_to_routing(&mut self, address: &SupernodeAddress) {
         let Some(peer) = service_peer(address.service).filter(|_| self.is_open()) else { return };
         for address in dialable(&address.addresses) {
-            self.directory.offer_peer(&mut self.swarm.behaviour_mut().kad, peer, &address);
+            routing::offer_peer(&self.config.public, &mut self.swarm.behaviour_mut().kad, peer, &address);
         }
     }
 
@@ -529,7 +530,12 @@ impl Service {
         if self.is_open() {
             self.supernodes.insert(peer_id);
             for address in &addresses {
-                self.directory.offer_peer(&mut self.swarm.behaviour_mut().kad, peer_id, address);
+                routing::offer_peer(
+                    &self.config.public,
+                    &mut self.swarm.behaviour_mut().kad,
+                    peer_id,
+                    address,
+                );
             }
         }
         // In standby too: it says so once on a connection.
@@ -607,7 +613,7 @@ impl Behaviour {
             limits: connection_limits::Behaviour::new(limits),
             memory: memory_connection_limits::Behaviour::with_max_bytes(config.limits.memory_bytes),
             identify: identify::Behaviour::new(identify),
-            kad: directory::behaviour(config.network.clone(), protocols, peer, records, config.open),
+            kad: routing::behaviour(config.network.clone(), protocols, peer, records, config.open),
             circuits,
             streams: Streams::new(vec![protocols.home.clone()], Inbound::Anyone),
         }

@@ -1,10 +1,10 @@
-//! What this supernode does in the directory: storing, reading back, looking up; and whom it takes into its routing
-//! table.
+//! What this supernode does in the directory: storing, reading back, looking up.
 //!
 //! libp2p's kad answers others and keeps the routing table. Asking is our own: its queries rank whoever is named by
 //! distance alone, and anybody can make keys that are nearest ([`tandem_core::walk`]).
 
 pub(super) mod messages;
+pub(super) mod routing;
 mod seen;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,92 +15,31 @@ use std::time::{Duration, Instant};
 use libp2p::kad::{self, Record, RecordKey};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
-use tandem_core::walk::{Candidate, Position, Walk};
+use tandem_core::walk::{Candidate, NAMES_MAX, Position, Walk};
 use tandem_proto::ids::{AccountKey, ServiceKey};
 use tandem_proto::names::NetworkId;
 use tandem_proto::network::network_group;
 use tandem_proto::record::ReachRecord;
 
 use self::messages::KadMessage;
+use self::routing::Kad;
 use self::seen::Seen;
 use super::ServiceEvent;
 use super::address::{PublicAddresses, ip_of, is_plain, key_of, service_peer};
-use super::record_store::{NearStore, Refused, join, verify};
+use super::record_store::{Refused, join, verify};
 use super::routable::routable;
-use super::transport::Protocols;
 
 /// Supernodes that keep each record.
 const REPLICATION: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not 0");
 /// Answers after which a lookup is done.
 const ANSWERS_ENOUGH: u32 = 3;
-/// Entries of one network (/16, /32) in one bucket of the routing table.
-const PER_NETWORK_AND_BUCKET: usize = 2;
 const OPERATIONS_MAX: usize = 1024;
 /// A walk that has not arrived by then goes on with those that answered.
 const WALK_TIMEOUT: Duration = Duration::from_secs(8);
 /// One question, connecting included.
 const ASK_TIMEOUT: Duration = Duration::from_secs(4);
-/// Peers taken from one answer, and addresses of one that are dialled.
-const NAMED_MAX: usize = 20;
+/// Addresses of one candidate that are dialled.
 const DIALLED_MAX: usize = 2;
-/// This node stands for itself, in a network of its own; no group of an address has this number.
-const OWN_NETWORK: u32 = u32::MAX;
-/// kad's own queries: it still offers records to others from time to time.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(8);
-const SUBSTREAM_TIMEOUT: Duration = Duration::from_secs(4);
-const REPLICATION_INTERVAL: Duration = Duration::from_secs(20 * 60);
-/// Longer than any record lives; the record's own end is what counts.
-const RECORD_TTL: Duration = Duration::from_secs(40 * 24 * 3600);
-/// A record, its key, and addresses of 20 peers.
-pub(super) const PACKET_BYTES_MAX: usize = 16 * 1024;
-
-pub(super) type Kad = kad::Behaviour<NearStore>;
-
-/// kad as this network uses it: serving while the gate is open, everything filtered, nobody let in by itself.
-pub(super) fn behaviour(
-    network: NetworkId,
-    protocols: &Protocols,
-    local: PeerId,
-    records_max: usize,
-    open: bool,
-) -> Kad {
-    let mut config = kad::Config::new(protocols.kad.clone());
-    config
-        .set_replication_factor(REPLICATION)
-        .disjoint_query_paths(true)
-        .set_query_timeout(QUERY_TIMEOUT)
-        .set_substreams_timeout(SUBSTREAM_TIMEOUT)
-        .set_record_filtering(kad::StoreInserts::FilterBoth)
-        .set_kbucket_inserts(kad::BucketInserts::Manual)
-        .set_caching(kad::Caching::Disabled)
-        .set_record_ttl(Some(RECORD_TTL))
-        .set_replication_interval(Some(REPLICATION_INTERVAL))
-        .set_publication_interval(None)
-        .set_provider_publication_interval(None)
-        .set_max_packet_size(PACKET_BYTES_MAX);
-    let mut kad = kad::Behaviour::with_config(local, NearStore::new(network, local, records_max), config);
-    set_open(&mut kad, open);
-    kad
-}
-
-/// Closed: it answers nothing, keeps nothing, asks nobody and forgets whom it knew.
-pub(super) fn set_open(kad: &mut Kad, open: bool) {
-    kad.set_mode(Some(if open { kad::Mode::Server } else { kad::Mode::Client }));
-    kad.store_mut().set_open(open);
-    if open {
-        return;
-    }
-    for mut query in kad.iter_queries_mut() {
-        query.finish();
-    }
-    let known: Vec<PeerId> = kad
-        .kbuckets()
-        .flat_map(|bucket| bucket.iter().map(|entry| *entry.node.key.preimage()).collect::<Vec<_>>())
-        .collect();
-    for peer in known {
-        kad.remove_peer(&peer);
-    }
-}
 
 /// A question to one supernode.
 #[derive(Debug)]
@@ -265,9 +204,6 @@ impl Directory {
     ) {
         let target = kad::KBucketKey::new(key.clone());
         let mut walk = Walk::new(position(&target));
-        if let Some(service) = key_of(&self.local).map(ServiceKey) {
-            walk.know_self(Candidate { service, network: OWN_NETWORK }, &position_of(self.local));
-        }
         let mut places = BTreeMap::new();
         for known in kad.find_closest_local_peers(&target, &self.local) {
             if let Some((candidate, at)) = self.candidate(known.node_id, known.multiaddrs) {
@@ -359,18 +295,19 @@ impl Directory {
         let value = put.record.encode();
         let mut nearest = operation.walk.nearest();
         nearest.truncate(REPLICATION.get());
-        let others: Vec<Candidate> =
-            nearest.iter().filter(|candidate| candidate.network != OWN_NETWORK).copied().collect();
+        let own = position_of(self.local);
+        let is_among = nearest.len() < REPLICATION.get()
+            || nearest.iter().any(|candidate| operation.walk.is_nearer(&own, *candidate));
         let mut copies = 0;
-        if others.len() < nearest.len() {
+        if is_among {
             // Its own check cannot fail (the record was verified and joined with what is stored); its room can run out.
             let record =
                 Record { key: operation.key.clone(), value: value.clone(), publisher: None, expires: None };
             copies += u32::from(kad.store_mut().offer(record, unix_ms).is_ok());
         }
-        put.copying = Some(Copying { left: others.len(), copies });
+        put.copying = Some(Copying { left: nearest.len(), copies });
         let message = KadMessage::put(&operation.key, value);
-        for candidate in others {
+        for candidate in nearest {
             self.ask(id, candidate, What::Store, message.clone());
         }
         self.copied(id, out);
@@ -395,12 +332,13 @@ impl Directory {
 
     /// When to call [`Self::handle_timeout`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.asked.values().map(|asked| asked.until).min()
+        // All have as long, so whoever was asked first is late first.
+        self.asked.first_key_value().map(|(_, asked)| asked.until)
     }
 
     pub(super) fn handle_timeout(&mut self, kad: &mut Kad, now: Instant, unix_ms: u64, out: &mut Outbox) {
         let late: Vec<u64> =
-            self.asked.iter().filter(|(_, asked)| now >= asked.until).map(|(id, _)| *id).collect();
+            self.asked.iter().take_while(|(_, asked)| now >= asked.until).map(|(id, _)| *id).collect();
         for id in late {
             self.answered(kad, id, None, unix_ms, out);
         }
@@ -444,13 +382,14 @@ impl Directory {
             return;
         };
         let mut named = Vec::new();
-        for (peer, addresses) in answer.named().take(NAMED_MAX) {
+        for (peer, addresses) in answer.named().take(NAMES_MAX) {
             if let Some((candidate, at)) = self.candidate(peer, addresses) {
                 named.push((candidate, position_of(peer)));
                 operation.places.entry(candidate).or_insert(at);
             }
         }
         operation.walk.answered(by, named);
+        operation.places.retain(|candidate, _| operation.walk.knows(*candidate));
         if let (Kind::Get(get), Some(value)) = (&mut operation.kind, answer.value(&operation.key))
             && self.take_value(get, (operation.request, &operation.key), by, value, unix_ms, out)
         {
@@ -539,6 +478,23 @@ impl Directory {
         }
     }
 
+    /// This node takes no part any more: what is under way ends with what there is.
+    pub(super) fn give_up(&mut self, out: &mut Outbox) {
+        self.asked.clear();
+        self.asks.clear();
+        for Operation { request, kind, .. } in std::mem::take(&mut self.operations).into_values() {
+            out.push_back(match kind {
+                Kind::Put(put) => {
+                    ServiceEvent::Stored { request, copies: put.copying.map_or(0, |copying| copying.copies) }
+                }
+                Kind::Get(Get { found, answers, .. }) => {
+                    let value = found.map(|record| record.encode());
+                    ServiceEvent::Found { request, value, answers, done: true }
+                }
+            });
+        }
+    }
+
     /// A record another supernode sends us to keep.
     pub(super) fn handle_put(
         &self,
@@ -553,33 +509,9 @@ impl Directory {
         }
     }
 
-    // ---- routing table ---------------------------------------------------------------------------------------------
-
-    /// Takes a peer into the table, if its address is public and its network is not yet in its bucket twice.
-    pub(super) fn offer_peer(&self, kad: &mut Kad, peer: PeerId, address: &Multiaddr) {
-        let Some(ip) = ip_of(address) else { return };
-        let policy = self.public.warden().policy();
-        let allowed = key_of(&peer).is_some_and(|key| policy.may_know(ServiceKey(key)).is_ok())
-            && policy.may_reach(ip).is_ok();
-        if !is_plain(address) || !allowed || !self.public.is_public(ip) || !has_room(kad, peer, ip) {
-            return;
-        }
-        kad.add_address(&peer, address.clone());
-    }
-
     fn key(&self, account: AccountKey) -> RecordKey {
         RecordKey::new(&self.network.record_key(account))
     }
-}
-
-fn has_room(kad: &mut Kad, peer: PeerId, ip: IpAddr) -> bool {
-    let group = network_group(ip);
-    let Some(bucket) = kad.kbucket(peer) else { return false };
-    let of_network = bucket.iter().filter(|entry| {
-        let in_group = |address: &Multiaddr| ip_of(address).is_some_and(|ip| network_group(ip) == group);
-        *entry.node.key.preimage() != peer && entry.node.value.iter().any(in_group)
-    });
-    of_network.count() < PER_NETWORK_AND_BUCKET
 }
 
 fn position<T>(key: &kad::KBucketKey<T>) -> Position {

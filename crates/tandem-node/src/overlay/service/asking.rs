@@ -12,8 +12,8 @@ use tandem_proto::network::network_group;
 use tokio::sync::mpsc;
 
 use super::super::connections::Connection;
-use super::super::directory::PACKET_BYTES_MAX;
 use super::super::directory::messages::KadMessage;
+use super::super::directory::routing::PACKET_BYTES_MAX;
 use super::Service;
 use crate::installation::unix_ms;
 

@@ -3,7 +3,8 @@
 
 use libp2p::{Multiaddr, relay};
 
-use super::super::{Check, CheckOutcome, ServiceEvent, directory};
+use super::super::directory::routing;
+use super::super::{Check, CheckOutcome, ServiceEvent};
 use super::Service;
 
 impl Service {
@@ -16,7 +17,7 @@ impl Service {
             return self.set_directory(open); // a drain may have ended
         }
         self.swarm.behaviour_mut().gate.set_open(open);
-        directory::set_open(&mut self.swarm.behaviour_mut().kad, open);
+        self.open_directory(open);
         self.set_circuits(open);
         self.apply_external();
         if !open {
@@ -27,8 +28,15 @@ impl Service {
     /// A node that only relays takes no part in the directory.
     pub(super) fn set_directory(&mut self, on: bool) {
         let on = on && self.is_open();
-        directory::set_open(&mut self.swarm.behaviour_mut().kad, on);
+        self.open_directory(on);
         self.set_circuits(on);
+    }
+
+    fn open_directory(&mut self, open: bool) {
+        routing::set_open(&mut self.swarm.behaviour_mut().kad, open);
+        if !open {
+            self.directory.give_up(&mut self.outbox);
+        }
     }
 
     /// libp2p's relay says in identify whether it takes circuits: nobody asks while it does not.
