@@ -2,7 +2,15 @@
 //! client that is not ours.
 
 #[cfg(test)]
+mod attack;
+#[cfg(test)]
 mod bench;
+#[cfg(test)]
+mod chaos;
+#[cfg(test)]
+mod conversation;
+#[cfg(test)]
+mod corpus;
 #[cfg(test)]
 mod coturn_client;
 #[cfg(test)]
