@@ -29,6 +29,17 @@ const VIRTUAL_ADDRESSES: u32 = 1 << 17;
 /// What a client sent before it heard that its newer 5-tuple has the allocation is still carried, for this long.
 const FORMER_LIFETIME: Duration = Duration::from_secs(5);
 
+/// What a device has used of its grant is remembered until the grant ends, of so many at most; of more than that the
+/// rate alone bounds what a grant carries.
+const SPENT_MAX: usize = 4_096;
+
+/// What a device had used of its grant when its allocation ended.
+#[derive(Debug, Clone, Copy)]
+struct Spent {
+    bytes: u64,
+    until: Instant,
+}
+
 /// Names an allocation while it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot(u32);
@@ -76,6 +87,7 @@ pub(super) struct Heir {
     pub(super) username: UsernameHash,
     pub(super) transaction: TransactionId,
     pub(super) quota_bytes: Option<u64>,
+    pub(super) grant_left_s: u32,
     pub(super) created: Instant,
     pub(super) expires: Instant,
 }
@@ -105,6 +117,8 @@ pub(super) struct NewAllocation {
     pub(super) username: UsernameHash,
     pub(super) transaction: TransactionId,
     pub(super) quota_bytes: Option<u64>,
+    /// Seconds until the grant cannot make another allocation any more.
+    pub(super) grant_left_s: u32,
     pub(super) created: Instant,
     pub(super) expires: Instant,
 }
@@ -139,6 +153,8 @@ pub(super) struct Allocation {
     channel: Option<Channel>,
     pub(super) bucket: Bucket,
     pub(super) quota_bytes: Option<u64>,
+    /// Seconds from `created` until the grant cannot make another allocation any more.
+    grant_left_s: u32,
     pub(super) bytes_spent: u64,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
@@ -165,6 +181,7 @@ impl Allocation {
             channel: None,
             bucket: Bucket::full(new.created),
             quota_bytes: new.quota_bytes,
+            grant_left_s: new.grant_left_s,
             bytes_spent: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -270,6 +287,7 @@ pub(super) struct Table {
     /// One bit for each virtual address: whether it is given away.
     addresses: Box<[u64]>,
     per_source: HashMap<SourceNetwork, u32>,
+    spent: HashMap<(CallTag, DeviceKey), Spent>,
     generations: Generations,
 }
 
@@ -284,6 +302,7 @@ impl Table {
             wheel: Wheel::new(now),
             addresses: vec![0; VIRTUAL_ADDRESSES as usize / 64].into(),
             per_source: HashMap::new(),
+            spent: HashMap::new(),
             generations: Generations::new(),
         }
     }
@@ -385,6 +404,7 @@ impl Table {
         let place = self.wheel.insert(slot, new.expires);
         self.inserted += 1;
         let mut allocation = Allocation::new(new, relayed, self.inserted, place);
+        allocation.bytes_spent = self.recall_spent(&allocation);
         self.by_client.insert(allocation.client, slot);
         *self.per_source.entry(allocation.client.source()).or_default() += 1;
         match self.by_tag.get_mut(&allocation.tag) {
@@ -402,6 +422,26 @@ impl Table {
         self.slots[slot.0 as usize] = Some(allocation);
         self.advance(slot);
         slot
+    }
+
+    /// What the device has used of its grant in this call before.
+    fn recall_spent(&mut self, allocation: &Allocation) -> u64 {
+        let now = allocation.created;
+        if self.spent.len() >= SPENT_MAX {
+            self.spent.retain(|_, spent| now < spent.until);
+        }
+        let spent = allocation.device.and_then(|device| self.spent.remove(&(allocation.tag, device)));
+        spent.filter(|spent| now < spent.until).map_or(0, |spent| spent.bytes)
+    }
+
+    /// A grant that is given back and used again goes on with what is left of it.
+    fn remember_spent(&mut self, allocation: &Allocation) {
+        let Some(device) = allocation.device.filter(|_| allocation.quota_bytes.is_some()) else { return };
+        if allocation.bytes_spent > 0 && self.spent.len() < SPENT_MAX {
+            let until = allocation.created + Duration::from_secs(allocation.grant_left_s.into());
+            let spent = Spent { bytes: allocation.bytes_spent, until };
+            self.spent.insert((allocation.tag, device), spent);
+        }
     }
 
     /// A 5-tuple that allocates has nothing left of what it had.
@@ -424,6 +464,16 @@ impl Table {
         self.set_expiry(slot, expires);
     }
 
+    /// An heir, too, lives for as long as it is told, whether it joins soon or late.
+    pub(super) fn refresh_heir(&mut self, slot: Slot, expires: Instant) {
+        let allocation = self.get_mut(slot);
+        let longest = allocation.expires.max(expires);
+        if let Some(heir) = &mut allocation.heir {
+            heir.expires = expires;
+            self.set_expiry(slot, longest);
+        }
+    }
+
     pub(super) fn drop_heir(&mut self, slot: Slot) {
         if let Some(heir) = self.get_mut(slot).heir.take() {
             self.by_client.remove(&heir.client);
@@ -443,6 +493,7 @@ impl Table {
         allocation.username = heir.username;
         allocation.transaction = heir.transaction;
         allocation.quota_bytes = heir.quota_bytes;
+        allocation.grant_left_s = heir.grant_left_s;
         allocation.created = heir.created;
         allocation.last_heard = now;
         if let Some(former) = former {
@@ -469,6 +520,7 @@ impl Table {
         self.drop_heir(slot);
         let allocation = self.slots[slot.0 as usize].take().expect("a slot names a live allocation");
         self.free.push(slot);
+        self.remember_spent(&allocation);
         self.by_client.remove(&allocation.client);
         if let Some(former) = allocation.former {
             self.by_client.remove(&former.client);

@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 use crate::client::SourceNetwork;
 use crate::config::Rate;
 
+/// What a packet takes of a rate at least, in bytes: its own headers (IPv4, UDP, ChannelData). Or else packets without
+/// any bytes would be free, and as many as somebody likes.
+pub(super) const PACKET_COST_MIN: usize = 32;
+
 /// One bucket of bytes: an allocation's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bucket {
@@ -22,8 +26,11 @@ impl Bucket {
 
     /// Takes `units` if the rate allows it now.
     pub(super) fn take(&mut self, units: usize, rate: Rate, now: Instant) -> bool {
-        let drained_at = self.drained_at.max(now) + time_for(units as u64, rate);
-        let admitted = drained_at.duration_since(now) <= time_for(u64::from(rate.burst), rate);
+        let burst = time_for(u64::from(rate.burst), rate);
+        // No further ahead than an empty bucket, or a clock that went back would shut it until it has caught up.
+        self.drained_at = self.drained_at.clamp(now, now + burst);
+        let drained_at = self.drained_at + time_for(units as u64, rate);
+        let admitted = drained_at.duration_since(now) <= burst;
         if admitted {
             self.drained_at = drained_at;
         }
@@ -78,10 +85,17 @@ impl TotalRate {
         let cost_ns = nanos(time_for(bytes, rate));
         let burst_ns = nanos(time_for(u64::from(rate.burst), rate));
         let admit = |drained_ns: u64| {
-            let drained_ns = drained_ns.max(now_ns).saturating_add(cost_ns);
+            // As with the other bucket, a clock that went back does not shut it.
+            let empty_ns = now_ns.saturating_add(burst_ns);
+            let drained_ns = drained_ns.clamp(now_ns, empty_ns).saturating_add(cost_ns);
             (drained_ns - now_ns <= burst_ns).then_some(drained_ns)
         };
-        self.drained_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok()
+        let update = self.drained_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit);
+        let empty_ns = now_ns.saturating_add(burst_ns);
+        if update.is_err_and(|drained_ns| drained_ns > empty_ns) {
+            self.drained_at_ns.store(empty_ns, Ordering::Relaxed);
+        }
+        update.is_ok()
     }
 }
 

@@ -157,6 +157,8 @@ impl Server {
     ) -> Verdict {
         assert!(packet.start >= HEADROOM && packet.end + TAILROOM <= buffer.len(), "room around the packet");
         self.stats.packets_in += 1;
+        // A process that was stopped finds packets before it finds the time to look at its clock.
+        self.expire(now);
         let verdict = match first_frame(&buffer[packet.clone()]) {
             Frame::Whole(_) if buffer[packet.start] >= 0x40 => {
                 self.handle_channel_data(buffer, packet, &from, now)

@@ -33,6 +33,9 @@ const RETRY_MIN: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 const RETRY_WHEN_DRAINING: Duration = Duration::from_secs(600);
 
+/// What has been used of a grant is forgotten after so many seconds at the latest.
+const GRANT_MAX_S: u32 = 86_400;
+
 /// Attributes that a STUN server must understand in a Binding request, and may ignore (RFC 8489 §14).
 const KNOWN_IN_BINDING: &[AttributeType] = &[
     Username::TYPE,
@@ -258,12 +261,17 @@ impl Server {
     ) -> Slot {
         let lifetime = self.granted_lifetime(request.attribute::<Lifetime>().ok());
         let expires = now + lifetime.min(self.config.allocation_age_max);
+        // The last second counts too.
+        let grant_left_s =
+            authenticated.authorised.not_after_s.saturating_sub(self.unix_s(now)).saturating_add(1);
+        let grant_left_s = u32::try_from(grant_left_s).unwrap_or(u32::MAX).min(GRANT_MAX_S);
         if let Some(slot) = own {
             let heir = Heir {
                 client: *from,
                 username: authenticated.username,
                 transaction: request.transaction_id(),
                 quota_bytes: authenticated.authorised.quota_bytes,
+                grant_left_s,
                 created: now,
                 expires,
             };
@@ -277,6 +285,7 @@ impl Server {
             username: authenticated.username,
             transaction: request.transaction_id(),
             quota_bytes: authenticated.authorised.quota_bytes,
+            grant_left_s,
             created: now,
             expires,
         };
@@ -331,9 +340,14 @@ impl Server {
         if allocation.is_exhausted() {
             return Err(ErrorKind::QuotaReached);
         }
-        let oldest = allocation.created + self.config.allocation_age_max;
-        let expires = (now + self.granted_lifetime(asked)).min(oldest);
-        self.table.set_expiry(slot, expires);
+        let heir = allocation.heir().filter(|_| standing == Standing::Heir);
+        let created = heir.map_or(allocation.created, |heir| heir.created);
+        let expires = (now + self.granted_lifetime(asked)).min(created + self.config.allocation_age_max);
+        match (standing, allocation.heir()) {
+            (Standing::Heir, _) => self.table.refresh_heir(slot, expires),
+            (_, Some(heir)) => self.table.set_expiry(slot, expires.max(heir.expires)),
+            (_, None) => self.table.set_expiry(slot, expires),
+        }
         Ok(signed.success(&[&whole_seconds(expires.saturating_duration_since(now))]))
     }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use super::allocation::{Allocation, Generations, Slot};
-use super::limits::{Bucket, TotalRate};
+use super::limits::{Bucket, PACKET_COST_MIN, TotalRate};
 use super::switch::{parse_channel_data, write_channel_data};
 use super::{DropReason, Server, Stats, Verdict};
 use crate::client::{ClientAddr, Link};
@@ -180,12 +180,14 @@ impl Switch {
             return None;
         }
         self.unsettled_since.get_or_insert(now);
-        if self.allocation_rate.is_some_and(|rate| !route.bucket.take(payload.len(), rate, now)) {
+        let cost = payload.len().max(PACKET_COST_MIN);
+        if self.allocation_rate.is_some_and(|rate| !route.bucket.take(cost, rate, now)) {
             Carried::add(&self.carried.rate, 1);
             return Some(Verdict::Drop(DropReason::Rate));
         }
-        if self.total_lease < bytes && self.total.is_limited() {
-            let missing = bytes - self.total_lease;
+        let cost = cost as u64;
+        if self.total_lease < cost && self.total.is_limited() {
+            let missing = cost - self.total_lease;
             if self.total.take(TOTAL_LEASE_BYTES.max(missing), now) {
                 self.total_lease += TOTAL_LEASE_BYTES.max(missing);
             } else if self.total.take(missing, now) {
@@ -195,7 +197,7 @@ impl Switch {
                 return Some(Verdict::Drop(DropReason::TotalRate));
             }
         }
-        self.total_lease = self.total_lease.saturating_sub(bytes);
+        self.total_lease = self.total_lease.saturating_sub(cost);
         route.lease -= bytes;
         if !route.is_unsettled {
             route.is_unsettled = true;
@@ -288,7 +290,8 @@ impl Server {
         let partner = self.table.partner(slot).filter(|partner| partner.relayed == own.peer)?;
         let onward = partner.channel(now).filter(|channel| channel.peer == sender.relayed)?;
         let permitted_until = partner.permitted_until(sender.relayed)?;
-        let valid_until = own.expires.min(onward.expires).min(permitted_until);
+        let alive_until = sender.expires.min(partner.expires);
+        let valid_until = own.expires.min(onward.expires).min(permitted_until).min(alive_until);
         let lease = [sender, partner].map(Allocation::bytes_left).into_iter().flatten().min();
         let lease = lease.map_or(u64::MAX, |left| left / LEASE_SHARE);
         let worth_it = lease >= LEASE_BYTES_MIN && now < valid_until;

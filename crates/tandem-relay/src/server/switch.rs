@@ -11,7 +11,7 @@ use turn_types::attribute::{Data, DontFragment, XorPeerAddress};
 use turn_types::message::{DATA, SEND};
 
 use super::allocation::{Allocation, RELAYED_PORT, Slot};
-use super::limits::TotalRate;
+use super::limits::{PACKET_COST_MIN, TotalRate};
 use super::{DropReason, Server, Verdict};
 use crate::client::ClientAddr;
 use crate::config::Rate;
@@ -158,10 +158,11 @@ fn charge(
     if sender.is_exhausted() || partner.is_exhausted() {
         return Err(DropReason::Quota);
     }
-    if rate.is_some_and(|rate| !sender.bucket.take(bytes, rate, now)) {
+    let cost = bytes.max(PACKET_COST_MIN);
+    if rate.is_some_and(|rate| !sender.bucket.take(cost, rate, now)) {
         return Err(DropReason::Rate);
     }
-    if !total.take(bytes as u64, now) {
+    if !total.take(cost as u64, now) {
         return Err(DropReason::TotalRate);
     }
     sender.bytes_spent += bytes as u64;

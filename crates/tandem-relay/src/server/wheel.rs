@@ -63,7 +63,8 @@ impl Wheel {
         if self.earliest.is_none_or(|earliest| earliest > now) {
             return Vec::new();
         }
-        let until = self.count(now);
+        // Time that goes back moves nothing: what was due before stands where time had been.
+        let until = self.count(now).max(self.reached);
         let turns = self.reached..=until.min(self.reached + BUCKETS as u64 - 1);
         self.reached = until;
         turns.flat_map(|turn| self.buckets[(turn % BUCKETS as u64) as usize].iter().copied()).collect()

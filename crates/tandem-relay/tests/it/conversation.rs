@@ -190,8 +190,8 @@ impl Conversation {
         assert!(matches!(message.class(), MessageClass::Success | MessageClass::Error));
         assert_eq!(message.transaction_id(), Message::from_bytes(asked).unwrap().transaction_id());
         assert!(padding_is_zero(reply), "padding is zero: {reply:02x?}");
-        let is_signed =
-            message.has_attribute(MessageIntegrity::TYPE) || message.has_attribute(MessageIntegritySha256::TYPE);
+        let is_signed = message.has_attribute(MessageIntegrity::TYPE)
+            || message.has_attribute(MessageIntegritySha256::TYPE);
         if is_signed {
             assert!(reply.len() <= SIGNED_BYTES_MAX, "{} bytes", reply.len());
             assert_ne!(from, self.people[THIEF].address, "no password, no signature");
@@ -346,7 +346,8 @@ impl Conversation {
                 self.packet(choices.bytes(length), address);
             }
             13 => {
-                let serving = choices.of(&[Serving::Open, Serving::Draining, Serving::Open, Serving::Standby]);
+                let serving =
+                    choices.of(&[Serving::Open, Serving::Draining, Serving::Open, Serving::Standby]);
                 self.bench.server.set_serving(serving, self.bench.now);
             }
             14 => self.bench.server.disconnected(&address),

@@ -19,28 +19,7 @@ use crate::bench::{
     Bench, Client, Fate, START_UNIX_S, binding_request, channel_data, data_of, fresh_nonce, parsed, request,
     send_indication, terms,
 };
-
-/// Addresses that somebody would like a relay to send to.
-fn unwanted_peers() -> Vec<SocketAddr> {
-    let ipv4 = [
-        "0.0.0.0",
-        "127.0.0.1",
-        "127.0.0.53",
-        "10.0.0.1",
-        "172.16.0.1",
-        "192.168.1.1",
-        "169.254.169.254",
-        "100.64.0.1",
-        "224.0.0.1",
-        "255.255.255.255",
-        "8.8.8.8",
-        "198.18.0.0",
-        "198.19.255.255",
-    ];
-    let ipv6 = ["::", "::1", "::ffff:127.0.0.1", "fe80::1", "fc00::1", "2001:db8::1", "64:ff9b::7f00:1"];
-    let parsed = ipv4.into_iter().chain(ipv6).map(|ip| SocketAddr::new(ip.parse().unwrap(), 49_152));
-    parsed.collect()
-}
+use crate::conversation::unwanted_peers;
 
 #[test]
 fn no_peer_but_the_partner_can_be_named() {
