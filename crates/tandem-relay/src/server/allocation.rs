@@ -632,4 +632,40 @@ mod tests {
         // A relay of a small machine holds thousands; with its entries in the table each takes under 1,000 bytes.
         assert!(size_of::<Allocation>() <= 400, "{} bytes", size_of::<Allocation>());
     }
+
+    #[test]
+    fn what_was_spent_is_remembered_for_so_many_and_for_so_long() {
+        let start = crate::testing::start();
+        let mut table = Table::new(start);
+        let new = |device: u32, created| {
+            let mut key = [0; 32];
+            key[..4].copy_from_slice(&device.to_be_bytes());
+            NewAllocation {
+                client: ClientAddr::udp("192.0.2.1:5000".parse().unwrap(), 0),
+                tag: CallTag([1; 16]),
+                device: Some(DeviceKey(key)),
+                username: UsernameHash([0; 16]),
+                transaction: TransactionId::from(1),
+                quota_bytes: Some(1_000),
+                grant_left_s: 60,
+                created,
+                expires: created + PERMISSION_LIFETIME,
+            }
+        };
+        let mut spend = |device, created| {
+            let slot = table.insert(new(device, created), device);
+            let before = table.get(slot).bytes_spent;
+            table.get_mut(slot).bytes_spent += 100;
+            table.remove(slot);
+            (before, table.spent.len())
+        };
+        assert_eq!(spend(0, start), (0, 1));
+        assert_eq!(spend(0, start + Duration::from_secs(59)), (100, 1));
+        assert_eq!(spend(0, start + Duration::from_secs(200)), (0, 1), "the grant has ended");
+        for device in 0..2 * SPENT_MAX as u32 {
+            spend(device, start + Duration::from_secs(201));
+        }
+        assert_eq!(spend(1, start + Duration::from_secs(202)), (100, SPENT_MAX));
+        assert_eq!(spend(9_999_999, start + Duration::from_secs(900)), (0, 1), "the old make room");
+    }
 }

@@ -18,9 +18,9 @@ use turn_types::message::{ALLOCATE, CHANNEL_BIND};
 
 use crate::bench::{Client, binding_request, channel_data, relayed_of, request};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-fn relay(adjust: impl FnOnce(&mut DriverConfig)) -> Handle {
+pub(crate) fn relay(adjust: impl FnOnce(&mut DriverConfig)) -> Handle {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let mut driver = DriverConfig { udp: vec![any], tcp: vec![any], ..DriverConfig::default() };
     adjust(&mut driver);
@@ -28,39 +28,39 @@ fn relay(adjust: impl FnOnce(&mut DriverConfig)) -> Handle {
 }
 
 /// A socket to the relay that moves whole messages.
-enum Wire {
+pub(crate) enum Wire {
     Udp(UdpSocket),
     Tcp(TcpStream),
 }
 
 impl Wire {
-    fn udp(relay: &Handle) -> Self {
+    pub(crate) fn udp(relay: &Handle) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(relay.udp_addresses()[0]).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self::Udp(socket)
     }
 
-    fn tcp(stream: TcpStream) -> Self {
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self::Tcp(stream)
     }
 
-    fn local(&self) -> SocketAddr {
+    pub(crate) fn local(&self) -> SocketAddr {
         match self {
             Self::Udp(socket) => socket.local_addr().unwrap(),
             Self::Tcp(stream) => stream.local_addr().unwrap(),
         }
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         match self {
             Self::Udp(socket) => assert_eq!(socket.send(bytes).unwrap(), bytes.len()),
             Self::Tcp(stream) => stream.write_all(bytes).unwrap(),
         }
     }
 
-    fn receive(&mut self) -> Vec<u8> {
+    pub(crate) fn receive(&mut self) -> Vec<u8> {
         match self {
             Self::Udp(socket) => {
                 let mut buffer = [0; 2_048];
@@ -79,14 +79,14 @@ impl Wire {
         }
     }
 
-    fn ask(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn ask(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.send(bytes);
         self.receive()
     }
 }
 
 /// A client of call `name` that has allocated.
-fn allocated(wire: &mut Wire, name: &str) -> (Client, SocketAddr) {
+pub(crate) fn allocated(wire: &mut Wire, name: &str) -> (Client, SocketAddr) {
     let username = format!("4000000000:{name}");
     let password = RestSecret::new("s").password(&username);
     let mut client = Client::with_password(username, password, ClientAddr::udp(wire.local(), 0));
@@ -99,14 +99,14 @@ fn allocated(wire: &mut Wire, name: &str) -> (Client, SocketAddr) {
     (client, relayed)
 }
 
-fn bind(wire: &mut Wire, client: &mut Client, number: u16, peer: SocketAddr) {
+pub(crate) fn bind(wire: &mut Wire, client: &mut Client, number: u16, peer: SocketAddr) {
     let transaction = client.next_transaction();
     let peer = XorPeerAddress::new(peer, transaction);
     let reply = wire.ask(&client.signed_as(transaction, CHANNEL_BIND, &[&ChannelNumber::new(number), &peer]));
     assert_eq!(reply[..2], [0x01, 0x09], "bound");
 }
 
-fn talk(one: &mut Wire, two: &mut Wire, name: &str) {
+pub(crate) fn talk(one: &mut Wire, two: &mut Wire, name: &str) {
     let (mut caller, caller_relayed) = allocated(one, name);
     let (mut callee, callee_relayed) = allocated(two, name);
     bind(one, &mut caller, 0x4000, callee_relayed);
@@ -121,7 +121,7 @@ fn talk(one: &mut Wire, two: &mut Wire, name: &str) {
 }
 
 /// ChannelData as it looks on this wire.
-fn framed(wire: &Wire, number: u16, data: &[u8]) -> Vec<u8> {
+pub(crate) fn framed(wire: &Wire, number: u16, data: &[u8]) -> Vec<u8> {
     let mut bytes = channel_data(number, data);
     if matches!(wire, Wire::Tcp(_)) {
         bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -129,7 +129,7 @@ fn framed(wire: &Wire, number: u16, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = now() + PATIENCE;
     while !holds() {
         assert!(now() < end, "{what} did not come to pass");
@@ -138,7 +138,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "these tests wait for real sockets")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 

@@ -16,6 +16,8 @@ mod coturn_client;
 #[cfg(test)]
 mod driver;
 #[cfg(test)]
+mod floods;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod lifetimes;
