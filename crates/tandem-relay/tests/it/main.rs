@@ -6,6 +6,9 @@ mod attack;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
+mod capture;
+#[cfg(test)]
 mod chaos;
 #[cfg(test)]
 mod conversation;
