@@ -10,6 +10,7 @@ use stun_types::message::TransactionId;
 use tandem_proto::ids::{CallTag, DeviceKey};
 
 use super::limits::Bucket;
+use super::spent::Spent;
 use super::wheel::{Place, Wheel};
 use crate::client::{ClientAddr, SourceNetwork};
 
@@ -28,17 +29,6 @@ const VIRTUAL_ADDRESSES: u32 = 1 << 17;
 
 /// What a client sent before it heard that its newer 5-tuple has the allocation is still carried, for this long.
 const FORMER_LIFETIME: Duration = Duration::from_secs(5);
-
-/// What a device has used of its grant is remembered until the grant ends, of so many at most; of more than that the
-/// rate alone bounds what a grant carries.
-const SPENT_MAX: usize = 4_096;
-
-/// What a device had used of its grant when its allocation ended.
-#[derive(Debug, Clone, Copy)]
-struct Spent {
-    bytes: u64,
-    until: Instant,
-}
 
 /// Names an allocation while it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -287,7 +277,7 @@ pub(super) struct Table {
     /// One bit for each virtual address: whether it is given away.
     addresses: Box<[u64]>,
     per_source: HashMap<SourceNetwork, u32>,
-    spent: HashMap<(CallTag, DeviceKey), Spent>,
+    spent: Spent,
     generations: Generations,
 }
 
@@ -302,7 +292,7 @@ impl Table {
             wheel: Wheel::new(now),
             addresses: vec![0; VIRTUAL_ADDRESSES as usize / 64].into(),
             per_source: HashMap::new(),
-            spent: HashMap::new(),
+            spent: Spent::default(),
             generations: Generations::new(),
         }
     }
@@ -404,7 +394,9 @@ impl Table {
         let place = self.wheel.insert(slot, new.expires);
         self.inserted += 1;
         let mut allocation = Allocation::new(new, relayed, self.inserted, place);
-        allocation.bytes_spent = self.recall_spent(&allocation);
+        if let Some(device) = allocation.device {
+            allocation.bytes_spent = self.spent.take((allocation.tag, device), allocation.created);
+        }
         self.by_client.insert(allocation.client, slot);
         *self.per_source.entry(allocation.client.source()).or_default() += 1;
         match self.by_tag.get_mut(&allocation.tag) {
@@ -422,26 +414,6 @@ impl Table {
         self.slots[slot.0 as usize] = Some(allocation);
         self.advance(slot);
         slot
-    }
-
-    /// What the device has used of its grant in this call before.
-    fn recall_spent(&mut self, allocation: &Allocation) -> u64 {
-        let now = allocation.created;
-        if self.spent.len() >= SPENT_MAX {
-            self.spent.retain(|_, spent| now < spent.until);
-        }
-        let spent = allocation.device.and_then(|device| self.spent.remove(&(allocation.tag, device)));
-        spent.filter(|spent| now < spent.until).map_or(0, |spent| spent.bytes)
-    }
-
-    /// A grant that is given back and used again goes on with what is left of it.
-    fn remember_spent(&mut self, allocation: &Allocation) {
-        let Some(device) = allocation.device.filter(|_| allocation.quota_bytes.is_some()) else { return };
-        if allocation.bytes_spent > 0 && self.spent.len() < SPENT_MAX {
-            let until = allocation.created + Duration::from_secs(allocation.grant_left_s.into());
-            let spent = Spent { bytes: allocation.bytes_spent, until };
-            self.spent.insert((allocation.tag, device), spent);
-        }
     }
 
     /// A 5-tuple that allocates has nothing left of what it had.
@@ -520,7 +492,10 @@ impl Table {
         self.drop_heir(slot);
         let allocation = self.slots[slot.0 as usize].take().expect("a slot names a live allocation");
         self.free.push(slot);
-        self.remember_spent(&allocation);
+        if let Some(device) = allocation.device.filter(|_| allocation.quota_bytes.is_some()) {
+            let until = allocation.created + Duration::from_secs(allocation.grant_left_s.into());
+            self.spent.put((allocation.tag, device), allocation.bytes_spent, until);
+        }
         self.by_client.remove(&allocation.client);
         if let Some(former) = allocation.former {
             self.by_client.remove(&former.client);
@@ -631,41 +606,5 @@ mod tests {
     fn an_allocation_stays_small() {
         // A relay of a small machine holds thousands; with its entries in the table each takes under 1,000 bytes.
         assert!(size_of::<Allocation>() <= 400, "{} bytes", size_of::<Allocation>());
-    }
-
-    #[test]
-    fn what_was_spent_is_remembered_for_so_many_and_for_so_long() {
-        let start = crate::testing::start();
-        let mut table = Table::new(start);
-        let new = |device: u32, created| {
-            let mut key = [0; 32];
-            key[..4].copy_from_slice(&device.to_be_bytes());
-            NewAllocation {
-                client: ClientAddr::udp("192.0.2.1:5000".parse().unwrap(), 0),
-                tag: CallTag([1; 16]),
-                device: Some(DeviceKey(key)),
-                username: UsernameHash([0; 16]),
-                transaction: TransactionId::from(1),
-                quota_bytes: Some(1_000),
-                grant_left_s: 60,
-                created,
-                expires: created + PERMISSION_LIFETIME,
-            }
-        };
-        let mut spend = |device, created| {
-            let slot = table.insert(new(device, created), device);
-            let before = table.get(slot).bytes_spent;
-            table.get_mut(slot).bytes_spent += 100;
-            table.remove(slot);
-            (before, table.spent.len())
-        };
-        assert_eq!(spend(0, start), (0, 1));
-        assert_eq!(spend(0, start + Duration::from_secs(59)), (100, 1));
-        assert_eq!(spend(0, start + Duration::from_secs(200)), (0, 1), "the grant has ended");
-        for device in 0..2 * SPENT_MAX as u32 {
-            spend(device, start + Duration::from_secs(201));
-        }
-        assert_eq!(spend(1, start + Duration::from_secs(202)), (100, SPENT_MAX));
-        assert_eq!(spend(9_999_999, start + Duration::from_secs(900)), (0, 1), "the old make room");
     }
 }

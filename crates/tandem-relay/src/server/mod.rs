@@ -8,6 +8,7 @@
 //! * `route` the same for one thread of several, without asking the core for each packet
 //! * `wheel` when allocations end
 //! * `limits` rates
+//! * `spent` what has been used of grants that were given back
 //! * `reply` writing answers
 
 mod allocation;
@@ -17,6 +18,7 @@ mod nonce;
 mod reply;
 mod request;
 mod route;
+mod spent;
 mod stats;
 mod switch;
 mod wheel;
