@@ -182,6 +182,12 @@ impl Conversation {
         if to.is_stream() {
             assert_eq!(first_frame(forwarded), Frame::Whole(forwarded.len()));
         }
+        let is_clean = if forwarded[0] < 0x40 {
+            padding_is_zero(forwarded)
+        } else {
+            forwarded[4 + got.len()..].iter().all(|byte| *byte == 0)
+        };
+        assert!(is_clean, "padding is zero: {forwarded:02x?}");
     }
 
     /// An answer goes to whoever asked; without credentials it is short, and nobody answers an answer.
