@@ -14,6 +14,7 @@ mod event;
 mod identity;
 mod metrics;
 mod network;
+mod page;
 mod policy;
 mod private;
 mod problem;
@@ -38,6 +39,7 @@ pub use metrics::{Metric, MetricKind, Metrics};
 pub use network::{
     AddressScope, AddressView, NatMapping, NatView, NetworkKind, NetworkReport, SupernodeProbe, Works,
 };
+pub use page::{PageCode, PageLink, PageSession};
 pub use policy::{PolicyCheck, PolicyRule, PolicyView};
 pub use private::{NetworkCreated, NetworkView, OwnMembership};
 pub use problem::{Failure, Problem};

@@ -11,7 +11,8 @@ use tandem_api::{
     AcceptRequest, Block, CallRequest, CallStarted, CallSummary, CallWhy, CapsChange, Cleared,
     ConnectionView, Contact, ContactChange, ContactRequest, DeviceChange, DeviceView, Devices, EchoRequest,
     Identity, InvitationMade, InvitationView, LedgerView, Metrics, NetworkReport, NewConsent, NewContact,
-    NewDevice, NewInvitation, NewRequest, NodeEvent, Problem, Ready, SentRequest, Status, VolunteerView,
+    NewDevice, NewInvitation, NewRequest, NodeEvent, PageLink, Problem, Ready, SentRequest, Status,
+    VolunteerView,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -254,6 +255,12 @@ impl RunningNode {
     /// See [`NodeHandle::ready`].
     pub async fn ready(&self) -> Option<Ready> {
         self.handle.ready().await
+    }
+
+    /// A link that opens the page once, within two minutes; `None` where this node serves no API.
+    #[must_use]
+    pub fn page_link(&self) -> Option<PageLink> {
+        self.api.as_ref().map(ApiServer::page_link)
     }
 
     /// Waits until the loop ends by itself (the API was asked to stop it, or it failed).

@@ -101,6 +101,8 @@ pub(crate) enum Command {
     Relay(RelayArgs),
     /// What volunteering means, and what this node does for others
     Volunteer(VolunteerArgs),
+    /// Show the page of the running node: a link that opens it once
+    Page(PageArgs),
     /// Show the node's state
     Status,
     /// Stop the running node in good order
@@ -175,6 +177,31 @@ SIGTERM or Ctrl-C stops it in good order within 10 seconds.")]
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) settings: SettingFlags,
+    #[command(flatten)]
+    pub(crate) open: OpenArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tandem page               print a link, and open it where there is a desktop
+  tandem page --no-open     only print it
+  tandem page --json        {\"url\":\"http://127.0.0.1:7710/#code=…\",\"expires_unix_ms\":…,\"in_build\":true}
+
+The link works once, within two minutes. Whoever opens it can do everything that you can: do not pass it on.")]
+pub(crate) struct PageArgs {
+    #[command(flatten)]
+    pub(crate) open: OpenArgs,
+}
+
+/// Whether a browser is opened.
+#[derive(Debug, Args)]
+pub(crate) struct OpenArgs {
+    /// Open the page in a browser (default: on a desktop)
+    #[arg(long, conflicts_with = "no_open")]
+    pub(crate) open: bool,
+    /// Do not open a browser
+    #[arg(long)]
+    pub(crate) no_open: bool,
 }
 
 #[derive(Debug, Args)]

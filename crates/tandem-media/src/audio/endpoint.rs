@@ -1,4 +1,4 @@
-//! What a call is attached to: a voice (something to play, perhaps something to record), or the echo.
+//! What a call is attached to: a voice (something to play, perhaps something to record), the echo, or a page.
 //!
 //! The driver gives it packets ([`Endpoint::handle_packet`]) and the time ([`Endpoint::handle_timeout`] when
 //! [`Endpoint::poll_timeout`] says so, every 20 ms), and after each of these drains [`Endpoint::poll_transmit`] and
@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::bridge::Bridge;
 use super::echo::Echo;
 use super::level::LevelLog;
 use super::opus::{EncoderConfig, OpusError};
@@ -48,6 +49,7 @@ pub struct Endpoint {
 enum Kind {
     Voice(Box<Voice>),
     Echo(Echo),
+    Page(Bridge),
 }
 
 #[derive(Debug)]
@@ -101,6 +103,13 @@ impl Endpoint {
         Self::of(Kind::Echo(Echo::new(rtp_start)))
     }
 
+    /// A page of a browser: its packets pass through as they are, [`Self::handle_page`] and [`Self::poll_page`], and silence
+    /// is sent while there are none. `rtp_start` is the first RTP timestamp; it should be random.
+    #[must_use]
+    pub fn page(rtp_start: u32, now: Instant) -> Self {
+        Self::of(Kind::Page(Bridge::new(rtp_start, now)))
+    }
+
     fn of(kind: Kind) -> Self {
         Self { kind, outgoing: VecDeque::new(), events: VecDeque::new() }
     }
@@ -119,15 +128,42 @@ impl Endpoint {
                     push_bounded(&mut self.outgoing, back);
                 }
             }
+            Kind::Page(bridge) => bridge.handle_packet(packet),
+        }
+    }
+
+    /// Takes a packet of the page, which names its attachment by any number. What is not Opus is left out.
+    pub fn handle_page(&mut self, attachment: u64, packet: &Incoming<'_>, now: Instant) {
+        if let Kind::Page(bridge) = &mut self.kind
+            && let Some(outgoing) = bridge.handle_page(attachment, packet, now)
+        {
+            push_bounded(&mut self.outgoing, outgoing);
+        }
+    }
+
+    /// The next packet for the page, as it came.
+    pub fn poll_page(&mut self) -> Option<Outgoing> {
+        match &mut self.kind {
+            Kind::Page(bridge) => bridge.poll_page(),
+            Kind::Voice(_) | Kind::Echo(_) => None,
         }
     }
 
     /// Runs the ticks that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let Kind::Voice(voice) = &mut self.kind else { return };
-        voice.skip_stall(now);
-        while voice.next_tick <= now {
-            voice.tick(&mut self.outgoing, &mut self.events);
+        match &mut self.kind {
+            Kind::Voice(voice) => {
+                voice.skip_stall(now);
+                while voice.next_tick <= now {
+                    voice.tick(&mut self.outgoing, &mut self.events);
+                }
+            }
+            Kind::Page(bridge) => {
+                while let Some(silence) = bridge.handle_timeout(now) {
+                    push_bounded(&mut self.outgoing, silence);
+                }
+            }
+            Kind::Echo(_) => {}
         }
     }
 
@@ -136,6 +172,7 @@ impl Endpoint {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.kind {
             Kind::Voice(voice) => Some(voice.next_tick),
+            Kind::Page(bridge) => Some(bridge.poll_timeout()),
             Kind::Echo(_) => None,
         }
     }
@@ -158,7 +195,7 @@ impl Endpoint {
     }
 
     /// Changes the encoder's bits per second and the length of packets (20, 40 or 60 ms); the echo sends back what
-    /// came. Below [`EncoderConfig::LBRR_MIN`] all bits go to the sound itself.
+    /// came, and a page has to be told. Below [`EncoderConfig::LBRR_MIN`] all bits go to the sound itself.
     ///
     /// # Errors
     /// [`OpusError`] if libopus refuses it.
@@ -171,7 +208,7 @@ impl Endpoint {
                 voice.sender.encoder().set_expected_loss(loss)?;
                 voice.sender.encoder().set_bitrate(bitrate)
             }
-            Kind::Echo(_) => Ok(()),
+            Kind::Echo(_) | Kind::Page(_) => Ok(()),
         }
     }
 
@@ -185,34 +222,40 @@ impl Endpoint {
                 voice.expected_loss = percent;
                 voice.sender.encoder().set_expected_loss(percent)
             }
-            Kind::Echo(_) => Ok(()),
+            Kind::Echo(_) | Kind::Page(_) => Ok(()),
         }
     }
 
-    /// What was heard so far; all zero for the echo, which hears nothing.
+    /// Does anything decode the sound here? A page does it itself, so [`Self::stats`] says nothing of it.
+    #[must_use]
+    pub fn decodes(&self) -> bool {
+        !matches!(self.kind, Kind::Page(_))
+    }
+
+    /// What was heard so far; all zero for the echo and for a page, where nothing is decoded.
     #[must_use]
     pub fn stats(&self) -> SoundStats {
         match &self.kind {
             Kind::Voice(voice) => voice.receiver.stats(),
-            Kind::Echo(_) => SoundStats::default(),
+            Kind::Echo(_) | Kind::Page(_) => SoundStats::default(),
         }
     }
 
-    /// Loudness of what was sent, from the first tick on. `None` for the echo.
+    /// Loudness of what was sent, from the first tick on. `None` for the echo and a page.
     #[must_use]
     pub fn sent_levels(&self) -> Option<&LevelLog> {
         match &self.kind {
             Kind::Voice(voice) => Some(&voice.sent_levels),
-            Kind::Echo(_) => None,
+            Kind::Echo(_) | Kind::Page(_) => None,
         }
     }
 
-    /// Loudness of what was heard, from the first tick on. `None` for the echo.
+    /// Loudness of what was heard, from the first tick on. `None` for the echo and a page.
     #[must_use]
     pub fn received_levels(&self) -> Option<&LevelLog> {
         match &self.kind {
             Kind::Voice(voice) => Some(&voice.received_levels),
-            Kind::Echo(_) => None,
+            Kind::Echo(_) | Kind::Page(_) => None,
         }
     }
 

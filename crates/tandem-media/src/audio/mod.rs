@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+pub mod bridge;
 pub mod delay;
 pub mod echo;
 pub mod endpoint;
@@ -15,6 +16,7 @@ pub mod level;
 pub mod opus;
 pub mod receiver;
 pub mod recorder;
+pub mod renumber;
 pub mod sender;
 pub mod simulate;
 pub mod stretch;

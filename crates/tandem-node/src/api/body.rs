@@ -46,7 +46,7 @@ fn refusal(rejection: &JsonRejection) -> Refusal {
 
 fn status(code: &str) -> StatusCode {
     let is = |codes: &[Code]| codes.iter().any(|known| known.entry().code == code);
-    if is(&[Code::Unauthorised]) {
+    if is(&[Code::Unauthorised, Code::PageCode]) {
         StatusCode::UNAUTHORIZED
     } else if is(&[Code::ForeignHost]) {
         StatusCode::FORBIDDEN
@@ -66,7 +66,7 @@ fn status(code: &str) -> StatusCode {
         StatusCode::CONFLICT
     } else if is(&[Code::TooLarge]) {
         StatusCode::PAYLOAD_TOO_LARGE
-    } else if is(&[Code::TooManyCalls, Code::TooManyListeners, Code::ContactsFull]) {
+    } else if is(&[Code::TooManyCalls, Code::TooManyListeners, Code::ContactsFull, Code::PageTries]) {
         StatusCode::TOO_MANY_REQUESTS
     } else if is(&[Code::NodeTimeout]) {
         StatusCode::GATEWAY_TIMEOUT

@@ -60,7 +60,7 @@ pub(super) fn write(data: &Path, address: SocketAddr, token: &str) -> Result<(),
 }
 
 pub(super) fn remove(data: &Path) {
-    for name in [paths::API_INFO, paths::API_TOKEN] {
+    for name in [paths::API_INFO, paths::API_TOKEN, paths::PAGE_LINK] {
         if let Err(error) = fs::remove_file(data.join(name)) {
             tracing::debug!(%error, name, "could not be removed");
         }

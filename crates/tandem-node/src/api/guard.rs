@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
@@ -25,7 +25,9 @@ pub(super) fn hosts(address: SocketAddr) -> Vec<String> {
 
 /// For every request: host name, origin, a time limit; and headers that keep a browser from guessing or keeping.
 pub(super) async fn outer(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
-    if !host_fits(&context, request.headers()) || !origin_fits(&context, request.headers()) {
+    let headers = request.headers();
+    let may = host_fits(&context, headers) && origin_fits(&context, headers) && is_asked_for(headers);
+    if !may {
         return Refusal(Code::ForeignHost.problem()).into_response();
     }
     let mut response = match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
@@ -36,10 +38,33 @@ pub(super) async fn outer(State(context): State<Arc<Context>>, request: Request,
         }
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // The page's files say it themselves.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    for (name, value) in HEADERS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
     response
 }
+
+/// What the page may do, and what other pages may not do with it. Nothing is loaded from elsewhere, nothing is run or styled
+/// that is not a file of the program, and no other page shows, opens or reads this one.
+const HEADERS: [(&str, &str); 7] = [
+    ("x-content-type-options", "nosniff"),
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
+         media-src 'self' blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; worker-src 'self'; \
+         frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    ),
+    ("referrer-policy", "no-referrer"),
+    ("x-frame-options", "DENY"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    (
+        "permissions-policy",
+        "microphone=(self), camera=(self), geolocation=(), display-capture=(), usb=(), serial=(), payment=()",
+    ),
+];
 
 /// For every request but those that need none: the token, as `Authorization: Bearer …` (RFC 6750 §2.1).
 pub(super) async fn token(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
@@ -67,6 +92,16 @@ fn origin_fits(context: &Context, headers: &HeaderMap) -> bool {
         let host = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
         host.is_some_and(|host| known(context, host))
     })
+}
+
+/// A browser says who asks (Fetch Metadata): our own page, a person who typed or followed a link, or another page, which
+/// then must not even learn what is here. Programs say nothing.
+fn is_asked_for(headers: &HeaderMap) -> bool {
+    let said = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    match said("sec-fetch-site") {
+        None | Some("same-origin" | "none") => true,
+        Some(_) => said("sec-fetch-mode") == Some("navigate") && said("sec-fetch-dest") == Some("document"),
+    }
 }
 
 fn known(context: &Context, host: &str) -> bool {

@@ -1,14 +1,16 @@
-//! The local API: HTTP with JSON, a WebSocket of events, Prometheus metrics.
+//! The local API: HTTP with JSON, a WebSocket of events, Prometheus metrics; and the page, which uses it.
 //!
 //! It speaks to the node only through [`NodeHandle`]. It listens on loopback, and refuses whoever does not know the token
 //! of this start, any request addressed to another host name, and any page of another site (DNS rebinding).
 
+mod assets;
 mod body;
 mod events;
 mod files;
 mod guard;
 mod metrics;
 mod openapi;
+mod page;
 mod routes;
 mod strangers;
 mod volunteer;
@@ -19,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_api::Problem;
+use tandem_api::{PageLink, Problem};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -39,10 +41,14 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// Programs that listen to events at once.
 const LISTENERS_MAX: usize = 32;
 
+/// Is the page in this build?
+pub const HAS_PAGE: bool = cfg!(feature = "page");
+
 /// The API of one node, running.
 #[derive(Debug)]
 pub struct ApiServer {
     address: SocketAddr,
+    links: page::Links,
     data: PathBuf,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
@@ -84,6 +90,8 @@ struct Context {
     token: String,
     /// What `Host` may say.
     hosts: Vec<String>,
+    /// What opens the page.
+    codes: page::Links,
     listeners: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 }
@@ -121,10 +129,12 @@ impl ApiListener {
         let token = random::hex::<32>();
         files::write(data, self.address, &token)?;
         let (stop, stopped) = watch::channel(false);
+        let links = page::Links::new(self.address);
         let context = Arc::new(Context {
             node,
             token,
             hosts: guard::hosts(self.address),
+            codes: links.clone(),
             listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),
             stop: stopped.clone(),
         });
@@ -136,7 +146,7 @@ impl ApiListener {
                 tracing::error!(%error, "the local API ended");
             }
         });
-        Ok(ApiServer { address: self.address, data: data.to_owned(), stop, server })
+        Ok(ApiServer { address: self.address, links, data: data.to_owned(), stop, server })
     }
 }
 
@@ -153,6 +163,12 @@ impl ApiServer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A link that opens the page once.
+    #[must_use]
+    pub fn page_link(&self) -> PageLink {
+        self.links.link()
     }
 
     /// Ends it: requests under way get a second. Takes `api.json` and `api-token` away.

@@ -1,7 +1,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{events, routes, strangers, volunteer};
+use super::{events, page, routes, strangers, volunteer};
 
 /// The description of the whole API (OpenAPI 3.1); the page's TypeScript types are made from it.
 #[derive(OpenApi)]
@@ -48,6 +48,8 @@ use super::{events, routes, strangers, volunteer};
         volunteer::accept,
         volunteer::set_caps,
         volunteer::ledger,
+        page::link,
+        page::session,
         routes::shutdown,
         routes::metrics_text,
         routes::openapi_document,

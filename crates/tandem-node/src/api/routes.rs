@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::header;
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use axum::{Json, Router, middleware};
@@ -17,7 +17,7 @@ use tandem_api::{
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::{Answer, Body, Refusal};
-use super::{BODY_BYTES_MAX, Context, events, guard, metrics, openapi};
+use super::{BODY_BYTES_MAX, Context, assets, events, guard, metrics, openapi, page};
 use crate::handle::{Reply, Request};
 use crate::messages::Code;
 
@@ -48,14 +48,16 @@ pub(super) fn router(context: Arc<Context>) -> Router {
         .merge(super::strangers::routes())
         .route("/api/connections", get(connections))
         .merge(super::volunteer::routes())
+        .merge(page::routes())
         .route("/api/shutdown", post(shutdown))
         .route("/metrics", get(metrics_text))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&context), guard::token));
     Router::new()
         .route("/api/events", get(events::events))
         .route("/api/openapi.json", get(openapi_document))
+        .merge(page::open_routes())
         .merge(with_token)
-        .fallback(nothing_here)
+        .fallback(page_or_nothing)
         .method_not_allowed_fallback(nothing_here)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&context), guard::outer))
@@ -260,6 +262,17 @@ pub(super) async fn metrics_text(State(context): Node) -> Result<Response, Refus
     responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
 pub(super) async fn openapi_document() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], openapi::openapi_json()).into_response()
+}
+
+/// Whatever is not the API's is the page's.
+async fn page_or_nothing(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let is_api = uri.path().split('/').nth(1) == Some("api");
+    let reads = method == Method::GET || method == Method::HEAD;
+    let found = (reads && !is_api).then(|| assets::answer(assets::EMBEDDED, uri.path(), &headers)).flatten();
+    match found {
+        Some(response) => response,
+        None => nothing_here().await.into_response(),
+    }
 }
 
 async fn nothing_here() -> Refusal {

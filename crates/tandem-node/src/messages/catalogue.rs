@@ -153,6 +153,18 @@ catalogue! {
     BundleNotWritten = "T1316", "The bundle could not be written to {path}: {detail}.",
         "Nothing was left there.",
         "Choose another place with --out FILE.";
+    PageCode = "T1317", "This link to the page does not work any more.",
+        "A link opens the page once, within two minutes, and only while the node that made it runs.",
+        "Make a new one: tandem page.";
+    PageTries = "T1318", "Too many wrong links to the page were tried just now.",
+        "Another program on this machine may be guessing. Nothing was opened.",
+        "Try again in a moment.";
+    PageNotBuilt = "T1319", "The page is not in this build of Tandem.",
+        "Everything that it shows is also on the command line.",
+        "To have it, build with ./x build. Without it: tandem --help.";
+    NoBrowser = "T1320", "No browser could be opened: {detail}.",
+        "The node runs all the same.",
+        "Open the link that is printed, in a browser on this machine.";
 
     // ---- T14: the network
     NoSupernode = "T1401", "No supernode could be reached.",

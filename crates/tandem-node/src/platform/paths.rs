@@ -12,6 +12,7 @@ pub const LOGS: &str = "logs";
 pub const CALLS: &str = "calls";
 pub const API_TOKEN: &str = "api-token";
 pub const API_INFO: &str = "api.json";
+pub const PAGE_LINK: &str = "open-page.html";
 
 /// The data folder when none is given: `$XDG_DATA_HOME/tandem`, else `~/.local/share/tandem`; on macOS
 /// `~/Library/Application Support/tandem`, on Windows `%APPDATA%\tandem`. `None` without a home folder.

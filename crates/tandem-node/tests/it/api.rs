@@ -13,15 +13,15 @@ use tokio::sync::broadcast;
 use tungstenite::Message;
 
 /// A node whose loop answers a few questions.
-struct Fixture {
-    data: TempDir,
-    server: ApiServer,
-    token: String,
-    address: SocketAddr,
+pub(crate) struct Fixture {
+    pub(crate) data: TempDir,
+    pub(crate) server: ApiServer,
+    pub(crate) token: String,
+    pub(crate) address: SocketAddr,
     events: broadcast::Sender<NodeEvent>,
 }
 
-async fn fixture() -> Fixture {
+pub(crate) async fn fixture() -> Fixture {
     let data = tempfile::tempdir().unwrap();
     let (handle, side) = channel();
     let events = side.events.clone();
@@ -69,13 +69,25 @@ fn identity() -> Identity {
 }
 
 /// One request; status and body.
-async fn ask(
+pub(crate) async fn ask(
     address: SocketAddr,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
     body: &str,
 ) -> (u16, String) {
+    let (status, _, body) = ask_whole(address, method, path, headers, body).await;
+    (status, body)
+}
+
+/// One request; status, headers and body.
+pub(crate) async fn ask_whole(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, String, String) {
     let mut text =
         format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -93,28 +105,28 @@ async fn ask(
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
-        (status, body)
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (status, head.to_lowercase(), body.to_owned())
     })
     .await
     .unwrap()
 }
 
 impl Fixture {
-    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
         let bearer = format!("Bearer {}", self.token);
         let headers = [headers, &[("Authorization", bearer.as_str())]].concat();
         ask(self.address, "GET", path, &headers, "").await
     }
 
-    async fn send(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let bearer = format!("Bearer {}", self.token);
         let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
         ask(self.address, method, path, &headers, body).await
     }
 }
 
-fn code(body: &str) -> String {
+pub(crate) fn code(body: &str) -> String {
     let failure: tandem_api::Failure =
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
     failure.error.code
@@ -281,7 +293,9 @@ async fn the_description_is_whole() {
     };
     let strangers = of_file(include_str!("../../src/api/strangers.rs"));
     let volunteer = of_file(include_str!("../../src/api/volunteer.rs"));
-    let all = [&router[start..end], strangers, volunteer].concat();
+    let page = include_str!("../../src/api/page.rs");
+    let page = &page[page.find("pub(super) fn routes").unwrap()..page.find("#[utoipa").unwrap()];
+    let all = [&router[start..end], strangers, volunteer, page].concat();
     let served: usize =
         ["get(", "post(", "put(", "patch(", "delete("].iter().map(|method| all.matches(method).count()).sum();
     assert_eq!(described, served);

@@ -7,6 +7,7 @@
 )]
 
 mod api;
+mod api_page;
 mod circuit_tap;
 mod config;
 mod election_wire;

@@ -9,6 +9,7 @@ mod devices;
 mod doctor;
 mod id;
 mod network;
+mod page;
 mod policy;
 mod private;
 mod relay;
@@ -55,6 +56,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Problem> {
         Command::Connections(args) => connections::connections(&place, args.verbose),
         Command::Calls(CallsArgs { call: Some(call), why: true, .. }) => why::run(&place, &call),
         Command::Calls(args) => views::calls(&place, args.call.as_deref(), args.limit),
+        Command::Page(args) => page::run(&place, &args),
         Command::Status => views::status(&place),
         Command::Stop => views::stop(&place),
         Command::Volunteer(args) => volunteer::run(&place, &args),

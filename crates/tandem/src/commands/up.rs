@@ -6,8 +6,8 @@ use tandem_node::messages::{Code, NO_EMERGENCY_CALLS};
 use tandem_node::platform::signals;
 use tandem_node::{keys, start};
 
-use super::{Place, log, runtime};
-use crate::cli::UpArgs;
+use super::{Place, log, page, runtime};
+use crate::cli::{OpenArgs, UpArgs};
 use crate::output::{self, Exit};
 
 /// Calls and clients get this long to move; with the rest of the ending it stays within 10 s.
@@ -24,7 +24,7 @@ pub(super) fn run(place: &Place, args: &UpArgs) -> Result<Exit, Problem> {
             output::line("An organisation's policy holds on this machine: see tandem policy.");
         }
     }
-    runtime()?.block_on(serve(config, place.json))
+    runtime()?.block_on(serve(config, place.json, &args.open))
 }
 
 fn welcome(place: &Place) {
@@ -38,10 +38,14 @@ fn welcome(place: &Place) {
     output::line("Starting …");
 }
 
-async fn serve(config: NodeConfig, json: bool) -> Result<Exit, Problem> {
-    let api = config.config.api;
+async fn serve(config: NodeConfig, json: bool, open: &OpenArgs) -> Result<Exit, Problem> {
+    let (api, data) = (config.config.api, config.data.clone());
     let node = start(config).await.map_err(|error| error.problem())?;
     let handle = node.handle();
+    // Before it waits for others: the page shows how that goes.
+    if let Some(link) = node.page_link().filter(|link| link.in_build && !json) {
+        page::offer(&link, open, &data);
+    }
     let announced = async {
         let Some(ready) = ready(&handle, json).await else { return };
         output::either(json, &ready, |ready| text(ready, api));
