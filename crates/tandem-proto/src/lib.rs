@@ -15,5 +15,6 @@ pub mod names;
 pub mod network;
 pub mod record;
 pub mod request;
+pub mod retry_after;
 pub mod signed;
 pub mod wire;

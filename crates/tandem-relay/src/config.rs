@@ -19,7 +19,8 @@ pub struct Rate {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub credentials: Credentials,
-    /// REALM of the long-term credentials (RFC 8489 §9.2), at most 127 bytes. Clients copy it.
+    /// REALM of the long-term credentials (RFC 8489 §9.2), at most 127 bytes. Clients copy it. Strangers are
+    /// told: the shorter the better, and four characters fill what one would take.
     pub realm: String,
     /// Lifetime of an allocation that asked for none or for less (RFC 8656 §7.2: 600 s).
     pub lifetime_default: Duration,
@@ -61,7 +62,7 @@ impl Config {
     pub fn new(credentials: Credentials) -> Self {
         Self {
             credentials,
-            realm: "tandem".to_owned(),
+            realm: "call".to_owned(),
             lifetime_default: Duration::from_secs(600),
             lifetime_max: Duration::from_secs(3600),
             allocation_age_max: Duration::from_secs(4 * 3600),

@@ -54,6 +54,8 @@ pub struct DriverConfig {
     pub tcp_clients_max: usize,
     pub tcp_clients_per_source_max: usize,
     pub threads: Threads,
+    /// A thread has too much to do when it has been busy for this share of each of three seconds ([`Threads::UpTo`]).
+    pub busy_share: f64,
 }
 
 /// How many threads forward.
@@ -95,6 +97,7 @@ impl Default for DriverConfig {
             tcp_clients_max: 512,
             tcp_clients_per_source_max: 64,
             threads: Threads::as_needed(),
+            busy_share: pace::BUSY,
         }
     }
 }

@@ -13,7 +13,7 @@ const RATE_FULL: f64 = 7_500.0;
 const WINDOW: Duration = Duration::from_millis(20);
 /// Shares of time by which it is known whether more threads would help.
 const BUSY_WINDOW: Duration = Duration::from_secs(1);
-const BUSY: f64 = 0.85;
+pub(super) const BUSY: f64 = 0.85;
 /// So many busy windows in a row are no burst.
 const BUSY_WINDOWS: u32 = 3;
 
@@ -25,10 +25,12 @@ pub(super) struct Pace {
     busy_began: Instant,
     waited: Duration,
     busy_windows: u32,
+    /// From which share of a window on it is busy.
+    busy_share: f64,
 }
 
 impl Pace {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(busy_share: f64, now: Instant) -> Self {
         Self {
             window_began: now,
             packets: 0,
@@ -36,6 +38,7 @@ impl Pace {
             busy_began: now,
             waited: Duration::ZERO,
             busy_windows: 0,
+            busy_share,
         }
     }
 
@@ -69,7 +72,7 @@ impl Pace {
         }
         let busy = 1.0 - self.waited.as_secs_f64() / elapsed.as_secs_f64();
         (self.busy_began, self.waited) = (now, Duration::ZERO);
-        self.busy_windows = if busy >= BUSY { self.busy_windows + 1 } else { 0 };
+        self.busy_windows = if busy >= self.busy_share { self.busy_windows + 1 } else { 0 };
         let saturated = self.busy_windows >= BUSY_WINDOWS;
         if saturated {
             self.busy_windows = 0;
@@ -93,7 +96,7 @@ mod tests {
     #[test]
     fn a_few_calls_never_wait_and_many_gather_for_a_millisecond() {
         let start = crate::testing::start();
-        let mut pace = Pace::new(start);
+        let mut pace = Pace::new(BUSY, start);
         let now = load(&mut pace, start, 2, 500);
         assert_eq!(pace.pause(), Duration::ZERO, "twenty calls");
         let now = load(&mut pace, now, 5, 500);
@@ -107,7 +110,7 @@ mod tests {
     #[test]
     fn a_thread_is_saturated_after_seconds_without_a_rest() {
         let start = crate::testing::start();
-        let mut pace = Pace::new(start);
+        let mut pace = Pace::new(BUSY, start);
         let at = |second: u64| start + Duration::from_secs(second);
         assert!(!pace.is_saturated(at(1)) && !pace.is_saturated(at(2)));
         pace.note_wait(500 * MS);

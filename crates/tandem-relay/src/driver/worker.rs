@@ -127,7 +127,7 @@ impl Worker {
             inbox,
             shared,
             switch,
-            pace: Pace::new(now),
+            pace: Pace::new(config.busy_share, now),
             core_due: now,
             next_sweep: now + SWEEP_INTERVAL,
             looks_saved: 0,

@@ -35,7 +35,6 @@ use stun_types::message::{Message, MessageClass};
 use tandem_proto::ids::{CallTag, DeviceKey};
 use tandem_proto::leaving;
 
-pub use self::reply::RETRY_AFTER;
 pub use self::route::Switch;
 pub use self::stats::{DropReason, Stats};
 pub use self::switch::{HEADROOM, TAILROOM};

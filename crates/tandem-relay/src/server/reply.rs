@@ -6,6 +6,7 @@ use stun_types::attribute::{AttributeType, Fingerprint, RawAttribute};
 use stun_types::attribute::{ErrorCode, Nonce, Realm, UnknownAttributes};
 use stun_types::message::{IntegrityAlgorithm, IntegrityKey, Message, MessageWriteVec};
 use stun_types::prelude::*;
+use tandem_proto::retry_after;
 
 /// Error codes of RFC 8489 §14.8 and RFC 8656 §19, with what each means to whoever reads the client's log. The texts
 /// go only to clients that have authenticated; strangers get the bare number, since short answers reflect badly.
@@ -29,9 +30,6 @@ pub(super) enum ErrorKind {
     Full,
     Draining,
 }
-
-/// How long to stay away, in seconds (spec/relay.md, "Full"): 4 bytes, and need not be understood (RFC 8489 §14).
-pub const RETRY_AFTER: u16 = 0xc7d2;
 
 impl ErrorKind {
     pub(super) fn code(self) -> u16 {
@@ -90,9 +88,9 @@ impl Signed<'_> {
     }
 
     /// The same, and when it makes sense to ask again.
-    pub(super) fn error_for_now(&self, kind: ErrorKind, retry_after: Duration) -> Vec<u8> {
-        let seconds = u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).to_be_bytes();
-        let hint = RawAttribute::new(AttributeType::new(RETRY_AFTER), &seconds);
+    pub(super) fn error_for_now(&self, kind: ErrorKind, after: Duration) -> Vec<u8> {
+        let seconds = retry_after::value(after);
+        let hint = RawAttribute::new(AttributeType::new(retry_after::RETRY_AFTER), &seconds);
         self.finish(error(self.request, kind, kind.reason()), &[&hint])
     }
 
@@ -126,7 +124,7 @@ pub(super) fn binding_success(request: &Message<'_>, mapped: &dyn AttributeWrite
 pub(super) fn challenge(request: &Message<'_>, kind: ErrorKind, realm: &Realm, nonce: &str) -> Vec<u8> {
     let mut message = error(request, kind, "");
     put(&mut message, realm);
-    put(&mut message, &Nonce::new(nonce).expect("sixteen characters are a nonce"));
+    put(&mut message, &Nonce::new(nonce).expect("twelve characters are a nonce"));
     message.finish()
 }
 

@@ -23,9 +23,10 @@ use super::{DropReason, Server, Serving, Verdict};
 use crate::client::ClientAddr;
 use crate::config::Config;
 
-/// Channel numbers: RFC 8656 §12 gives clients 0x4000–0x4FFF, RFC 5766 gave them 0x4000–0x7FFE, and clients of both
-/// are about (coturn's picks from all of the latter). Nothing else uses those numbers on this port.
-const CHANNEL_NUMBERS: std::ops::RangeInclusive<u16> = 0x4000..=0x7ffe;
+/// Channel numbers: RFC 8656 §12 leaves clients 0x4000–0x4FFF, RFC 5766 §11 gave them all whose first two bits are 01,
+/// and clients of both are about (coturn's picks at random from all of them, 0x7FFF with them). Nothing else begins
+/// like that on this port.
+const CHANNEL_NUMBERS: std::ops::RangeInclusive<u16> = 0x4000..=0x7fff;
 
 /// A relay that is full says when to ask again: when its next allocation ends, within these bounds. A client that does
 /// not know the hint waits a minute (RFC 8656 §7.4).

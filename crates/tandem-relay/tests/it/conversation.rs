@@ -19,7 +19,7 @@ use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, REFRESH};
 use crate::bench::{Bench, Client, Fate, binding_request, channel_data, relayed_of, send_indication, terms};
 
 /// What answers to strangers may have more than the request (spec/relay.md, "Answers to strangers").
-const STRANGER_GROWTH_MAX: usize = 60;
+const STRANGER_GROWTH_MAX: usize = 32;
 /// What a signed answer takes at most: texts, integrity and every attribute there is.
 const SIGNED_BYTES_MAX: usize = 200;
 /// Fills what is not the packet, to be recognised if it is sent.

@@ -4,7 +4,6 @@
 //! `-y` makes it its own peer, `-c` leaves RTCP out (which would ask for EVEN-PORT), `-m 1` makes one pair. It leaves a
 //! third allocation behind, its first probe, which makes room since it never permitted anybody.
 
-use std::net::SocketAddr;
 use std::process::Command;
 
 use tandem_proto::grant::RestSecret;
@@ -71,16 +70,16 @@ fn pair_talks(options: &[&str]) {
 }
 
 fn start_relay() -> Handle {
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let udp = std::net::UdpSocket::bind(any).unwrap();
-    // The same port for TCP, as `tandem relay` has it.
-    let tcp = std::net::TcpListener::bind(udp.local_addr().unwrap()).unwrap();
+    // An address for each, so that a client which says that it uses one cannot have used the other.
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let tcp = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
     let config = Config::for_rest_secret(RestSecret::new(SECRET));
     tandem_relay::driver::start_on(&DriverConfig::default(), vec![udp], vec![tcp], config, [7; 32]).unwrap()
 }
 
 fn run_client(relay: &Handle, secret: &str, options: &[&str]) -> String {
-    let address = relay.udp_addresses()[0];
+    let tcp = options.contains(&"-t");
+    let address = if tcp { relay.tcp_addresses()[0] } else { relay.udp_addresses()[0] };
     let output = Command::new(CLIENT)
         .args(["-y", "-c", "-m", "1", "-n", &MESSAGES.to_string(), "-u", "caller", "-W", secret])
         .args(options)

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::{Duration, Instant};
 
 use stun_types::attribute::{Nonce, XorMappedAddress};
 use stun_types::message::Message;
@@ -12,13 +11,11 @@ use tandem_proto::leaving;
 use tandem_relay::client::ClientAddr;
 use tandem_relay::config::Config;
 use tandem_relay::driver::{DriverConfig, Handle, StartError, Threads, start, start_on};
-use tandem_relay::framing::{Frame, first_frame};
-use turn_types::attribute::{ChannelNumber, RequestedTransport, XorPeerAddress};
-use turn_types::message::{ALLOCATE, CHANNEL_BIND};
+use turn_types::attribute::RequestedTransport;
+use turn_types::message::ALLOCATE;
 
-use crate::bench::{Client, binding_request, channel_data, relayed_of, request};
-
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+use crate::bench::{Client, binding_request, request};
+use crate::wire::{PATIENCE, Wire, allocated, bind, framed, go_on, talk, talk_and_end, wait_until};
 
 pub(crate) fn relay(adjust: impl FnOnce(&mut DriverConfig)) -> Handle {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -27,128 +24,13 @@ pub(crate) fn relay(adjust: impl FnOnce(&mut DriverConfig)) -> Handle {
     start(&driver, Config::for_rest_secret(RestSecret::new("s")), [3; 32]).unwrap()
 }
 
-/// A socket to the relay that moves whole messages.
-pub(crate) enum Wire {
-    Udp(UdpSocket),
-    Tcp(TcpStream),
-}
-
-impl Wire {
-    pub(crate) fn udp(relay: &Handle) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect(relay.udp_addresses()[0]).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self::Udp(socket)
-    }
-
-    pub(crate) fn tcp(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self::Tcp(stream)
-    }
-
-    pub(crate) fn local(&self) -> SocketAddr {
-        match self {
-            Self::Udp(socket) => socket.local_addr().unwrap(),
-            Self::Tcp(stream) => stream.local_addr().unwrap(),
-        }
-    }
-
-    pub(crate) fn send(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Udp(socket) => assert_eq!(socket.send(bytes).unwrap(), bytes.len()),
-            Self::Tcp(stream) => stream.write_all(bytes).unwrap(),
-        }
-    }
-
-    pub(crate) fn receive(&mut self) -> Vec<u8> {
-        match self {
-            Self::Udp(socket) => {
-                let mut buffer = [0; 2_048];
-                let length = socket.recv(&mut buffer).unwrap();
-                buffer[..length].to_vec()
-            }
-            Self::Tcp(stream) => {
-                let mut message = Vec::new();
-                while first_frame(&message) == Frame::Partial {
-                    let mut byte = [0];
-                    stream.read_exact(&mut byte).unwrap();
-                    message.push(byte[0]);
-                }
-                message
-            }
-        }
-    }
-
-    pub(crate) fn ask(&mut self, bytes: &[u8]) -> Vec<u8> {
-        self.send(bytes);
-        self.receive()
-    }
-}
-
-/// A client of call `name` that has allocated.
-pub(crate) fn allocated(wire: &mut Wire, name: &str) -> (Client, SocketAddr) {
-    let username = format!("4000000000:{name}");
-    let password = RestSecret::new("s").password(&username);
-    let mut client = Client::with_password(username, password, ClientAddr::udp(wire.local(), 0));
-    let udp = RequestedTransport::new(RequestedTransport::UDP);
-    let challenge = wire.ask(&client.signed(ALLOCATE, &[&udp]));
-    let challenge = Message::from_bytes(&challenge).unwrap();
-    client.nonce = challenge.attribute::<Nonce>().unwrap().nonce().to_owned();
-    let reply = wire.ask(&client.signed(ALLOCATE, &[&udp]));
-    let relayed = relayed_of(&reply);
-    (client, relayed)
-}
-
-pub(crate) fn bind(wire: &mut Wire, client: &mut Client, number: u16, peer: SocketAddr) {
-    let transaction = client.next_transaction();
-    let peer = XorPeerAddress::new(peer, transaction);
-    let reply = wire.ask(&client.signed_as(transaction, CHANNEL_BIND, &[&ChannelNumber::new(number), &peer]));
-    assert_eq!(reply[..2], [0x01, 0x09], "bound");
-}
-
-pub(crate) fn talk(one: &mut Wire, two: &mut Wire, name: &str) {
-    let (mut caller, caller_relayed) = allocated(one, name);
-    let (mut callee, callee_relayed) = allocated(two, name);
-    bind(one, &mut caller, 0x4000, callee_relayed);
-    bind(two, &mut callee, 0x4001, caller_relayed);
-    for length in [1, 4, 160, 161, 1_200] {
-        let data = vec![length as u8; length];
-        one.send(&framed(one, 0x4000, &data));
-        assert_eq!(two.receive(), framed(two, 0x4001, &data));
-        two.send(&framed(two, 0x4001, &data));
-        assert_eq!(one.receive(), framed(one, 0x4000, &data));
-    }
-}
-
-/// ChannelData as it looks on this wire.
-pub(crate) fn framed(wire: &Wire, number: u16, data: &[u8]) -> Vec<u8> {
-    let mut bytes = channel_data(number, data);
-    if matches!(wire, Wire::Tcp(_)) {
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    }
-    bytes
-}
-
-pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = now() + PATIENCE;
-    while !holds() {
-        assert!(now() < end, "{what} did not come to pass");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "these tests wait for real sockets")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
-}
-
 #[test]
 fn every_pair_of_transports_talks() {
     let relay = relay(|_| {});
     let tcp = || Wire::tcp(TcpStream::connect(relay.tcp_addresses()[0]).unwrap());
-    talk(&mut Wire::udp(&relay), &mut Wire::udp(&relay), "udp-udp");
-    talk(&mut Wire::udp(&relay), &mut tcp(), "udp-tcp");
-    talk(&mut tcp(), &mut tcp(), "tcp-tcp");
+    talk_and_end(Wire::udp(&relay), Wire::udp(&relay), "udp-udp");
+    talk_and_end(Wire::udp(&relay), tcp(), "udp-tcp");
+    talk_and_end(tcp(), tcp(), "tcp-tcp");
     let stats = relay.stats();
     assert_eq!(stats.server.packets_forwarded, 30);
     assert_eq!(stats.unsent, 0);
@@ -255,7 +137,7 @@ fn a_reader_that_stops_loses_packets_and_holds_nobody_up() {
         }
         relay.stats().unsent > 0
     });
-    talk(&mut Wire::udp(&relay), &mut Wire::udp(&relay), "meanwhile");
+    talk_and_end(Wire::udp(&relay), Wire::udp(&relay), "meanwhile");
 }
 
 #[test]
@@ -306,17 +188,39 @@ fn threads_share_the_clients_of_a_call_and_its_tcp_clients() {
     assert_eq!(relay.stats().threads, 4);
     // Which thread has a client is the kernel's choice by its port: of so many pairs some are split.
     for call in 0..16 {
-        let (mut one, mut two) = (Wire::udp(&relay), Wire::udp(&relay));
-        talk(&mut one, &mut two, &format!("call {call}"));
-        let mut tcp = Wire::tcp(TcpStream::connect(relay.tcp_addresses()[0]).unwrap());
-        let mut udp = Wire::udp(&relay);
-        talk(&mut udp, &mut tcp, &format!("mixed call {call}"));
+        talk_and_end(Wire::udp(&relay), Wire::udp(&relay), &format!("call {call}"));
+        let tcp = Wire::tcp(TcpStream::connect(relay.tcp_addresses()[0]).unwrap());
+        talk_and_end(Wire::udp(&relay), tcp, &format!("mixed call {call}"));
     }
     let stats = relay.stats();
     assert_eq!((stats.server.calls_made, stats.server.packets_forwarded), (32, 32 * 10));
     assert_eq!(stats.unsent, 0);
     relay.shutdown();
     assert!(!relay.is_running());
+}
+
+#[test]
+fn a_second_thread_begins_when_the_first_has_too_much_to_do_and_calls_go_on() {
+    let relay = relay(|driver| {
+        driver.threads = Threads::UpTo(2);
+        // Any load is too much: what counts as busy is tested with forced time.
+        driver.busy_share = 0.0;
+    });
+    assert_eq!(relay.stats().threads, 1);
+    // Which thread has a client is the kernel's choice by its port: of so many calls some are split then, or move.
+    let mut calls: Vec<[Wire; 2]> = (0..16).map(|_| [Wire::udp(&relay), Wire::udp(&relay)]).collect();
+    for (number, [one, two]) in calls.iter_mut().enumerate() {
+        talk(one, two, &format!("call {number}"));
+    }
+    wait_until("a second thread", || {
+        calls.iter_mut().for_each(|[one, two]| go_on(one, two, b"meanwhile"));
+        relay.stats().threads == 2
+    });
+    for [one, two] in &mut calls {
+        go_on(one, two, b"and on");
+    }
+    talk_and_end(Wire::udp(&relay), Wire::udp(&relay), "a new one");
+    assert_eq!((relay.stats().unsent, relay.stats().threads), (0, 2));
 }
 
 #[test]

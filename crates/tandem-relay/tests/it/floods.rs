@@ -8,7 +8,8 @@ use std::time::Duration;
 use tandem_relay::driver::{Handle, Threads};
 
 use crate::bench::binding_request;
-use crate::driver::{PATIENCE, Wire, allocated, bind, framed, now, relay, talk, wait_until};
+use crate::driver::relay;
+use crate::wire::{PATIENCE, Wire, allocated, bind, framed, now, talk_and_end, wait_until};
 
 /// A connection that does one of the things that connections do when nobody means well.
 fn bad_connection(relay: &Handle, kind: usize) -> TcpStream {
@@ -42,14 +43,14 @@ fn ten_thousand_connections() {
         }
         if number % 1_000 == 500 {
             assert!(relay.stats().tcp_clients <= PER_SOURCE_MAX);
-            talk(&mut Wire::udp(&relay), &mut Wire::udp(&relay), &format!("meanwhile {number}"));
+            talk_and_end(Wire::udp(&relay), Wire::udp(&relay), &format!("meanwhile {number}"));
         }
     }
     assert_eq!(relay.stats().server.calls_made, 10, "only those who have credentials");
     drop(open);
     wait_until("the end of all connections", || relay.stats().tcp_clients == 0);
     let tcp = || Wire::tcp(TcpStream::connect(relay.tcp_addresses()[0]).unwrap());
-    talk(&mut tcp(), &mut tcp(), "afterwards");
+    talk_and_end(tcp(), tcp(), "afterwards");
 }
 
 /// Sends until it is heard: what is sent while the relay's buffer is full is lost.

@@ -11,6 +11,9 @@ mod capture;
 #[cfg(test)]
 mod chaos;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
+mod chromium;
+#[cfg(test)]
 mod conversation;
 #[cfg(test)]
 mod corpus;
@@ -25,6 +28,9 @@ mod hostile;
 #[cfg(test)]
 mod lifetimes;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
+mod namespace;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod requests;
@@ -33,4 +39,8 @@ mod rfc5769;
 #[cfg(test)]
 mod route;
 #[cfg(test)]
+mod strangers;
+#[cfg(test)]
 mod turn_client;
+#[cfg(test)]
+mod wire;

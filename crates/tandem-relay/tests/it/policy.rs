@@ -6,9 +6,10 @@ use std::time::Duration;
 use tandem_proto::grant::GrantTerms;
 use tandem_proto::ids::CallTag;
 use tandem_proto::leaving;
+use tandem_proto::retry_after::RETRY_AFTER;
 use tandem_relay::client::ClientAddr;
 use tandem_relay::config::Rate;
-use tandem_relay::server::{DropReason, RETRY_AFTER, Serving};
+use tandem_relay::server::{DropReason, Serving};
 
 use stun_types::attribute::{AttributeType, ErrorCode};
 use stun_types::message::MessageWrite;

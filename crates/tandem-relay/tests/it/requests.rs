@@ -19,7 +19,7 @@ use turn_types::attribute::{
 use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, REFRESH};
 
 use crate::bench::{
-    Bench, Client, Fate, START_UNIX_S, binding_request, fresh_nonce, relayed_of, request, terms,
+    Bench, Client, Fate, START_UNIX_S, binding_request, channel_data, fresh_nonce, relayed_of, request, terms,
 };
 
 #[test]
@@ -237,8 +237,16 @@ fn requests_need_an_allocation_and_the_name_that_made_it() {
 fn channel_numbers_and_peers_are_bound_one_to_one() {
     let mut bench = Bench::new();
     let (mut caller, callee) = bench.call(1);
-    for number in [0x0000, 0x3fff, 0x7fff, 0x8000, 0xffff] {
+    for number in [0x0000, 0x3fff, 0x8000, 0xffff] {
         assert_eq!(caller.bind(&mut bench, number, callee.relayed()), Err(400), "{number:#x}");
+    }
+    for (call, number) in [0x4000, 0x4fff, 0x5000, 0x7ffe, 0x7fff].into_iter().enumerate() {
+        let (mut caller, mut callee) = bench.call(10 + call as u8);
+        callee.bind(&mut bench, 0x4000, caller.relayed()).unwrap();
+        caller.bind(&mut bench, number, callee.relayed()).unwrap();
+        let Fate::Forwarded { to, bytes } = callee.channel(&mut bench, 0x4000, b"x") else { panic!() };
+        assert_eq!((to, bytes), (caller.address, channel_data(number, b"x")));
+        assert!(matches!(caller.channel(&mut bench, number, b"x"), Fate::Forwarded { .. }), "{number:#x}");
     }
     caller.bind(&mut bench, 0x4000, callee.relayed()).unwrap();
     caller.bind(&mut bench, 0x4000, callee.relayed()).unwrap();

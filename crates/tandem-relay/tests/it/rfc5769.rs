@@ -12,6 +12,10 @@ const REQUEST: &str = "000100582112a442b7e7a701bc34d686fa87dfae\
 const RESPONSE_IPV4: &str = "0101003c2112a442b7e7a701bc34d686fa87dfae\
     8022000b7465737420766563746f7220002000080001a147e112a643\
     000800142b91f599fd9e90c38c7489f92af9ba53f06be7d780280004c07d4c96";
+/// §2.3: response with an IPv6 address.
+const RESPONSE_IPV6: &str = "010100482112a442b7e7a701bc34d686fa87dfae\
+    8022000b7465737420766563746f7220002000140002a1470113a9faa5d3f179bc25f4b5bed2b9d9\
+    00080014a382954e4be67bf11784c97c8292c275bfe3ed4180280004c8fb0b4c";
 /// §2.4: request with long-term credentials.
 const LONG_TERM: &str = "000100602112a44278ad3433c6ad72c029da412e\
     00060012e3839ee38388e383aae38383e382afe382b90000\
@@ -34,13 +38,17 @@ fn short_term_request() {
 }
 
 #[test]
-fn response_over_ipv4() {
-    let bytes = bytes(RESPONSE_IPV4);
-    let message = Message::from_bytes(&bytes).unwrap();
-    let password = ShortTermCredentials::new(SHORT_TERM_PASSWORD.to_owned());
-    message.validate_integrity(&password.into()).unwrap();
-    let mapped = message.attribute::<XorMappedAddress>().unwrap().addr(message.transaction_id());
-    assert_eq!(mapped, "192.0.2.1:32853".parse().unwrap());
+fn responses_over_both_families() {
+    let families =
+        [(RESPONSE_IPV4, "192.0.2.1:32853"), (RESPONSE_IPV6, "[2001:db8:1234:5678:11:2233:4455:6677]:32853")];
+    for (response, address) in families {
+        let bytes = bytes(response);
+        let message = Message::from_bytes(&bytes).unwrap();
+        let password = ShortTermCredentials::new(SHORT_TERM_PASSWORD.to_owned());
+        message.validate_integrity(&password.into()).unwrap();
+        let mapped = message.attribute::<XorMappedAddress>().unwrap().addr(message.transaction_id());
+        assert_eq!(mapped, address.parse().unwrap());
+    }
 }
 
 #[test]
