@@ -99,6 +99,18 @@ impl Calls {
         self.replace_relay(leg, service, "is stopping", now);
     }
 
+    /// A relay has no room for the call, and never was part of it: the next of the list is asked at once.
+    pub fn handle_relay_full(&mut self, leg: LegId, service: ServiceKey, now: Now) {
+        let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
+        if leg.plan.state(service) != Some(Use::Joined) {
+            return;
+        }
+        leg.plan.set(service, Use::Dead(now.mono_ms));
+        leg.redraws.hurry(now);
+        head.note(out, &format!("Relay {} has no room; the next of the list is asked.", short(service)));
+        top_up(leg, out, now);
+    }
+
     fn replace_relay(&mut self, leg: LegId, service: ServiceKey, what: &str, now: Now) {
         let Some(Parts { head, leg, out, .. }) = self.parts(leg) else { return };
         if leg.plan.state(service) != Some(Use::Joined) {

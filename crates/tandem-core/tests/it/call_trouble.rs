@@ -224,6 +224,30 @@ fn a_relay_that_refuses_is_replaced_and_the_other_end_follows() {
 }
 
 #[test]
+fn a_relay_without_room_is_replaced_at_once() {
+    let (mut world, _) = talking(6);
+    let full = world.relays(ALICE)[0];
+    let leg = *world.nodes[ALICE].media.keys().next().unwrap();
+    let asked = world.supernodes.iter().map(|s| s.grants).sum::<usize>();
+    world.act(ALICE, |calls, now| calls.handle_relay_full(leg, full, now));
+    let asks = world.nodes[ALICE].commands.iter().rev().find_map(|command| match command {
+        Command::RequestGrants { relays, .. } => Some(relays.clone()),
+        _ => None,
+    });
+    let asks = asks.expect("grants were asked for");
+    assert_eq!(asks.len(), 1);
+    assert!(asks[0].service != full && !world.relays(ALICE).contains(&asks[0].service), "the next one");
+    assert_eq!(world.supernodes.iter().map(|s| s.grants).sum::<usize>(), asked + 1, "without a wait");
+    // Told again, or of a relay that is not of the call: nothing happens.
+    world.act(ALICE, |calls, now| calls.handle_relay_full(leg, full, now));
+    world.act(ALICE, |calls, now| calls.handle_relay_full(leg, ServiceKey([77; 32]), now));
+    assert_eq!(world.supernodes.iter().map(|s| s.grants).sum::<usize>(), asked + 1);
+    world.run(2_000);
+    assert!(world.talks(ALICE) && world.talks(BOB));
+    assert!(world.relays(BOB).contains(&asks[0].service), "the other end met it there");
+}
+
+#[test]
 fn no_relay_takes_the_call() {
     let mut world = World::people(2, 5);
     world.nodes[BOB].auto_answer = true;

@@ -552,11 +552,11 @@ impl Session {
                     self.push_event(Event::RelayLeaving { relay: service });
                 }
                 LegEvent::GrantStale => self.push_event(Event::GrantStale { relay: service }),
-                LegEvent::Failed(reason) => {
+                LegEvent::Failed { reason, retry_after } => {
                     if let Some(path) = self.legs[index].path {
                         self.paths.closed(path, now);
                     }
-                    self.push_event(Event::RelayFailed { relay: service, reason });
+                    self.push_event(Event::RelayFailed { relay: service, reason, retry_after });
                 }
             }
         }

@@ -138,6 +138,7 @@ mod tests {
             binding: true,
             mapped: Some(SocketAddr::from(([198, 51, 100, 1], mapped))),
             refused: None,
+            retry_after: None,
         }
     }
 

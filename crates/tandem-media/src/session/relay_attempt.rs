@@ -49,6 +49,8 @@ pub(super) struct Attempt {
     pub(super) answered: Option<Instant>,
     /// The code of the last refusal.
     pub(super) refused: Option<u16>,
+    /// How long it is not to be asked again, as that refusal said.
+    pub(super) retry_after: Option<Duration>,
     /// The request that was challenged (401); a second one means that the grant is not believed.
     challenged: Option<TransactionId>,
     /// Where the server sees the socket: of the last answer, and of the allocation.
@@ -90,6 +92,7 @@ impl Attempt {
             progress: None,
             answered: None,
             refused: None,
+            retry_after: None,
             challenged: None,
             seen_at: None,
             mapped: None,
@@ -187,6 +190,7 @@ impl Attempt {
             self.answered.get_or_insert(now);
             self.progress = Some(now);
             self.refused = answer.refused;
+            self.retry_after = answer.retry_after;
             self.seen_at = answer.mapped.or(self.seen_at);
             // The TURN client would go on asking.
             if answer.refused == Some(401) && self.relayed.is_none() {

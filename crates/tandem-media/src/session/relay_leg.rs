@@ -51,7 +51,11 @@ pub(super) enum LegEvent {
     Leaving,
     /// It refused the grant for a new allocation.
     GrantStale,
-    Failed(String),
+    /// It cannot be used. If it has no room, it said for how long it is not to be asked again.
+    Failed {
+        reason: String,
+        retry_after: Option<Duration>,
+    },
 }
 
 /// What a leg needs of the session.
@@ -418,7 +422,7 @@ impl RelayLeg {
         let slow = attempt.binds_refused >= BINDS_MAX;
         attempt.bind_at = Some(context.now + if slow { 2 * BIND_AGAIN } else { BIND_AGAIN });
         if slow && !self.was_bound {
-            self.fail("it refused to join the two ends");
+            self.fail("it refused to join the two ends", None);
         }
     }
 
@@ -442,7 +446,7 @@ impl RelayLeg {
             }
         }
         if let Some(error) = refused.filter(|_| !self.was_bound) {
-            self.fail(&format!("no channel can be made there: {error}"));
+            self.fail(&format!("no channel can be made there: {error}"), None);
         }
     }
 
@@ -502,15 +506,15 @@ impl RelayLeg {
         if self.of_round().next().is_none() {
             self.round.over = true;
             if self.stats.allocated.is_none() {
-                self.fail(reason);
+                self.fail(reason, None);
             }
         }
     }
 
-    fn fail(&mut self, reason: &str) {
+    fn fail(&mut self, reason: &str, retry_after: Option<Duration>) {
         if !self.has_failed() {
             self.end(reason);
-            self.events.push(LegEvent::Failed(reason.to_owned()));
+            self.events.push(LegEvent::Failed { reason: reason.to_owned(), retry_after });
         }
     }
 
@@ -538,8 +542,22 @@ impl RelayLeg {
             if self.watch.grant_refused(context.now) {
                 self.events.push(LegEvent::GrantStale);
             }
+        } else if let Some(after) = attempt.retry_after.filter(|_| attempt.relayed.is_none()) {
+            self.full(after, context);
         } else if attempt.retired.is_none() {
             self.lost(attempt.socket, reason, context);
+        }
+    }
+
+    /// It has no room: by another family or transport it would say the same. Who has had an allocation there keeps what
+    /// is left of it.
+    fn full(&mut self, after: Duration, context: &mut LegContext<'_>) {
+        if self.stats.allocated.is_none() {
+            self.fail("it has no room at the moment", Some(after));
+        } else {
+            let nobody = self.of_round().next().is_none();
+            self.round.over |= nobody;
+            self.watch.no_room(after, context.now);
         }
     }
 

@@ -171,6 +171,12 @@ impl Watch {
         tell
     }
 
+    /// The relay has no room for a new allocation, and will have none for so long.
+    pub(super) fn no_room(&mut self, after: Duration, now: Instant) {
+        self.round_at = self.round_at.max(now + after);
+        self.doubt_at = self.doubt_at.max(now + after);
+    }
+
     /// A new allocation is in use. Whether to tell that the relay is back.
     pub(super) fn joined(&mut self, now: Instant) -> bool {
         self.silent = None;

@@ -1,11 +1,13 @@
 //! STUN (RFC 8489) beside what the TURN client speaks: Binding requests, and what an answer says.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use stun_types::attribute::{ErrorCode, XorMappedAddress};
+use stun_types::attribute::{AttributeType, ErrorCode, XorMappedAddress};
 use stun_types::message::{BINDING, Message, MessageClass, MessageType, MessageWriteVec, TransactionId};
 use stun_types::prelude::*;
+use tandem_proto::retry_after::{self, RETRY_AFTER};
 
 /// Makes transaction ids that nobody outside can guess: who cannot see a request cannot answer it.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub(super) struct Answer {
     pub(super) mapped: Option<SocketAddr>,
     /// The code of a refusal.
     pub(super) refused: Option<u16>,
+    /// How long a relay without room is not to be asked again.
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// Reads an answer; `None` for everything else. It proves nothing: compare the transaction.
@@ -63,7 +67,10 @@ pub(super) fn answer(data: &[u8]) -> Option<Answer> {
         _ => return None,
     };
     let mapped = message.attribute::<XorMappedAddress>().ok().map(|mapped| mapped.addr(transaction));
-    Some(Answer { transaction, binding: message.method() == BINDING, mapped, refused })
+    let retry_after = refused
+        .and_then(|_| message.raw_attribute(AttributeType::new(RETRY_AFTER)))
+        .and_then(|raw| retry_after::read(&raw.value));
+    Some(Answer { transaction, binding: message.method() == BINDING, mapped, refused, retry_after })
 }
 
 #[cfg(test)]
@@ -82,8 +89,23 @@ mod tests {
             let mut reply = Message::builder_success(&request, MessageWriteVec::new());
             reply.add_attribute(&XorMappedAddress::new(addr, transaction)).unwrap();
             let read = answer(&reply.finish()).unwrap();
-            let right = Answer { transaction, binding: true, mapped: Some(addr), refused: None };
+            let right =
+                Answer { transaction, binding: true, mapped: Some(addr), refused: None, retry_after: None };
             assert_eq!(read, right);
+        }
+    }
+
+    #[test]
+    fn a_refusal_may_say_for_how_long() {
+        let request = binding_request(Transactions::new(7).next());
+        let request = Message::from_bytes(&request).unwrap();
+        for (value, read) in [(&[0, 0, 0, 5][..], Some(5)), (&[0xff; 4], Some(600)), (&[5], None)] {
+            let mut reply = Message::builder_error(&request, MessageWriteVec::new());
+            reply.add_attribute(&ErrorCode::new(508, "").unwrap()).unwrap();
+            let hint = stun_types::attribute::RawAttribute::new(AttributeType::new(RETRY_AFTER), value);
+            reply.add_attribute(&hint).unwrap();
+            let answer = answer(&reply.finish()).unwrap();
+            assert_eq!((answer.refused, answer.retry_after), (Some(508), read.map(Duration::from_secs)));
         }
     }
 

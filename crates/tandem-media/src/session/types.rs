@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tandem_proto::ids::ServiceKey;
 use tandem_proto::wire;
@@ -183,8 +183,9 @@ pub enum Event {
     Rate { bits_per_second: u32, packet_ms: u32 },
     /// Which paths are heard has changed; send it by signalling. It was sent in-band on all paths already.
     PathReport(wire::PathReport),
-    /// This relay cannot be used: it never gave an allocation. The session goes on with the others.
-    RelayFailed { relay: ServiceKey, reason: String },
+    /// This relay cannot be used: it never gave an allocation. The session goes on with the others. A relay without room
+    /// says for how long it is not to be asked again (at most ten minutes): have another one ready at once.
+    RelayFailed { relay: ServiceKey, reason: String, retry_after: Option<Duration> },
     /// This relay, which was in use, has answered nothing for a second. It is tried on, for as long as the session
     /// lasts; have another one ready. Told once for each silence.
     RelaySilent { relay: ServiceKey },

@@ -288,6 +288,62 @@ fn a_relay_that_started_anew_wants_a_new_grant_and_carries_again() {
 }
 
 #[test]
+fn a_relay_without_room_is_given_up_at_once_with_what_it_asked_for() {
+    for (draining, seconds) in [(false, 60), (true, 600)] {
+        let mut world = World::new(2, Redundancy::Auto);
+        world.describe();
+        if draining {
+            world.drains(0);
+        } else {
+            world.fill(0);
+        }
+        world.use_relay(0);
+        world.use_relay(1);
+        let service = world.relays[0].service;
+        // Two round trips: the challenge and the refusal.
+        world.run(ms(4 * 20 + 10));
+        let retry_after = Some(Duration::from_secs(seconds));
+        for side in [A, B] {
+            let told = |event: &Event| {
+                matches!(event, Event::RelayFailed { relay, retry_after: after, .. }
+                    if *relay == service && *after == retry_after)
+            };
+            assert_eq!(world.count(side, Duration::ZERO, told), 1, "draining: {draining}");
+        }
+        world.run(ms(2_000));
+        for side in [A, B] {
+            let stats = world.stats(side);
+            let full = stats.relays.iter().find(|relay| relay.service == service).expect("still listed");
+            assert!(!full.tcp_tried && full.failed.is_some(), "{full:?}");
+            assert!(stats.connected_ms.is_some() && stats.packets_received > 0, "the other one carries it");
+        }
+    }
+}
+
+#[test]
+fn a_relay_that_forgot_a_call_and_has_no_room_is_not_asked_again_before_its_time() {
+    let mut world = World::call(2, Redundancy::Auto, true);
+    let primary = world.primary(A);
+    // It forgets the call, but not its secret, and is full before the call comes back.
+    let secret = world.relays[primary].secret.clone();
+    world.restart_with(primary, secret);
+    world.fill(primary);
+    world.run(ms(4_000));
+    let asked = world.refused_by(primary);
+    assert!(asked >= 2, "each end has asked once: {asked}");
+    world.run(ms(50_000));
+    assert_eq!(world.refused_by(primary), asked, "for a minute nobody asks again");
+    assert_eq!(world.allocations_of(primary), 0);
+    world.unfill(primary);
+    world.run(ms(15_000));
+    assert_eq!(world.allocations_of(primary), 2, "then both do, and are back");
+    for side in [A, B] {
+        let stats = world.stats(side);
+        assert!(stats.paths.iter().all(|path| path.state == PathState::Good), "{:?}", stats.paths);
+    }
+}
+
+#[test]
 fn a_call_moves_off_a_relay_that_drains_and_loses_nothing() {
     for redundancy in [Redundancy::Always, Redundancy::Auto, Redundancy::Off] {
         let mut world = World::call(2, redundancy, true);

@@ -159,7 +159,7 @@ impl Side {
             match event {
                 Event::LocalCandidate(candidate) => candidates.push(candidate),
                 Event::Opus { seq, payload, .. } => drop(self.heard.insert(seq, payload)),
-                Event::RelayFailed { relay, reason } => panic!("{relay}: {reason}"),
+                Event::RelayFailed { relay, reason, .. } => panic!("{relay}: {reason}"),
                 _ => {}
             }
         }

@@ -38,7 +38,7 @@ pub(crate) const fn ms(ms: u64) -> Duration {
 pub(crate) struct Relay {
     server: Server,
     pub(crate) service: ServiceKey,
-    secret: RelaySecret,
+    pub(crate) secret: RelaySecret,
     udp: SocketAddr,
     tcp: SocketAddr,
     /// One way from end to end.
@@ -196,7 +196,10 @@ impl World {
 
     /// A new start of the relay: it has forgotten all, and older grants are void.
     pub(crate) fn restart(&mut self, relay: usize) {
-        let secret = RelaySecret::new([200; 32]);
+        self.restart_with(relay, RelaySecret::new([200; 32]));
+    }
+
+    pub(crate) fn restart_with(&mut self, relay: usize, secret: RelaySecret) {
         self.relays[relay].server = self.server(self.relays[relay].service, &secret);
         self.relays[relay].secret = secret;
     }
@@ -337,6 +340,20 @@ impl World {
             }
         }
         self.now = end;
+    }
+
+    /// This relay has no room for anybody new.
+    pub(crate) fn fill(&mut self, relay: usize) {
+        self.relays[relay].server.set_limits(0, None);
+    }
+
+    pub(crate) fn unfill(&mut self, relay: usize) {
+        self.relays[relay].server.set_limits(100, None);
+    }
+
+    /// Allocations that it has refused.
+    pub(crate) fn refused_by(&self, relay: usize) -> u64 {
+        self.relays[relay].server.stats().allocations_refused
     }
 
     /// This relay takes nothing new from now on, and tells its clients.

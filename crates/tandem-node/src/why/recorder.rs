@@ -180,7 +180,7 @@ impl Recorder {
     pub(crate) fn take_media(&mut self, event: &Event, now: Now) {
         match event {
             Event::LocalCandidate(candidate) => keep_candidate(&mut self.facts.own_candidates, candidate),
-            Event::RelayFailed { relay, reason } => {
+            Event::RelayFailed { relay, reason, .. } => {
                 let name = relay.to_string();
                 let known = self.facts.relays.iter_mut().rev().find(|known| known.relay == name);
                 if let Some(known) = known.filter(|known| known.state != RelayState::Refused) {
@@ -428,7 +428,10 @@ mod tests {
             .take_fact(CallFact::RelayAnswered { relay: relay(2), refused: Some("full".into()) }, now(190));
         recorder.take_fact(CallFact::RelayAsked(relay(3)), now(191));
         recorder.take_fact(CallFact::RelayAnswered { relay: relay(3), refused: None }, now(195));
-        recorder.take_media(&Event::RelayFailed { relay: relay(3), reason: "it is gone".into() }, now(300));
+        recorder.take_media(
+            &Event::RelayFailed { relay: relay(3), reason: "it is gone".into(), retry_after: None },
+            now(300),
+        );
         recorder.take_event(&CallEvent::Sound, now(250));
         let facts = recorder.facts(None);
         let step = |kind| facts.steps.iter().find(|step| step.step == kind).map(|step| step.at_ms);

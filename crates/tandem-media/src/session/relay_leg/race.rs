@@ -106,7 +106,7 @@ impl RelayLeg {
             self.try_tcp(context);
         }
         if waited >= GIVE_UP && self.stats.allocated.is_none() {
-            self.fail("it did not answer");
+            self.fail("it did not answer", None);
         }
     }
 

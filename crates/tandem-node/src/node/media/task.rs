@@ -176,6 +176,7 @@ impl Leg {
                     Err(error) => self.tell(MediaNewsKind::Session(Event::RelayFailed {
                         relay,
                         reason: error.to_string(),
+                        retry_after: None,
                     })),
                 }
             }

@@ -573,6 +573,10 @@ impl Phone {
                 self.note_heard(leg, &report.paths, now);
                 self.calls.send_path_report(leg, report.paths.clone());
             }
+            Event::RelayFailed { relay, retry_after: Some(after), .. } => {
+                self.links.note_no_room(*relay, *after, now);
+                self.calls.handle_relay_full(leg, *relay, now);
+            }
             Event::RelayFailed { relay, .. } | Event::RelaySilent { relay } => {
                 self.calls.handle_relay_dead(leg, *relay, now);
             }

@@ -1,5 +1,7 @@
 //! The one gate before every dial of a supernode, and the patience that supernodes asked for.
 
+use std::time::Duration;
+
 use tandem_core::dialing::Purpose;
 use tandem_core::time::Now;
 use tandem_proto::ids::ServiceKey;
@@ -79,6 +81,12 @@ impl Patience {
 }
 
 impl Links {
+    /// A relay has no room and said for how long: until then it is asked for no grant, by no call.
+    pub(crate) fn note_no_room(&mut self, service: ServiceKey, after: Duration, now: Now) {
+        let after_ms = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+        self.patience.note(service, Waiting::Grant { errand: 0 }, after_ms, now.mono_ms);
+    }
+
     /// Those of somebody who would rather ask others than wait for the turn of an errand: `Waits` is its last word.
     pub(crate) fn impatient() -> Self {
         Self { impatient: true, ..Self::default() }
@@ -243,6 +251,18 @@ mod tests {
         links.ask_load(7, &at(100), now(10_000));
         assert!(matches!(news(&mut links)[..], [LinkNews::Waits { errand: 7, wait_ms: 50_000 }]));
         assert_eq!((dials(&mut links), links.poll_timeout()), (0, None), "and nothing is left of it");
+    }
+
+    #[test]
+    fn a_relay_without_room_is_asked_for_no_grant_until_its_time() {
+        let mut links = Links::default();
+        links.note_no_room(SERVICE, Duration::from_secs(60), now(1_000));
+        let relay = SupernodeAddress { service: SERVICE, addresses: Vec::new() };
+        links.request_grant(7, &relay, &[1; 16], now(60_999));
+        let told = news(&mut links);
+        assert!(matches!(&told[..], [LinkNews::ErrandFailed { errand: 7, .. }]), "{told:?}");
+        links.request_grant(8, &relay, &[1; 16], now(61_000));
+        assert!(news(&mut links).is_empty(), "it is on its way");
     }
 
     #[test]
