@@ -166,6 +166,12 @@ pub(crate) fn metrics(node: &Node) -> Metrics {
         );
         metrics.push(
             MetricKind::Gauge,
+            "tandem_relay_threads",
+            "Threads of the relay: one more whenever all there are had too much to do.",
+            stats.threads as f64,
+        );
+        metrics.push(
+            MetricKind::Gauge,
             "tandem_relay_month_bytes",
             "Bytes forwarded this calendar month (UTC).",
             node.volunteering.bytes_this_month(Role::Relay) as f64,
