@@ -2,11 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something it needs is missing")]
 
+#[expect(dead_code, reason = "the relay's own tests use more of it")]
+#[path = "../../../tandem-relay/tests/it/bench.rs"]
+mod bench;
 mod bundle;
 mod devices;
 mod forms;
 mod policy;
 mod private;
+#[cfg(target_os = "linux")]
+mod relay;
 mod strangers;
 mod volunteer;
+#[expect(dead_code, reason = "the relay's own tests use more of it")]
+#[path = "../../../tandem-relay/tests/it/wire.rs"]
+mod wire;
 mod world;

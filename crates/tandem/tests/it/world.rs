@@ -136,7 +136,8 @@ fn free_api_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
-fn lines(process: &mut Child) -> Receiver<String> {
+/// What a process prints, by line.
+pub(crate) fn lines(process: &mut Child) -> Receiver<String> {
     let output = process.stdout.take().unwrap();
     let (sender, lines) = channel();
     std::thread::spawn(move || {
