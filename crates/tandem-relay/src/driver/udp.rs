@@ -17,8 +17,14 @@ pub(super) use self::portable::Headers;
 
 /// Datagrams read at once.
 pub(super) const BATCH: usize = 64;
-/// One datagram's place. A longer datagram than the longest message is cut by the kernel and then dropped.
-const STRIDE: usize = (HEADROOM + MESSAGE_BYTES_MAX + 1 + TAILROOM).next_multiple_of(64);
+/// What fits into one datagram's near place: sound does. The near places lie close together, so a batch of sound touches
+/// a few pages of memory instead of one for each datagram.
+const NEAR_BYTES: usize = 256;
+const NEAR_STRIDE: usize = (HEADROOM + NEAR_BYTES + TAILROOM).next_multiple_of(64);
+/// Its far place, for what is longer. A longer datagram than the longest message is cut by the kernel and then dropped.
+const FAR_STRIDE: usize = (HEADROOM + MESSAGE_BYTES_MAX + 1 + TAILROOM).next_multiple_of(64);
+/// Where the far places begin.
+const FAR: usize = BATCH * NEAR_STRIDE;
 
 /// One socket.
 #[derive(Debug)]
@@ -103,7 +109,7 @@ impl Port {
     }
 }
 
-/// The memory of one batch, used again and again.
+/// The memory of one batch, used again and again: all near places, then all far ones.
 #[derive(Debug)]
 pub(super) struct Batch {
     storage: Box<[u8]>,
@@ -114,12 +120,14 @@ pub(super) struct Batch {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Received {
     pub(super) from: SocketAddr,
-    pub(super) length: usize,
+    /// Where it begins.
+    start: usize,
+    length: usize,
 }
 
 impl Batch {
     pub(super) fn new() -> Self {
-        Self { storage: vec![0; BATCH * STRIDE].into(), received: Vec::with_capacity(BATCH) }
+        Self { storage: vec![0; FAR + BATCH * FAR_STRIDE].into(), received: Vec::with_capacity(BATCH) }
     }
 
     /// Reads what is there, at most [`BATCH`] datagrams.
@@ -131,15 +139,15 @@ impl Batch {
 
     /// A free place for a message of a TCP client, by its number.
     pub(super) fn place(&mut self, index: usize) -> (&mut [u8], usize) {
-        (&mut self.storage, index * STRIDE + HEADROOM)
+        (&mut self.storage, starts(index).1)
     }
 
     /// The datagram with this number, the buffer it lies in, and where.
     pub(super) fn datagram(&mut self, index: usize) -> (Received, &mut [u8], Range<usize>) {
         let received = self.received[index];
-        let start = index * STRIDE + HEADROOM;
         // One byte more than the longest message fits, so a cut datagram is seen to be too long.
-        (received, &mut self.storage, start..start + received.length.min(MESSAGE_BYTES_MAX + 1))
+        let end = received.start + received.length.min(MESSAGE_BYTES_MAX + 1);
+        (received, &mut self.storage, received.start..end)
     }
 }
 
@@ -152,9 +160,17 @@ impl Outgoing {
     }
 }
 
-/// The places of a batch's datagrams.
-fn slots(storage: &mut [u8]) -> impl Iterator<Item = &mut [u8]> {
-    storage.chunks_exact_mut(STRIDE).map(|slot| &mut slot[HEADROOM..STRIDE - TAILROOM])
+/// The near places of a batch's datagrams, and the far ones.
+fn places(storage: &mut [u8]) -> (impl Iterator<Item = &mut [u8]>, impl Iterator<Item = &mut [u8]>) {
+    let (near, far) = storage.split_at_mut(FAR);
+    let near = near.chunks_exact_mut(NEAR_STRIDE).map(|place| &mut place[HEADROOM..HEADROOM + NEAR_BYTES]);
+    let far = far.chunks_exact_mut(FAR_STRIDE).map(|place| &mut place[HEADROOM..FAR_STRIDE - TAILROOM]);
+    (near, far)
+}
+
+/// Where the datagram with this number begins in its near place, and in its far one.
+fn starts(index: usize) -> (usize, usize) {
+    (index * NEAR_STRIDE + HEADROOM, FAR + index * FAR_STRIDE + HEADROOM)
 }
 
 /// Makes the kernel's buffers large. Only root may have more than the system's limit; others get what there is.
@@ -188,7 +204,7 @@ mod batched {
         MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, recvmmsg, sendmmsg,
     };
 
-    use super::{BATCH, Outgoing, Received, slots};
+    use super::{BATCH, NEAR_BYTES, Outgoing, Received, places, starts};
 
     /// The kernel's message headers, for one socket: the kernel leaves in them how long the last address was, so sockets
     /// of two families must not share them.
@@ -256,16 +272,29 @@ mod batched {
             received: &mut Vec<Received>,
             address: impl Fn(S) -> SocketAddr,
         ) -> io::Result<()> {
-            let mut slots = slots(storage);
-            let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
-                std::array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
+            // What does not fit into the near place goes on in the far one, where it would have been had all of it come
+            // there.
+            let mut slices: [[IoSliceMut<'_>; 2]; BATCH] = {
+                let (mut near, mut far) = places(storage);
+                std::array::from_fn(|_| {
+                    let rest = far.next().and_then(|place| place.get_mut(NEAR_BYTES..));
+                    [near.next(), rest].map(|part| IoSliceMut::new(part.unwrap_or_default()))
+                })
+            };
             let fd = socket.as_raw_fd();
-            for message in recvmmsg(fd, &mut self.receive, &mut slices, MsgFlags::MSG_DONTWAIT, None)? {
+            let messages = recvmmsg(fd, &mut self.receive, &mut slices, MsgFlags::MSG_DONTWAIT, None)?;
+            for (index, message) in messages.enumerate() {
                 // An address of another family cannot be; an empty message from nowhere is dropped by the core.
                 let nowhere = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0);
                 let from = message.address.map(&address);
                 let length = if from.is_some() { message.bytes } else { 0 };
-                received.push(Received { from: from.unwrap_or(nowhere), length });
+                let (near, far) = starts(index);
+                let start = if length <= NEAR_BYTES { near } else { far };
+                received.push(Received { from: from.unwrap_or(nowhere), start, length });
+            }
+            for (index, long) in received.iter().enumerate().filter(|(_, one)| one.length > NEAR_BYTES) {
+                let (near, _) = starts(index);
+                storage.copy_within(near..near + NEAR_BYTES, long.start);
             }
             Ok(())
         }
@@ -313,7 +342,7 @@ mod portable {
 
     use mio::net::UdpSocket;
 
-    use super::{Outgoing, Received, slots};
+    use super::{Outgoing, Received, places, starts};
 
     /// One call for each datagram: only the family is kept.
     #[derive(Debug)]
@@ -332,9 +361,9 @@ mod portable {
             storage: &mut [u8],
             received: &mut Vec<Received>,
         ) -> io::Result<()> {
-            for slot in slots(storage) {
-                match socket.recv_from(slot) {
-                    Ok((length, from)) => received.push(Received { from, length }),
+            for (index, place) in places(storage).1.enumerate() {
+                match socket.recv_from(place) {
+                    Ok((length, from)) => received.push(Received { from, start: starts(index).1, length }),
                     Err(_) if !received.is_empty() => break,
                     Err(error) => return Err(error),
                 }
@@ -385,7 +414,8 @@ mod tests {
         receive: impl Fn(&Port, &mut [u8], &mut Vec<Received>),
     ) -> Vec<Vec<u8>> {
         let ((near, near_address), (far, far_address)) = (port(address), port(address));
-        let datagram = |n: u8| Outgoing { to: far_address, bytes: Bytes::Own(vec![n; 1 + usize::from(n)]) };
+        let datagram =
+            |n: u8| Outgoing { to: far_address, bytes: Bytes::Own(vec![n; 1 + 20 * usize::from(n)]) };
         let outgoing: Vec<_> = (0..100).map(datagram).collect();
         for some in outgoing.chunks(BATCH) {
             assert_eq!(send(&near, &[], some), some.len());
