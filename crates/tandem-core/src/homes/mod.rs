@@ -3,6 +3,7 @@
 //! See DESIGN "Homes are chosen" and `spec/overlay.md`. The driver feeds what happened and executes [`Command`]s; after
 //! every call it drains [`Homes::poll_command`] and re-arms its timer from [`Homes::poll_timeout`].
 
+mod beating;
 mod link;
 mod publishing;
 mod recruit;
@@ -10,6 +11,7 @@ mod table;
 
 use std::collections::VecDeque;
 
+pub use beating::beats;
 pub use link::LinkState;
 pub use table::{CLASS_BOUNDS_MS, KNOWN_MAX, QUALITY_UNKNOWN, Remembered, Standing};
 
@@ -110,6 +112,8 @@ pub struct Homes {
     call_since_ms: Option<u64>,
     /// Nothing is wanted any more.
     stopped: bool,
+    /// The driver keeps links alive and says when one is silent.
+    beats_elsewhere: bool,
 }
 
 impl Homes {
@@ -125,6 +129,7 @@ impl Homes {
             commands: VecDeque::new(),
             call_since_ms: None,
             stopped: false,
+            beats_elsewhere: false,
         }
     }
 
@@ -298,15 +303,7 @@ impl Homes {
     pub fn set_in_call(&mut self, in_call: bool, now: Now) {
         if self.in_call() != in_call {
             self.call_since_ms = in_call.then_some(now.mono_ms);
-            // Said at once, even with an answer still owed: the home must know which patience to have.
-            let homes = self.links.iter().filter(|link| link.is_home());
-            for peer in homes.map(|link| link.peer).collect::<Vec<_>>() {
-                self.push(Command::Heartbeat { peer, in_call });
-            }
-            for link in self.links.iter_mut().filter(|link| link.is_home()) {
-                link.asked_ms.get_or_insert(now.mono_ms);
-                link.beat_ms = now.mono_ms + link.beat_interval_ms(in_call);
-            }
+            self.beat_at_once(now);
         }
         self.drive(now);
     }
@@ -469,26 +466,14 @@ impl Homes {
             link.deadline_ms(call_since_ms).is_some_and(|deadline_ms| now.mono_ms >= deadline_ms)
         };
         while let Some(at) = self.links.iter().position(late) {
-            let link = self.links.remove(at);
-            self.push(Command::Release(link.peer));
-            self.table.failed(link.peer, &mut self.rng, now.mono_ms);
-            self.after_loss(&link, false, now);
-        }
-    }
-
-    fn beat(&mut self, now: Now) {
-        let in_call = self.in_call();
-        for link in self.links.iter_mut().filter(|link| link.is_home()) {
-            if now.mono_ms >= link.beat_ms && (link.asked_ms.is_none() || in_call) {
-                self.commands.push_back(Command::Heartbeat { peer: link.peer, in_call });
-                link.asked_ms.get_or_insert(now.mono_ms);
-                link.beat_ms = now.mono_ms + link.beat_interval_ms(in_call);
-            }
+            self.give_up(at, now);
         }
     }
 
     fn link_timeout_ms(&self, link: &Link) -> Option<u64> {
-        let beats = link.state == LinkState::Reserved && (link.asked_ms.is_none() || self.in_call());
+        let beats = !self.beats_elsewhere
+            && link.state == LinkState::Reserved
+            && (link.asked_ms.is_none() || self.in_call());
         let leaving = match link.leaving {
             Leaving::By(until_ms) if until_ms < u64::MAX => Some(until_ms),
             Leaving::By(_) | Leaving::No => None,

@@ -68,6 +68,12 @@ pub(super) struct Client {
     pub(super) awaiting: Option<u64>,
 }
 
+/// How often one client is told of other supernodes: six times at once, then once in 15 s.
+#[must_use]
+pub fn lists(now_mono_ms: u64) -> TokenBucket {
+    TokenBucket::new(6, 15_000, now_mono_ms)
+}
+
 impl Client {
     pub(super) fn new(peer: [u8; 32], remote: Option<IpAddr>, outbound: bool, now_mono_ms: u64) -> Self {
         Self {
@@ -88,7 +94,7 @@ impl Client {
             excess: 0,
             frames: TokenBucket::new(40, 250, now_mono_ms),
             searches: TokenBucket::new(10, 2_000, now_mono_ms),
-            lists: TokenBucket::new(6, 15_000, now_mono_ms),
+            lists: lists(now_mono_ms),
             errands: TokenBucket::new(12, 5_000, now_mono_ms),
             ask_ms: now_mono_ms,
             asked: 0,

@@ -7,7 +7,8 @@ use tandem_proto::wire::home_frame::Body;
 use tandem_proto::wire::{Heartbeat, Supernodes, SupernodesRequest};
 
 use super::client::Phase;
-use super::neighbours::{Asker, Noted};
+use super::neighbours::Noted;
+use super::view::Asker;
 use super::{ClientRef, Command, Endpoint, Service};
 use crate::dialing::{Contacts, SUPERNODE_CONTACTS_A_MINUTE};
 use crate::time::Now;
@@ -124,7 +125,7 @@ impl Service {
     /// to its end.
     #[must_use]
     pub fn load_percent(&self) -> u32 {
-        let held = self.reserving.len() * 100 / self.config.reservations_max.max(1);
+        let held = self.reserving.places.len() * 100 / self.config.reservations_max.max(1);
         let held = u32::try_from(held).unwrap_or(100);
         let load = held.max(self.machine.load_percent()).max(self.exchange.relay_load_percent);
         load.min(100) / 10 * 10

@@ -13,10 +13,12 @@ mod granting;
 mod inviting;
 mod machine;
 mod neighbours;
+pub mod places;
 mod reserving;
 mod revoking;
 mod sight;
 mod standing;
+pub mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -42,11 +44,13 @@ use exchange::Exchange;
 use granting::Granting;
 use inviting::Inviting;
 use machine::Machine;
-use neighbours::{Asker, Neighbours};
+use neighbours::Neighbours;
 use reserving::Reserving;
 use revoking::Revoking;
+use view::Asker;
 
 pub use candidates::{Check, CheckOutcome};
+pub use client::lists;
 pub use standing::Standing;
 use standing::{STANDBY_CLIENTS_MAX, STANDBY_PER_SUBNET_MAX, STANDBY_STREAM_MS};
 
@@ -479,7 +483,7 @@ impl Service {
         self.expire_clients(now);
         self.expire_directory(now);
         self.granting.forget_expired(now);
-        self.reserving.forget_expired(now.mono_ms);
+        self.reserving.places.forget_expired(now.mono_ms);
         self.drive_revoking(now);
         self.drive_candidates(now);
         self.drive_inviting(now);
@@ -521,7 +525,7 @@ impl Service {
     pub fn figures(&self) -> Figures {
         Figures {
             clients: self.clients.len(),
-            reserved: self.reserving.len(),
+            reserved: self.reserving.places.len(),
             supernodes_known: self.neighbours.len(),
             revoked: self.revoking.len(),
             ..self.figures
@@ -531,12 +535,12 @@ impl Service {
     /// Whether that device is reserved here now.
     #[must_use]
     pub fn is_reserved(&self, device: DeviceKey) -> bool {
-        self.reserving.client_of(device).is_some()
+        self.reserving.places.connection_of(device).is_some()
     }
 
     /// The devices that are reserved here now.
     pub fn reserved(&self) -> impl Iterator<Item = DeviceKey> {
-        self.reserving.devices()
+        self.reserving.places.held().map(|(device, _)| device)
     }
 
     /// All supernodes known, this one excepted.
@@ -603,7 +607,7 @@ impl Service {
                 self.subnets.remove(&subnet);
             }
         }
-        self.reserving.lost(state.device(), client, now.mono_ms);
+        self.reserving.places.lost(state.device(), client, now.mono_ms);
         self.directory.forget_client(client);
         self.forget_errands(client);
         if state.outbound && !state.for_invitation {

@@ -1,6 +1,6 @@
 //! The supernodes this one knows of: bounded, verified, newest sequence only, spread over networks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use tandem_proto::draw::{distance, position};
@@ -9,6 +9,7 @@ use tandem_proto::network::network_group;
 use tandem_proto::signed::{Roles, SupernodeDescriptor};
 
 use super::Endpoint;
+use super::view::{self, Asker, Known};
 use crate::backoff::Backoff;
 use crate::rng::Rng;
 use crate::time::Now;
@@ -19,16 +20,6 @@ pub(super) const NEIGHBOURS_MAX: usize = 256;
 const PER_NETWORK_MAX: usize = 4;
 /// … and this many more only while the table is emptier than this.
 const SPARSE: usize = 32;
-/// What one network's devices are told of, and what other supernodes there are told, who must know more to find the
-/// nearest to a key. So that nobody learns the whole set, neither of one supernode nor of many.
-const VIEW_DEVICES: usize = 24;
-const VIEW_SUPERNODES: usize = 48;
-/// From this load on, in per cent, a supernode is told last.
-const FULL_PERCENT: u32 = 90;
-/// A view lasts this long.
-const VIEW_MS: u64 = 7 * 24 * 60 * 60_000;
-/// Whoever signed a descriptor so lately has spoken lately.
-const SPOKE_LATELY_MS: u64 = 2 * 60_000;
 /// Bootstrap addresses remembered.
 const BOOTSTRAP_MAX: usize = 16;
 
@@ -45,37 +36,18 @@ pub(super) struct Neighbour {
     not_before_ms: u64,
 }
 
-/// Somebody who asks for supernodes, as far as it matters: where from, and when.
-///
-/// Every supernode shows the same asker the same: the order depends on the asker's network and the week, and has no
-/// secret. Asking again, or asking others, teaches little more. It ranks networks rather than keys, since anybody can
-/// make keys until one comes first.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Asker {
-    seed: u64,
-    view: usize,
-}
-
-impl Asker {
-    pub(super) fn new(network: Option<u32>, is_supernode: bool, now: Now) -> Self {
-        let place = Rng::new(network.map_or(u64::MAX, u64::from)).next_u64();
-        // Not everybody's week ends at the same moment.
-        let week = now.unix_ms.wrapping_add(place % VIEW_MS) / VIEW_MS;
-        let view = if is_supernode { VIEW_SUPERNODES } else { VIEW_DEVICES };
-        Self { seed: place ^ Rng::new(week).next_u64(), view }
-    }
-
-    fn rank(&self, neighbour: &Neighbour) -> ((bool, bool), u64, ServiceKey) {
-        let network = neighbour.network.map_or(u64::MAX, u64::from);
-        let place = Rng::new(self.seed ^ Rng::new(network).next_u64()).next_u64();
-        (neighbour.use_to_others(), place, neighbour.descriptor.service())
-    }
-}
-
 impl Neighbour {
-    /// What makes others come first: it may be gone, or is nearly full.
-    fn use_to_others(&self) -> (bool, bool) {
-        (self.missed, self.descriptor.load_percent() >= FULL_PERCENT)
+    /// As far as it matters for who is told of it.
+    fn as_known(&self) -> Known<ServiceKey> {
+        Known {
+            key: self.descriptor.service(),
+            network: self.network,
+            met: self.met,
+            missed: self.missed,
+            load_percent: self.descriptor.load_percent(),
+            // A sequence is the time of signing (spec/records.md).
+            signed_unix_ms: self.descriptor.sequence(),
+        }
     }
 }
 
@@ -158,12 +130,7 @@ impl Neighbours {
         asker: &Asker,
         rng: &mut Rng,
     ) -> Vec<&SupernodeDescriptor> {
-        let view = self.view(roles, asker);
-        let rank = |neighbour: &Neighbour| (neighbour.use_to_others(), !neighbour.met);
-        let mut view: Vec<_> =
-            view.into_iter().map(|known| (rank(known), rng.next_u64(), &known.descriptor)).collect();
-        view.sort_by_key(|(rank, random, _)| (*rank, *random));
-        view.into_iter().take(limit).map(|(_, _, descriptor)| descriptor).collect()
+        self.descriptors_of(view::sample(self.view(roles, asker), limit, rng))
     }
 
     /// Those nearest to a point of the directory, of what this asker may learn.
@@ -174,14 +141,13 @@ impl Neighbours {
         limit: usize,
         asker: &Asker,
     ) -> Vec<&SupernodeDescriptor> {
-        let mut view: Vec<_> = self.view(roles, asker).into_iter().map(|known| &known.descriptor).collect();
+        let mut view = self.descriptors_of(self.view(roles, asker));
         view.sort_by_key(|descriptor| distance(&position(descriptor.service()), point));
         view.truncate(limit);
         view
     }
 
-    /// Where newcomers are sent: a few with load to spare. Where many have just gone, the others soon say of themselves
-    /// that they have more to do: whoever spoke last is the likeliest to live, and to mean what it said of its load.
+    /// Where newcomers are sent.
     pub(super) fn referrals(
         &self,
         limit: usize,
@@ -189,29 +155,17 @@ impl Neighbours {
         rng: &mut Rng,
         now: Now,
     ) -> Vec<&SupernodeDescriptor> {
-        let mut sample = self.sample(Roles::DIRECTORY, limit * 2, asker, rng);
-        let stale = |descriptor: &SupernodeDescriptor| {
-            // A sequence is the time of signing (spec/records.md).
-            descriptor.sequence().saturating_add(SPOKE_LATELY_MS) < now.unix_ms
-        };
-        sample.sort_by_key(|descriptor| (stale(descriptor), descriptor.load_percent()));
-        sample.truncate(limit);
-        sample
+        self.descriptors_of(view::referrals(self.view(Roles::DIRECTORY, asker), limit, rng, now))
     }
 
-    /// Those that come first for this asker: always the same, one of each network before a second of any. Full
-    /// ones come last, so that an asker's network does not wear its own few out while others have room; and after them
-    /// those that may be gone, so that where many died those who came in their place are found.
-    fn view(&self, roles: Roles, asker: &Asker) -> Vec<&Neighbour> {
+    fn view(&self, roles: Roles, asker: &Asker) -> Vec<Known<ServiceKey>> {
         let fitting = self.known.values().filter(|neighbour| neighbour.descriptor.roles().contains(roles));
-        let mut fitting: Vec<_> = fitting.map(|neighbour| (asker.rank(neighbour), neighbour)).collect();
-        fitting.sort_by_key(|(rank, _)| *rank);
-        let mut networks = BTreeSet::new();
-        let (first, again): (Vec<&Neighbour>, Vec<&Neighbour>) = fitting
-            .into_iter()
-            .map(|(_, neighbour)| neighbour)
-            .partition(|neighbour| networks.insert(neighbour.network));
-        first.into_iter().chain(again).take(asker.view).collect()
+        asker.view(fitting.map(Neighbour::as_known))
+    }
+
+    fn descriptors_of(&self, shown: Vec<Known<ServiceKey>>) -> Vec<&SupernodeDescriptor> {
+        let known = shown.iter().filter_map(|known| self.known.get(&known.key));
+        known.map(|neighbour| &neighbour.descriptor).collect()
     }
 
     /// Where the list is full, the one that failed most often makes room.
@@ -291,12 +245,14 @@ fn network_of(descriptor: &SupernodeDescriptor) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::net::Ipv4Addr;
 
     use tandem_proto::identity::ServiceSecret;
     use tandem_proto::multiaddr::{Transport, TransportAddress};
     use tandem_proto::signed::NewDescriptor;
 
+    use super::super::view::VIEW_DEVICES;
     use super::*;
 
     const HOUR_MS: u64 = 3_600_000;
@@ -404,7 +360,7 @@ mod tests {
         let together: BTreeSet<ServiceKey> = (0..40).flat_map(|network| shown(network, 0)).collect();
         assert!(together.len() > 100, "all networks are shown the same {}", together.len());
         let view = table.view(Roles::DIRECTORY, &Asker::new(Some(1), false, now(0)));
-        let networks: BTreeSet<Option<u32>> = view.iter().map(|neighbour| neighbour.network).collect();
+        let networks: BTreeSet<Option<u32>> = view.iter().map(|known| known.network).collect();
         assert_eq!(networks.len(), VIEW_DEVICES, "one of each network");
     }
 

@@ -139,7 +139,7 @@ impl Service {
     fn part_with(&mut self, client: ClientRef, device: DeviceKey, set: &DeviceSet, now: Now) {
         self.send_set(client, set);
         self.drop_client(client, 0, FailureCode::Revoked, REVOKED, now);
-        self.reserving.forget_place(device);
+        self.reserving.places.forget_kept(device);
         // One that is on its way out already need not be named twice.
         if !self.revoking.expelling.iter().any(|(other, _)| *other == device) {
             self.revoking.expelling.push((device, now.mono_ms + EXPEL_AFTER_MS));
