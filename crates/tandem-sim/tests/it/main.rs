@@ -1,0 +1,3 @@
+//! The simulator, tested.
+
+mod scenarios;
