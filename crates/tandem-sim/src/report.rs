@@ -151,8 +151,7 @@ impl Report {
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::new();
-        // Writing to a string cannot fail.
-        drop(self.write_table(&mut text));
+        self.write_table(&mut text).expect("a string takes all that is written");
         text
     }
 
@@ -221,7 +220,7 @@ impl Report {
         );
         for s in &self.samples {
             let (load, rate) = (s.load, s.requests_per_10_s);
-            drop(writeln!(
+            let line = writeln!(
                 text,
                 "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
                 s.at_s,
@@ -246,7 +245,8 @@ impl Report {
                 s.calls_set_up,
                 s.calls_failed,
                 s.calls_lost
-            ));
+            );
+            line.expect("a string takes all that is written");
         }
         text
     }

@@ -112,22 +112,32 @@ impl<D: Copy + Ord, C: Copy + PartialEq> Places<D, C> {
     pub fn lost(&mut self, device: D, connection: C, now_mono_ms: u64) {
         if self.connection_of(device) == Some(connection)
             && let Some((_, ticket)) = self.held.remove(&device)
-            && self.kept.len() < KEPT_MAX
         {
-            self.kept.insert(device, (ticket, now_mono_ms + PLACE_KEPT_MS));
+            if self.kept.len() < KEPT_MAX {
+                self.kept.insert(device, (ticket, now_mono_ms + PLACE_KEPT_MS));
+            } else {
+                self.homeless.remove(&device);
+            }
         }
     }
 
     /// Nothing is kept for this device.
     pub fn forget_kept(&mut self, device: D) {
-        self.kept.remove(&device);
+        if self.kept.remove(&device).is_some() && !self.held.contains_key(&device) {
+            self.homeless.remove(&device);
+        }
     }
 
     /// What was kept long enough.
     pub fn forget_expired(&mut self, now_mono_ms: u64) {
-        self.kept.retain(|_, (_, until_ms)| now_mono_ms < *until_ms);
-        let (held, kept) = (&self.held, &self.kept);
-        self.homeless.retain(|device, _| held.contains_key(device) || kept.contains_key(device));
+        let (held, homeless) = (&self.held, &mut self.homeless);
+        self.kept.retain(|device, (_, until_ms)| {
+            let stays = now_mono_ms < *until_ms;
+            if !stays && !held.contains_key(device) {
+                homeless.remove(device);
+            }
+            stays
+        });
     }
 }
 

@@ -1,6 +1,8 @@
 //! What one asker is told of the supernodes that another knows: the rules alone, for [`super::Service`] and for the
 //! simulator.
 
+use std::cmp::Ordering;
+
 use crate::rng::Rng;
 use crate::time::Now;
 
@@ -67,24 +69,53 @@ impl Asker {
     /// last, so that an asker's network does not wear its own few out while others have room; and after them those that may
     /// be gone, so that where many died those who came in their place are found.
     pub fn view<K: Copy + Ord>(&self, known: impl Iterator<Item = Known<K>>) -> Vec<Known<K>> {
-        let ranked = known.map(|known| (known.use_to_others(), self.place_of(known.network), known));
-        let mut ranked: Vec<_> = ranked.collect();
-        ranked.sort_unstable_by_key(|(use_to_others, place, known)| (*use_to_others, *place, known.key));
+        let known: Vec<Known<K>> = known.collect();
+        let rank =
+            |(at, known): (usize, &Known<K>)| (known.use_to_others(), self.place_of(known.network), at);
+        let mut ranked: Vec<Rank> = known.iter().enumerate().map(rank).collect();
+        // Nearly always the view is found among the first few, and the others need no order.
+        let few = 2 * self.view;
+        let mut found = false;
+        if ranked.len() > few {
+            ranked.select_nth_unstable_by(few, |one, other| order(&known, one, other));
+            found = networks(&known, &ranked[..few]) >= self.view;
+        }
+        if found {
+            ranked.truncate(few);
+        }
+        ranked.sort_unstable_by(|one, other| order(&known, one, other));
+        self.one_of_each_network_first(&known, &ranked)
+    }
+
+    fn one_of_each_network_first<K: Copy>(&self, known: &[Known<K>], ranked: &[Rank]) -> Vec<Known<K>> {
         let mut first: Vec<Known<K>> = Vec::with_capacity(self.view);
         let mut again: Vec<Known<K>> = Vec::new();
-        for (_, _, known) in ranked {
+        for (_, _, at) in ranked {
             if first.len() == self.view {
                 break;
             }
-            let seen = first.iter().any(|other| other.network == known.network);
-            if !seen {
-                first.push(known);
+            if !first.iter().any(|other| other.network == known[*at].network) {
+                first.push(known[*at]);
             } else if again.len() < self.view {
-                again.push(known);
+                again.push(known[*at]);
             }
         }
         first.into_iter().chain(again).take(self.view).collect()
     }
+}
+
+/// Of what use it is to others, its network's place for the asker, and where in the list it is.
+type Rank = ((bool, bool), u64, usize);
+
+/// The keys decide within a network.
+fn order<K: Ord>(known: &[Known<K>], one: &Rank, other: &Rank) -> Ordering {
+    (one.0, one.1, &known[one.2].key).cmp(&(other.0, other.1, &known[other.2].key))
+}
+
+fn networks<K>(known: &[Known<K>], ranked: &[Rank]) -> usize {
+    let network = |rank: &Rank| known[rank.2].network;
+    let first = |at: &usize| !ranked[..*at].iter().any(|before| network(before) == network(&ranked[*at]));
+    (0..ranked.len()).filter(first).count()
 }
 
 /// Some of a view, drawn by lot; those with room that were met come first.
@@ -103,4 +134,45 @@ pub fn referrals<K>(view: Vec<Known<K>>, limit: usize, rng: &mut Rng, now: Now) 
     sample.sort_by_key(|known| (stale(known), known.load_percent));
     sample.truncate(limit);
     sample
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(rng: &mut Rng, networks: u64) -> Known<u32> {
+        Known {
+            key: rng.next_u64() as u32,
+            network: Some(rng.below(networks) as u32),
+            met: rng.below(2) == 0,
+            missed: rng.below(8) == 0,
+            load_percent: 10 * rng.below(11) as u32,
+            signed_unix_ms: 0,
+        }
+    }
+
+    /// In full: ordered by rank, one of each network, then the rest.
+    fn in_full(asker: &Asker, mut all: Vec<Known<u32>>) -> Vec<Known<u32>> {
+        all.sort_by_key(|known| (known.use_to_others(), asker.place_of(known.network), known.key));
+        let mut seen = Vec::new();
+        let (first, again): (Vec<_>, Vec<_>) = all.into_iter().partition(|known| {
+            let new = !seen.contains(&known.network);
+            seen.push(known.network);
+            new
+        });
+        first.into_iter().chain(again).take(asker.view).collect()
+    }
+
+    #[test]
+    fn a_view_taken_from_the_first_few_is_the_view() {
+        let mut rng = Rng::new(9);
+        let now = Now { mono_ms: 0, unix_ms: 1_800_000_000_000 };
+        for round in 0..400 {
+            let networks = 1 + rng.below([5, 30, 60, 1_000][round % 4]);
+            let count = [rng.below(257), 48, 96, 49][round % 4];
+            let all: Vec<Known<u32>> = (0..count).map(|_| known(&mut rng, networks)).collect();
+            let asker = Asker::new(Some(rng.below(100) as u32), round % 3 == 0, now);
+            assert_eq!(asker.view(all.iter().copied()), in_full(&asker, all), "round {round}");
+        }
+    }
 }

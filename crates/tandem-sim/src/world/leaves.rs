@@ -512,8 +512,4 @@ impl<P: LeafPolicy> World<P> {
             _ => {}
         }
     }
-
-    pub(super) fn is_reachable(&self, leaf: u32) -> bool {
-        self.leaves.reach[leaf as usize] > 0
-    }
 }
