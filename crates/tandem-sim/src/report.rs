@@ -86,11 +86,13 @@ pub struct Totals {
     pub calls_set_up: u64,
     pub calls_failed: u64,
     pub calls_lost: u64,
+    /// Of those, within a minute after a fault began.
+    pub calls_lost_by_fault: u64,
     /// Calls that went on when the first fault came, and supernodes that served.
     pub calls_at_fault: u32,
     pub serving_at_fault: u32,
     pub least_reachable_permille: u32,
-    /// From the end of the last fault until 99 % of those online were reachable.
+    /// From the last fault (its end, if it lasted) until 99 % of those online were reachable, and stayed so.
     pub back_after_s: Option<u32>,
     /// The most requests of any supernode in any second, before and after.
     pub peak_before: u32,

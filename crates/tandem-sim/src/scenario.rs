@@ -221,6 +221,19 @@ impl Fault {
         }
     }
 
+    /// It comes in one moment, or nearly.
+    #[must_use]
+    pub fn is_sudden(&self) -> bool {
+        match *self {
+            Self::KillSupernodes { within_s, .. } => within_s <= SUDDEN_S,
+            Self::RestartClients { within_s, by_time_zone, .. } => within_s <= SUDDEN_S && !by_time_zone,
+            Self::CutRegion { .. }
+            | Self::BadRelease { .. }
+            | Self::FlashCrowd { .. }
+            | Self::Newcomers { .. } => false,
+        }
+    }
+
     /// When it is over, in minutes after the beginning is over.
     #[must_use]
     pub fn over_minute(&self) -> u32 {
@@ -255,6 +268,8 @@ pub const NODES_MAX: u32 = 20_000_000;
 pub const NODES_MIN: u32 = 100;
 /// Regions of the world.
 pub const REGIONS: usize = 6;
+/// What happens within this time is sudden: recovery is counted from its beginning.
+const SUDDEN_S: u32 = 60;
 /// Four weeks.
 const MINUTES_MAX: u32 = 28 * 24 * 60;
 

@@ -496,7 +496,7 @@ impl<P: LeafPolicy> World<P> {
             }
             return true;
         }
-        self.measures.calls_lost += 1;
+        self.note_lost_call();
         self.end_call(number);
         false
     }

@@ -24,7 +24,7 @@ const IDLE_MS: Ms = 30_000;
 impl<P: LeafPolicy> World<P> {
     pub(super) fn fault(&mut self, number: u16) {
         let Some(fault) = self.scenario.faults.get(usize::from(number)).copied() else { return };
-        self.mark_fault();
+        self.mark_fault(fault.is_sudden());
         match fault {
             Fault::KillSupernodes { percent, within_s, for_minutes, .. } => {
                 self.kill_supernodes(percent, within_s, for_minutes);
@@ -55,7 +55,7 @@ impl<P: LeafPolicy> World<P> {
             Fault::FlashCrowd { .. } => self.calls_times = 1,
             Fault::KillSupernodes { .. } | Fault::RestartClients { .. } | Fault::Newcomers { .. } => {}
         }
-        self.mark_fault_over();
+        self.mark_fault_over(fault.is_sudden());
     }
 
     fn kill_supernodes(&mut self, percent: u32, within_s: u32, for_minutes: u32) {

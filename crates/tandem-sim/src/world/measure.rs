@@ -18,6 +18,8 @@ const TOLD_MAX: usize = 20;
 const AFTER_MS: Ms = 30 * 60_000;
 /// Reserves have not come before this.
 const BEFORE_RESERVES_MS: Ms = 120_000;
+/// A call lost so long after a fault began is lost by it.
+const LOST_MS: Ms = 60_000;
 /// Half of the dead are forgotten by the directory's walks after this.
 const DEAD_HALVE_S: f64 = 60.0;
 
@@ -46,8 +48,12 @@ pub(super) struct Measures {
     faults: Vec<Ms>,
     fault: Option<BeforeFault>,
     over: Option<Ms>,
-    /// Since when after the last fault 99 % are reachable.
-    back: Option<Ms>,
+    /// The last second after the first fault in which fewer than 99 % were reachable.
+    short: Option<Ms>,
+    /// From when on recovery counts: the moment of a sudden fault, the end of one that lasts.
+    recovers_from: Ms,
+    /// Calls lost within a minute after a fault began.
+    lost_by_fault: u64,
     least_permille: u32,
     /// The most requests of any supernode in any second: before the first fault, and after.
     peaks: (u32, u32),
@@ -88,7 +94,9 @@ impl Measures {
             faults,
             fault: None,
             over: None,
-            back: None,
+            short: None,
+            recovers_from: 0,
+            lost_by_fault: 0,
             least_permille: 1_000,
             peaks: (0, 0),
             loads: (0, 0),
@@ -112,12 +120,13 @@ impl Measures {
 }
 
 impl<P: LeafPolicy> World<P> {
-    pub(super) fn mark_fault(&mut self) {
+    /// A fault begins, and is over later: at once, if it is sudden.
+    pub(super) fn mark_fault(&mut self, sudden: bool) {
         self.sample();
         let now = self.wheel.now();
         let measures = &mut self.measures;
-        measures.over = None;
-        measures.back = None;
+        measures.over = sudden.then_some(now);
+        measures.recovers_from = now;
         if measures.fault.is_none() {
             let (calls, serving) = (self.calls.going, self.serving.len() as u32);
             measures.fault = Some(BeforeFault { at: now, calls, serving });
@@ -125,9 +134,18 @@ impl<P: LeafPolicy> World<P> {
         }
     }
 
-    pub(super) fn mark_fault_over(&mut self) {
+    pub(super) fn mark_fault_over(&mut self, sudden: bool) {
         self.measures.over = Some(self.wheel.now());
-        self.measures.back = None;
+        if !sudden {
+            self.measures.recovers_from = self.wheel.now();
+        }
+    }
+
+    pub(super) fn note_lost_call(&mut self) {
+        let now = self.wheel.now();
+        let lately = |at: &&Ms| now >= **at && now < **at + LOST_MS;
+        self.measures.calls_lost += 1;
+        self.measures.lost_by_fault += u64::from(self.measures.faults.iter().any(|at| lately(&at)));
     }
 
     /// Once in a second of virtual time.
@@ -142,8 +160,8 @@ impl<P: LeafPolicy> World<P> {
         if self.measures.fault.is_some() {
             self.measures.least_permille = self.measures.least_permille.min(permille);
         }
-        if self.measures.over.is_some() && self.measures.back.is_none() && permille >= 990 {
-            self.measures.back = Some(now);
+        if self.measures.fault.is_some() && permille < 990 {
+            self.measures.short = Some(now);
         }
         if now >= self.measures.next_sample {
             self.sample();
@@ -241,7 +259,8 @@ impl<P: LeafPolicy> World<P> {
             calls_at_fault: measures.fault.map_or(0, |fault| fault.calls),
             serving_at_fault: measures.fault.map_or(0, |fault| fault.serving),
             least_reachable_permille: measures.least_permille,
-            back_after_s: measures.over.zip(measures.back).map(|(over, back)| (back - over) / 1_000),
+            back_after_s: back_after_s(measures, self.wheel.now()),
+            calls_lost_by_fault: measures.lost_by_fault,
             peak_before: measures.peaks.0,
             peak_after: measures.peaks.1,
             load_before: measures.loads.0,
@@ -265,11 +284,21 @@ impl<P: LeafPolicy> World<P> {
     }
 }
 
+/// From the last fault until 99 % were reachable, and stayed so. `None`: they are not.
+fn back_after_s(measures: &Measures, now: Ms) -> Option<u32> {
+    measures.fault?;
+    match measures.short {
+        None => Some(0),
+        Some(short) if short + SECOND_MS >= now => None,
+        Some(short) => Some((short + SECOND_MS).saturating_sub(measures.recovers_from) / 1_000),
+    }
+}
+
 /// What was to hold, and what came.
 fn verdicts(scenario: &Scenario, totals: &Totals, last: Option<&Sample>) -> Vec<Verdict> {
     let bounds = &scenario.bounds;
     let percent = |after: u32, before: u32| (u64::from(after) * 100 / u64::from(before.max(1))) as u32;
-    let lost = totals.calls_lost * 10_000 / u64::from(totals.calls_at_fault.max(1));
+    let lost = totals.calls_lost_by_fault * 10_000 / u64::from(totals.calls_at_fault.max(1));
     let at_end = last.map_or(0, |sample| sample.reachable_permille());
     let most = |name: &'static str, bound: Option<u32>, value: u32| {
         bound.map(|bound| Verdict { name, bound, value: Some(value), holds: value <= bound })
@@ -297,7 +326,7 @@ fn verdicts(scenario: &Scenario, totals: &Totals, last: Option<&Sample>) -> Vec<
             peaks,
         ),
         most("% of the load before, of survivors in the middle", bounds.load_percent, loads),
-        most("of 10,000 calls lost", bounds.calls_lost_percent_100, lost),
+        most("of 10,000 calls that went on lost within a minute", bounds.calls_lost_percent_100, lost),
         end,
     ]
     .into_iter()

@@ -68,3 +68,53 @@ fn committed_scenarios_parse() {
     }
     assert_eq!(count, 11);
 }
+
+/// What always holds, and that the world heals: everybody is reachable soon, whatever came.
+fn survives(text: &str, seed: u64, nodes: u32, within_s: u32) -> Report {
+    let report = run(text, seed, nodes);
+    println!("{}", report.table());
+    assert_eq!(report.violations, [], "seed {seed}");
+    let totals = &report.totals;
+    assert!(totals.back_after_s.is_some_and(|s| s <= within_s), "seed {seed}: {:?}", totals.back_after_s);
+    let at_end = report.samples.last().map(|sample| sample.reachable_permille());
+    assert!(at_end.is_some_and(|permille| permille >= 990), "seed {seed}: {at_end:?} ‰ at the end");
+    report
+}
+
+#[test]
+fn three_in_ten_die_and_a_fifth_of_the_clients_restart() {
+    let report = survives(include_str!("../../scenarios/skype-2010.toml"), 1, 20_000, 60);
+    assert!(report.totals.least_reachable_permille > 600);
+}
+
+#[test]
+fn three_in_ten_die() {
+    let report = survives(KILL_30, 1, 20_000, 60);
+    assert!(report.totals.serving_at_fault > 60);
+}
+
+#[test]
+fn six_in_ten_die() {
+    survives(include_str!("../../scenarios/kill-60.toml"), 1, 20_000, 60);
+}
+
+#[test]
+fn a_region_is_cut_off_and_comes_back() {
+    survives(include_str!("../../scenarios/region-cut.toml"), 1, 20_000, 60);
+}
+
+#[test]
+fn a_release_fails() {
+    survives(include_str!("../../scenarios/bad-release.toml"), 1, 20_000, 60);
+}
+
+#[test]
+fn a_fifth_of_those_who_serve_are_one_attackers() {
+    survives(include_str!("../../scenarios/sybil-20.toml"), 1, 20_000, 60);
+}
+
+#[test]
+fn everybody_calls_at_midnight_and_many_come_for_the_first_time() {
+    survives(include_str!("../../scenarios/new-year.toml"), 1, 20_000, 60);
+    survives(include_str!("../../scenarios/growth.toml"), 1, 20_000, 60);
+}
