@@ -4,6 +4,7 @@ use tandem_core::homes::Homes;
 use tandem_sim::scenario::Scenario;
 use tandem_sim::world::World;
 
+#[expect(clippy::disallowed_methods, reason = "how long a run took is measured outside of it")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let mut scenario = Scenario::parse(&std::fs::read_to_string(&arguments[1])?)?;

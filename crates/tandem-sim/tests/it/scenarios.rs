@@ -6,7 +6,7 @@ use tandem_sim::scenario::{Scenario, ScenarioError};
 use tandem_sim::world::World;
 
 fn run(text: &str, seed: u64, nodes: u32) -> Report {
-    let mut scenario = Scenario::parse(text).unwrap();
+    let mut scenario = Scenario::parse(text).expect("it is committed");
     (scenario.seed, scenario.nodes) = (seed, nodes);
     let mut world: World<Homes> = World::new(scenario);
     while world.run_for(60_000) {}
