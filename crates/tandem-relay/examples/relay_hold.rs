@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use stun_types::message::{Message, MessageClass};
 use tandem_proto::grant::RestSecret;
 use tandem_relay::framing::{Frame, first_frame};
 use turn_client_proto::api::{TurnConfig, TurnEvent, TurnRecvRet};
@@ -26,6 +27,7 @@ use turn_client_proto::stun::agent::Transmit;
 use turn_client_proto::tcp::TurnClientTcp;
 use turn_client_proto::types::{Instant as TurnInstant, TransportType, TurnCredentials};
 use turn_client_proto::udp::TurnClientUdp;
+use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, REFRESH};
 
 turn_client_proto::impl_client!(pub(crate) TurnClient, (Udp, TurnClientUdp), (Tcp, TurnClientTcp));
 
@@ -35,6 +37,7 @@ const STOP_BEFORE: Duration = Duration::from_secs(5);
 const CONTINUE_AFTER: Duration = Duration::from_secs(6);
 const FRAME: Duration = Duration::from_millis(20);
 const SOUND_BYTES: usize = 160;
+const BUFFER_BYTES: usize = 4 << 20;
 const SET_UP: Duration = Duration::from_secs(20);
 /// What is on its way at the end gets this long.
 const LAST_PACKETS: Duration = Duration::from_secs(2);
@@ -58,6 +61,8 @@ impl Socket {
         let socket = UdpSocket::bind(any)?;
         socket.connect(server)?;
         socket.set_nonblocking(true)?;
+        // What the relay kept while it stood still comes all at once.
+        socket2::SockRef::from(&socket).set_recv_buffer_size(BUFFER_BYTES)?;
         Ok(Self::Udp(socket))
     }
 
@@ -122,8 +127,10 @@ struct End {
     relayed: Option<SocketAddr>,
     /// Packets may pass to the other end.
     joined: bool,
-    /// The relay's answers to what was made and to each refresh that the client tells of.
+    /// What the client told of: allocations, permissions, channels made.
     made: BTreeMap<&'static str, u32>,
+    /// Requests that the relay granted, by their method.
+    granted: BTreeMap<&'static str, u32>,
     failures: Vec<String>,
     sent: u64,
     heard: Vec<bool>,
@@ -154,6 +161,7 @@ impl End {
             relayed: None,
             joined: false,
             made: BTreeMap::new(),
+            granted: BTreeMap::new(),
             failures: Vec::new(),
             sent: 0,
             heard: Vec::new(),
@@ -170,6 +178,9 @@ impl End {
 
     fn work(&mut self) -> Result<()> {
         for message in self.socket.receive()? {
+            if let Some(request) = granted(&message) {
+                *self.granted.entry(request).or_default() += 1;
+            }
             let transmit = Transmit::new(&message[..], self.turn.transport(), self.server, self.local);
             let clock = self.clock();
             let heard = match self.turn.recv(transmit, clock) {
@@ -248,7 +259,7 @@ impl End {
             "sent_to_it": sent,
             "lost": sent - heard,
             "longest_gap_ms": self.longest_gap.as_millis() as u64,
-            "answered": self.made,
+            "granted": self.granted,
             "failures": self.failures,
         })
     }
@@ -256,6 +267,19 @@ impl End {
 
 fn sequence_of(sound: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(sound.get(..8)?.try_into().ok()?))
+}
+
+/// Which request this grants.
+fn granted(message: &[u8]) -> Option<&'static str> {
+    let answer =
+        Message::from_bytes(message).ok().filter(|answer| answer.class() == MessageClass::Success)?;
+    match answer.method() {
+        ALLOCATE => Some("Allocate"),
+        REFRESH => Some("Refresh"),
+        CREATE_PERMISSION => Some("CreatePermission"),
+        CHANNEL_BIND => Some("ChannelBind"),
+        _ => None,
+    }
 }
 
 /// Two ends of one call tag.

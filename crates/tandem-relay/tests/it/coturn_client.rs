@@ -11,6 +11,8 @@ use tandem_relay::config::Config;
 use tandem_relay::driver::{DriverConfig, Handle};
 use tandem_relay::server::DropReason;
 
+use crate::wire::wait_until;
+
 const CLIENT: &str = "turnutils_uclient";
 const SECRET: &str = "a secret shared with the clients";
 const MESSAGES: u64 = 20;
@@ -66,7 +68,8 @@ fn pair_talks(options: &[&str]) {
     // The client sends a few more to begin with, before it counts.
     assert!(stats.packets_forwarded >= 2 * MESSAGES, "{stats:?}");
     assert_eq!(stats.dropped_for(DropReason::NoPartner), 0, "{stats:?}");
-    assert_eq!(stats.allocations, 0, "the client gave back all it had: {:?}", relay.allocations());
+    // It does not wait for the answers to its last requests.
+    wait_until("all is given back", || relay.allocations().is_empty());
 }
 
 fn start_relay() -> Handle {

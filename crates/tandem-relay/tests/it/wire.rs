@@ -38,6 +38,7 @@ impl Wire {
     }
 
     pub(crate) fn tcp(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self::Tcp(stream)
     }
