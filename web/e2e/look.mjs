@@ -4,7 +4,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
-const OUT = process.env.E2E_OUT ?? new URL('../e2e-out/', import.meta.url).pathname;
+const OUT = process.env.E2E_OUT ?? new URL('../../target/page-e2e/', import.meta.url).pathname;
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const SIZES = [
   ['desktop', 1280, 860],

@@ -46,7 +46,6 @@ before(async () => {
 });
 
 after(end);
-after(() => console.log(trouble.join('\n')));
 
 const heading = (name) => page.getByRole('heading', { level: 1, name });
 const nav = (name) => page.getByRole('navigation', { name: 'Main parts' }).getByRole('link', { name });

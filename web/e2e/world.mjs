@@ -13,7 +13,7 @@ const BINARY = process.env.TANDEM_BIN ?? new URL('../../target/release/tandem', 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const DIST = new URL('../dist/', import.meta.url);
 /** Only ends a hang. */
-export const PATIENCE_MS = 12_000;
+export const PATIENCE_MS = 60_000;
 
 /** The policy of the node, so that a page tried without it obeys the same (crates/tandem-node/src/api). */
 const CSP =
