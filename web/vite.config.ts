@@ -1,5 +1,5 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
-import { defineConfig } from 'vite';
+import { defineConfig } from 'vitest/config';
 
 // In development the API of a running node is passed through: its address is in `api.json` of the data folder.
 // The node checks `Host` and `Origin`, so both are rewritten to its own.

@@ -142,6 +142,7 @@ test('a call that comes in is answered and hung up', async () => {
   assert.equal((await ringing.getByRole('heading').innerText()).includes(HOSTILE), true);
   await look(page, '12-incoming');
   await ringing.getByRole('button', { name: 'Answer' }).click();
+  await page.getByRole('meter', { name: 'The other side' }).waitFor();
   await page.getByText(/Good sound|Fair:|Poor:|Nothing comes/).waitFor();
   await look(page, '13-in-call');
   await page.getByRole('button', { name: /relay|direct/ }).click();
@@ -157,9 +158,10 @@ test('a call that comes in is answered and hung up', async () => {
   await look(page, '15-connections-in-call');
   await page.reload();
   await page.getByRole('region', { name: 'The call that goes on' }).waitFor();
+  await nav('Call').click();
+  await page.getByRole('meter', { name: 'The other side' }).waitFor();
   await page.getByRole('button', { name: 'Hang up' }).click();
   await over;
-  await nav('Call').click();
   await heading(/Call with/).waitFor();
   await look(page, '16-call-over');
 });

@@ -60,7 +60,9 @@ export interface Picture {
 /** Directions of the groups from the middle, in turns: homes above, calls right, the directory below, service left. */
 const DIRECTION: Record<Group, number> = { home: -0.25, call: 0, network: 0.25, serve: 0.5 };
 /** A group takes so much of the circle at most. */
-const SPREAD = 0.19;
+const SPREAD = 0.25;
+/** Between two of a group, at most. */
+const STEP_MOST: Record<Group, number> = { home: 0.12, call: 0.08, network: 0.12, serve: 0.08 };
 const MARGIN_X = 52;
 const MARGIN_Y = 44;
 
@@ -103,10 +105,10 @@ function ring(group: Group, count: number, width: number, height: number): [numb
   const [radiusX, radiusY] = [width / 2 - MARGIN_X, height / 2 - MARGIN_Y];
   // What belongs to a call stands nearer, so that the person has a place behind it.
   const near = group === 'call' ? 0.62 : 1;
-  const step = count > 1 ? Math.min(0.07, SPREAD / (count - 1)) : 0;
+  const step = count > 1 ? Math.min(STEP_MOST[group], SPREAD / (count - 1)) : 0;
   return Array.from({ length: count }, (_, at) => {
     const angle = 2 * Math.PI * (DIRECTION[group] + (at - (count - 1) / 2) * step);
-    const tall = group === 'call' || group === 'serve' ? 1.15 : 1;
+    const tall = group === 'call' || group === 'serve' ? 1.5 : 1;
     const y = Math.sin(angle) * radiusY * near * tall;
     return [
       Math.round(width / 2 + Math.cos(angle) * radiusX * near),

@@ -69,6 +69,8 @@ class Voice {
   /** Attaches to a call that goes on: after a reload, or from another tab. */
   async attach(call: string, steal = false): Promise<void> {
     if (this.call === call && (this.state === 'attached' || this.state === 'attaching')) return;
+    this.call = call;
+    this.state = 'attaching';
     const microphone = await this.#microphone();
     await this.#attach(call, microphone, steal);
   }
@@ -127,6 +129,9 @@ class Voice {
   }
 
   async #begin(start: () => Promise<{ call: string }>): Promise<boolean> {
+    this.release();
+    // From here on nobody else attaches: the call is in the node's list before its sound is here.
+    this.state = 'attaching';
     const microphone = await this.#microphone();
     try {
       const { call } = await start();
@@ -135,6 +140,7 @@ class Voice {
       return true;
     } catch (error) {
       stop(microphone);
+      this.release();
       notices.failed(error);
       return false;
     }
@@ -226,6 +232,7 @@ class Voice {
     this.#letGo = NOTHING;
     this.#heldCall = undefined;
     return new Promise((decided) => {
+      let letGo = NOTHING;
       const options: LockOptions = steal ? { steal: true } : { ifAvailable: true };
       const held = navigator.locks.request(`tandem-sound-${call}`, options, async (lock) => {
         if (lock === null) {
@@ -233,21 +240,22 @@ class Voice {
           return;
         }
         await new Promise<void>((done) => {
+          letGo = done;
           this.#letGo = done;
           this.#heldCall = call;
           decided(true);
         });
       });
-      held.catch(() => this.#stolen(call));
+      held.catch(() => this.#stolen(letGo));
     });
   }
 
-  /** Another tab took the sound. */
-  #stolen(call: string): void {
-    if (this.#heldCall !== call) return;
+  /** Another tab took the sound, if what was stolen is what is held now. */
+  #stolen(letGo: () => void): void {
+    if (letGo === NOTHING || this.#letGo !== letGo) return;
     this.#heldCall = undefined;
     this.#letGo = NOTHING;
-    if (this.call === call) this.#taken();
+    this.#taken();
   }
 
   #taken(): void {

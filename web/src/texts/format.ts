@@ -1,6 +1,13 @@
 // Moments, lengths of time and amounts, in the language of the page.
 import { currentLanguage, formatNumber, t } from './index.svelte';
 
+/** The language of the page, in the way of the person's country where the browser says it. */
+function locale(): string {
+  const language = currentLanguage();
+  const wanted = typeof navigator === 'undefined' ? [] : navigator.languages;
+  return wanted.find((tag) => tag.split('-')[0] === language) ?? language;
+}
+
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'] as const;
 
 /** Bytes as `1.2 MB`, in powers of 1,000. */
@@ -46,12 +53,12 @@ export function moment(unixMs: number, now = Date.now()): string {
     ? { hour: '2-digit', minute: '2-digit' }
     : { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' };
   if (!today && new Date(now).getFullYear() !== date.getFullYear()) style.year = 'numeric';
-  return new Intl.DateTimeFormat(currentLanguage(), style).format(date);
+  return new Intl.DateTimeFormat(locale(), style).format(date);
 }
 
 /** A day. */
 export function day(unixMs: number): string {
-  return new Intl.DateTimeFormat(currentLanguage(), { dateStyle: 'medium' }).format(new Date(unixMs));
+  return new Intl.DateTimeFormat(locale(), { dateStyle: 'medium' }).format(new Date(unixMs));
 }
 
 /** A key or address so short that it can be told from others at a glance. */
