@@ -112,7 +112,6 @@ export class SoundLink {
     const answer = await this.options.exchange(offer);
     await this.#peer.setRemoteDescription({ type: 'answer', sdp: answer });
     if (this.options.speaker !== '') await this.useSpeaker(this.options.speaker).catch(() => undefined);
-    await this.play();
   }
 }
 

@@ -191,7 +191,8 @@ class Voice {
     link.muted = this.muted;
     this.local = link.local;
     this.remote = link.remote;
-    this.needsClick = link.needsClick;
+    // Not waited for: a browser without a speaker never says that it plays.
+    void link.play().then(() => (this.needsClick = link.needsClick));
     this.#attempts = 0;
     this.state = 'attached';
   }
