@@ -1,8 +1,8 @@
-//! Calls that outlive the first lifetimes of everything (allocations 600 s, permissions 300 s, channels 600 s) in real
-//! time, with the TURN client that Tandem's media uses: over UDP, over TCP, and over both without channels. Prints one
-//! JSON object.
+//! Calls that outlive the first lifetimes of everything (permissions 300 s, channels 600 s, allocations 1,800 s, which is
+//! what this client asks for) in real time, with the TURN client that Tandem's media uses: over UDP, over TCP, and over
+//! both without channels. Prints one JSON object.
 //!
-//! `relay_hold --server IP:PORT --rest-secret S [--seconds 700] [--pid PID]`
+//! `relay_hold --server IP:PORT --rest-secret S [--seconds 1900] [--pid PID]`
 //!
 //! A fourth call is given up at once, without a word: nothing of it may be left after its lifetime. With the relay's
 //! process number, the relay is stopped (SIGSTOP) from 5 s before that lifetime ends until 6 s after it.
@@ -31,8 +31,8 @@ use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, REFRESH};
 
 turn_client_proto::impl_client!(pub(crate) TurnClient, (Udp, TurnClientUdp), (Tcp, TurnClientTcp));
 
-/// RFC 8656 §7.2, which is what the relay gives to who asks for less.
-const LIFETIME: Duration = Duration::from_secs(600);
+/// Of an allocation: what the client asks for.
+const LIFETIME: Duration = Duration::from_secs(1_800);
 const STOP_BEFORE: Duration = Duration::from_secs(5);
 const CONTINUE_AFTER: Duration = Duration::from_secs(6);
 const FRAME: Duration = Duration::from_millis(20);
@@ -339,7 +339,7 @@ fn main() -> Result<()> {
     };
     let server: SocketAddr = option("--server").context("--server IP:PORT is missing")?.parse()?;
     let secret = option("--rest-secret").context("--rest-secret is missing")?;
-    let time = Duration::from_secs(option("--seconds").unwrap_or("700").parse()?);
+    let time = Duration::from_secs(option("--seconds").unwrap_or("1900").parse()?);
     let pid = option("--pid").map(str::parse).transpose()?.map(Pid::from_raw);
 
     let began = Instant::now();

@@ -201,9 +201,13 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // They fail only if it has ended already, or for a folder that the next clean build takes away.
+        // Both fail only if it has ended already.
         drop(self.process.kill());
         drop(self.process.wait());
-        drop(std::fs::remove_dir_all(&self.folder));
+        // Its processes end a moment later, and until then may still write.
+        let end = now() + Duration::from_secs(10);
+        while std::fs::remove_dir_all(&self.folder).is_err() && self.folder.exists() && now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
