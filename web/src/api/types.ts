@@ -15,6 +15,9 @@ export type CallSummary = Omit<Schemas['CallSummary'], 'result'> & {
   result: Omit<Schemas['CallResult'], 'concealed_ms'> & { concealed_ms?: number | null };
   endpoint?: 'file' | 'echo' | 'page';
   attachment?: number | null;
+  claimed_name?: string;
+  invitation?: string | null;
+  echo?: boolean;
 };
 export type CallEvent = Schemas['CallEvent'] | (SoundStep & { call: string; at_unix_ms: number });
 type SoundStep =
