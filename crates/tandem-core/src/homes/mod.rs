@@ -313,7 +313,7 @@ impl Homes {
         for link in std::mem::take(&mut self.links) {
             self.push(Command::Release(link.peer));
             if link.state == LinkState::Reserved {
-                self.publishing.lost(link.peer, now.mono_ms);
+                self.publishing.lost(link.peer, &mut self.rng, now.mono_ms);
             }
         }
         self.table.forgive();
@@ -495,14 +495,14 @@ impl Homes {
             let link = self.links.remove(at);
             self.release(link.peer, now);
             if link.is_home() {
-                self.publishing.lost(link.peer, now.mono_ms);
+                self.publishing.lost(link.peer, &mut self.rng, now.mono_ms);
             }
         }
         while self.settled() > HOMES {
             let surplus = self.surplus();
             self.take_link(surplus);
             self.release(surplus, now);
-            self.publishing.lost(surplus, now.mono_ms);
+            self.publishing.lost(surplus, &mut self.rng, now.mono_ms);
         }
         if self.settled() >= HOMES && !self.shares_network() && !self.shares_release() {
             while let Some(at) = self.links.iter().position(Link::in_progress) {
@@ -546,7 +546,7 @@ impl Homes {
     /// When to try again after a link ended: soon and spread for one, later and later when nothing works.
     fn after_loss(&mut self, link: &Link, refused: bool, now: Now) {
         if link.is_home() {
-            self.publishing.lost(link.peer, now.mono_ms);
+            self.publishing.lost(link.peer, &mut self.rng, now.mono_ms);
             if !link.is_leaving() {
                 self.table.served_badly(link.peer);
             }

@@ -6,8 +6,10 @@ use crate::rng::Rng;
 
 /// Changes within this time go out together.
 const DEBOUNCE_MS: u64 = 200;
-/// After a loss, wait this long for the replacement before saying so.
+/// After a loss, wait this long for the replacement before saying so …
 const AFTER_LOSS_MS: u64 = 2_000;
+/// … and a random part of this: where many lose a home in one moment, nobody else must get all their records in one.
+const AFTER_LOSS_SPREAD_MS: u64 = 6_000;
 /// Re-publication, give or take 10 %.
 const REPUBLISH_MS: u64 = 50 * 60_000;
 /// A publication not confirmed by then is tried through another home; the first one's answer still counts. A directory
@@ -50,13 +52,13 @@ impl Publishing {
     }
 
     /// A home was lost.
-    pub(super) fn lost(&mut self, peer: PeerRef, now_mono_ms: u64) {
+    pub(super) fn lost(&mut self, peer: PeerRef, rng: &mut Rng, now_mono_ms: u64) {
         self.late.retain(|late| *late != peer);
         if self.pending.is_some_and(|(via, _)| via == peer) {
             self.pending = None;
             self.bring_forward(now_mono_ms);
         }
-        self.bring_forward(now_mono_ms + AFTER_LOSS_MS);
+        self.bring_forward(now_mono_ms + AFTER_LOSS_MS + rng.below(AFTER_LOSS_SPREAD_MS));
     }
 
     fn bring_forward(&mut self, due_ms: u64) {
@@ -160,7 +162,7 @@ mod tests {
         publishing.gained(true, 0);
         publishing.poll(HOMES.into_iter(), &mut rng, 0);
         publishing.poll(HOMES.into_iter(), &mut rng, ANSWER_MS_MAX);
-        publishing.lost(HOMES[0], ANSWER_MS_MAX);
+        publishing.lost(HOMES[0], &mut rng, ANSWER_MS_MAX);
         publishing.done(HOMES[0], &mut rng, ANSWER_MS_MAX + 1);
         assert!(!publishing.ever());
     }

@@ -331,7 +331,9 @@ impl Homes {
         }
         if was_home || self.knows_few() {
             let most_ms = if was_home { ASK_EAGER_SPAN_MS } else { ASK_SPAN_MS_MAX };
-            let soon_ms = now_mono_ms + u64::from(self.recruiting.ask_span_ms.min(most_ms));
+            // Those who lost a home in the same moment must not all ask in the same moment.
+            let span_ms = u64::from(self.recruiting.ask_span_ms.min(most_ms));
+            let soon_ms = now_mono_ms + self.rng.around(span_ms, 60);
             self.recruiting.ask_ms = self.recruiting.ask_ms.min(soon_ms);
         }
     }

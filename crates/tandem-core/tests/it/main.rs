@@ -27,6 +27,7 @@ mod service_enumerator;
 mod service_invitations;
 mod service_revoked;
 mod service_standing;
+mod spread;
 mod strangers;
 mod walk;
 mod world;
