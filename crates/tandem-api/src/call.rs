@@ -23,6 +23,8 @@ pub enum CallEndpoint {
     File,
     /// What arrives is sent back.
     Echo,
+    /// A page of a browser, which attaches with `POST /api/calls/{call}/sound`; silence while none is attached.
+    Page,
 }
 
 /// Body of `POST /api/calls`. File paths are on the node's machine and absolute.
@@ -58,9 +60,81 @@ pub struct EchoRequest {
     pub play: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
-    /// Default: 5,000.
+    /// Default: 5,000; until somebody hangs up where the endpoint is a page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
+    /// `file` or `page`.
+    #[serde(default)]
+    pub endpoint: CallEndpoint,
+}
+
+/// Body of `POST /api/calls/{call}/answer`; without a body silence is sent and nothing kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerRequest {
+    #[serde(default)]
+    pub endpoint: CallEndpoint,
+}
+
+/// Which of the two descriptions of WebRTC it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SdpKind {
+    Offer,
+    Answer,
+}
+
+/// Body of `POST /api/calls/{call}/sound`: a page wants to be microphone and speaker of the call.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SoundOffer {
+    /// `offer`.
+    #[serde(rename = "type")]
+    pub kind: SdpKind,
+    /// The browser's offer: one stream of sound, with Opus. Its candidates are not needed.
+    pub sdp: String,
+    /// Listen at this machine's address in its own network too, for browsers that do not speak WebRTC with 127.0.0.1.
+    #[serde(default)]
+    pub lan: bool,
+}
+
+/// Not the description itself: it holds a password.
+impl std::fmt::Debug for SoundOffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SoundOffer({} bytes)", self.sdp.len())
+    }
+}
+
+/// Answer to `POST /api/calls/{call}/sound`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SoundAnswer {
+    /// `answer`.
+    #[serde(rename = "type")]
+    pub kind: SdpKind,
+    pub sdp: String,
+    /// Names this attachment in events; counts up within a call, from 1.
+    pub attachment: u64,
+}
+
+/// Not the description itself: it holds a password.
+impl std::fmt::Debug for SoundAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SoundAnswer({})", self.attachment)
+    }
+}
+
+/// Why a page no longer holds the sound of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DetachReason {
+    /// Another page took its place.
+    Replaced,
+    /// Somebody asked for it.
+    Left,
+    /// The page closed the connection, or was closed.
+    Closed,
+    /// Nothing came of it any more.
+    Silent,
 }
 
 /// Answer to a request that began a call.
@@ -170,6 +244,12 @@ pub enum CallStep {
     PathChanged(PathChange),
     /// Packets are now doubled over a second path, or no longer.
     Mirroring { on: bool, why: String },
+    /// A page is microphone and speaker of this call now.
+    SoundAttached { attachment: u64 },
+    /// It is no longer; the call goes on, and silence is sent until a page attaches again.
+    SoundDetached { attachment: u64, reason: DetachReason },
+    /// What the way carries: a page should encode with so many bits a second from now on.
+    SoundRate { bits_per_second: u32, packet_ms: u32 },
     /// It is over.
     Ended { reason: EndReason, result: CallResult },
 }
@@ -199,8 +279,9 @@ pub struct CallResult {
     pub packets: PacketCounts,
     /// Longest time between arrivals of two distinct packets, at the socket.
     pub longest_gap_ms: u64,
-    /// Sound that was made up because its packets came too late or never.
-    pub concealed_ms: u64,
+    /// Sound that was made up because its packets came too late or never; null where this side decodes nothing (a page does
+    /// it itself).
+    pub concealed_ms: Option<u64>,
     /// Why it ended or did not connect, in a sentence.
     pub why: String,
     /// The label of the own account's device that answered or declined the call instead of this one.
@@ -252,4 +333,10 @@ pub struct CallSummary {
     pub relays_in_use: Vec<String>,
     /// The paths used, when they changed and why.
     pub path_changes: Vec<PathChange>,
+    /// What speaks and listens here; null before it is answered, and of past calls.
+    #[serde(default)]
+    pub endpoint: Option<CallEndpoint>,
+    /// Which attachment of a page holds the sound now.
+    #[serde(default)]
+    pub attachment: Option<u64>,
 }

@@ -25,8 +25,9 @@ mod volunteer;
 mod why;
 
 pub use call::{
-    CallDirection, CallEndpoint, CallEvent, CallPath, CallRequest, CallResult, CallStarted, CallState,
-    CallStep, CallSummary, EchoRequest, EndReason, PacketCounts, PathChange, Redundancy, SetupTimes,
+    AnswerRequest, CallDirection, CallEndpoint, CallEvent, CallPath, CallRequest, CallResult, CallStarted,
+    CallState, CallStep, CallSummary, DetachReason, EchoRequest, EndReason, PacketCounts, PathChange,
+    Redundancy, SdpKind, SetupTimes, SoundAnswer, SoundOffer,
 };
 pub use config::{ConfigEntry, ConfigView, Origin};
 pub use connection::{ConnectionRole, ConnectionView, NextSupernode, ServedAsHome, SupernodeWhy};

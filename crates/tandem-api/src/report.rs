@@ -16,7 +16,8 @@ pub struct CallReport {
     /// Level of the sound heard, in dBFS, −100 for silence.
     pub heard_dbfs: Vec<f32>,
     pub paths: Vec<PathSeries>,
-    pub sound: SoundReport,
+    /// Null where nothing was decoded here: a page does it itself.
+    pub sound: Option<SoundReport>,
     /// Longest gap, and when it began.
     pub longest_gap_ms: f64,
     pub longest_gap_at_unix_ms: u64,

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tandem_api::{
-    AcceptRequest, Block, CallRequest, CallStarted, CallSummary, CallWhy, CapsChange, Cleared,
+    AcceptRequest, AnswerRequest, Block, CallRequest, CallStarted, CallSummary, CallWhy, CapsChange, Cleared,
     ConnectionView, Contact, ContactChange, ContactRequest, DeviceChange, DeviceView, Devices, EchoRequest,
     Identity, InvitationMade, InvitationView, LedgerView, Metrics, NetworkReport, NewConsent, NewContact,
-    NewDevice, NewInvitation, NewRequest, NodeEvent, PageLink, Problem, Ready, SentRequest, Status,
-    VolunteerView,
+    NewDevice, NewInvitation, NewRequest, NodeEvent, PageLink, Problem, Ready, SentRequest, SoundAnswer,
+    SoundOffer, Status, VolunteerView,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -68,7 +68,20 @@ pub enum Request {
     /// `call` may be empty where only one call can be meant.
     Answer {
         call: String,
+        answer: AnswerRequest,
         reply: Reply<CallSummary>,
+    },
+    /// A page wants to be microphone and speaker of a call.
+    AttachSound {
+        call: String,
+        offer: SoundOffer,
+        reply: Reply<SoundAnswer>,
+    },
+    /// That page, or whichever there is, no longer does.
+    DetachSound {
+        call: String,
+        attachment: Option<u64>,
+        reply: Reply<()>,
     },
     Decline {
         call: String,

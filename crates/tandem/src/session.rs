@@ -256,6 +256,11 @@ fn narrate(step: &CallStep) -> String {
             format!("Packets are doubled over a second path. {}", sentence(why))
         }
         CallStep::Mirroring { on: false, why } => format!("Packets are no longer doubled. {}", sentence(why)),
+        CallStep::SoundAttached { .. } => "A page is microphone and speaker now.".to_owned(),
+        CallStep::SoundDetached { .. } => "No page is there now; silence is sent.".to_owned(),
+        CallStep::SoundRate { bits_per_second, .. } => {
+            format!("The sound has {} kbit/s now, which is what the way carries.", bits_per_second / 1000)
+        }
         CallStep::Ended { result, .. } => format!("Over. {}", result.why),
     }
 }
@@ -272,8 +277,9 @@ pub(crate) fn summary(result: &CallResult) -> String {
         return "No sound came through.".to_owned();
     }
     let packets = &result.packets;
+    let made_up = result.concealed_ms.map(|ms| format!("; {ms} ms of sound made up")).unwrap_or_default();
     format!(
-        "{} packets sent, {} received, {} lost; longest gap {} ms; {} ms of sound made up.",
-        packets.sent, packets.received, packets.lost, result.longest_gap_ms, result.concealed_ms
+        "{} packets sent, {} received, {} lost; longest gap {} ms{made_up}.",
+        packets.sent, packets.received, packets.lost, result.longest_gap_ms
     )
 }

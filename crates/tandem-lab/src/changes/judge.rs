@@ -135,7 +135,7 @@ impl Side {
         Self {
             received: packets.received,
             lost: packets.lost,
-            concealed_ms: report.sound.concealed_ms,
+            concealed_ms: report.sound.as_ref().map_or(0, |sound| sound.concealed_ms),
             longest_gap_ms: report.longest_gap_ms,
             back_ms: if stopped { (gap_end - unix_ms(disturbed.over)).max(0.0) } else { 0.0 },
             at_end: heard_at_end(&report.paths, report.begin_unix_ms, report.step_ms, until_ms),

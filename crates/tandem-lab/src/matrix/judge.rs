@@ -150,7 +150,7 @@ impl Outcome {
             }
         };
         let heard = heard(report, likeness);
-        self.hold_sound(who, &heard, report.sound.played_ms);
+        self.hold_sound(who, &heard, report.sound.as_ref().map_or(0, |sound| sound.played_ms));
         self.hold_path(who, &heard);
         Some(heard)
     }
@@ -187,7 +187,7 @@ fn heard(report: &CallReport, likeness: Likeness) -> Heard {
         seconds: likeness.seconds,
         received: result.packets.received,
         lost: result.packets.lost,
-        concealed_ms: report.sound.concealed_ms,
+        concealed_ms: report.sound.as_ref().map_or(0, |sound| sound.concealed_ms),
         paths: carried.map(|path| path.path.clone()).collect(),
         last_path: result.path,
     }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
@@ -30,10 +30,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        match Json::<T>::from_request(request, state).await {
+        match <Json<T> as FromRequest<S>>::from_request(request, state).await {
             Ok(Json(value)) => Ok(Self(value)),
             Err(rejection) => Err(refusal(&rejection)),
         }
+    }
+}
+
+/// No body at all, or one that is understood.
+impl<S: Send + Sync, T: DeserializeOwned> OptionalFromRequest<S> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Refusal> {
+        let given = <Json<T> as OptionalFromRequest<S>>::from_request(request, state).await;
+        given.map(|body| body.map(|Json(value)| Self(value))).map_err(|rejection| refusal(&rejection))
     }
 }
 
@@ -60,9 +70,10 @@ fn status(code: &str) -> StatusCode {
         Code::ContactName,
         Code::SoundFile,
         Code::CallSelf,
+        Code::SoundOffer,
     ]) {
         StatusCode::BAD_REQUEST
-    } else if is(&[Code::ContactExists, Code::CallState, Code::WhichCall]) {
+    } else if is(&[Code::ContactExists, Code::CallState, Code::WhichCall, Code::NoPageHere]) {
         StatusCode::CONFLICT
     } else if is(&[Code::TooLarge]) {
         StatusCode::PAYLOAD_TOO_LARGE

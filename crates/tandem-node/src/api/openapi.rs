@@ -21,6 +21,8 @@ use super::{events, page, routes, strangers, volunteer};
         routes::calls,
         routes::place_call,
         routes::answer_call,
+        routes::attach_sound,
+        routes::detach_sound,
         routes::decline_call,
         routes::hang_up_call,
         routes::why,

@@ -10,9 +10,9 @@ use axum::routing::{get, patch, post};
 use axum::{Json, Router, middleware};
 use serde::{Deserialize, Serialize};
 use tandem_api::{
-    CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact, ContactChange, DeviceChange,
-    DeviceView, Devices, EchoRequest, Failure, Identity, NetworkReport, NewContact, NewDevice, Problem,
-    Status,
+    AnswerRequest, CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact, ContactChange,
+    DeviceChange, DeviceView, Devices, EchoRequest, Failure, Identity, NetworkReport, NewContact, NewDevice,
+    Problem, SoundAnswer, SoundOffer, Status,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -38,6 +38,7 @@ pub(super) fn router(context: Arc<Context>) -> Router {
         .route("/api/contacts/{who}", patch(change_contact).delete(remove_contact))
         .route("/api/calls", get(calls).post(place_call))
         .route("/api/calls/{call}/answer", post(answer_call))
+        .route("/api/calls/{call}/sound", post(attach_sound).delete(detach_sound))
         .route("/api/calls/{call}/decline", post(decline_call))
         .route("/api/calls/{call}/hangup", post(hang_up_call))
         .route("/api/calls/{call}/why", get(why))
@@ -183,11 +184,50 @@ pub(super) async fn echo(State(context): Node, Body(request): Body<EchoRequest>)
 }
 
 /// Answers a call that rings here.
-#[utoipa::path(post, path = "/api/calls/{call}/answer", tag = "calls",
+#[utoipa::path(post, path = "/api/calls/{call}/answer", tag = "calls", request_body = Option<AnswerRequest>,
     params(("call" = String, Path, description = "The call, or `current`")),
     responses((status = 200, body = CallSummary), (status = "default", body = Failure)))]
-pub(super) async fn answer_call(State(context): Node, Path(call): Path<String>) -> Answer<CallSummary> {
-    ask(&context, |reply| Request::Answer { call: named(call), reply }).await
+pub(super) async fn answer_call(
+    State(context): Node,
+    Path(call): Path<String>,
+    body: Option<Body<AnswerRequest>>,
+) -> Answer<CallSummary> {
+    let answer = body.map(|Body(answer)| answer).unwrap_or_default();
+    ask(&context, |reply| Request::Answer { call: named(call), answer, reply }).await
+}
+
+/// Makes a page of a browser microphone and speaker of a call whose endpoint is `page`, in place of any other. At any time
+/// of the call; nothing of what it says leaves this machine before the call is agreed.
+#[utoipa::path(post, path = "/api/calls/{call}/sound", tag = "calls", request_body = SoundOffer,
+    params(("call" = String, Path, description = "The call, or `current`")),
+    responses((status = 200, body = SoundAnswer), (status = "default", body = Failure)))]
+pub(super) async fn attach_sound(
+    State(context): Node,
+    Path(call): Path<String>,
+    Body(offer): Body<SoundOffer>,
+) -> Answer<SoundAnswer> {
+    ask(&context, |reply| Request::AttachSound { call: named(call), offer, reply }).await
+}
+
+/// Which attachment.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct DetachQuery {
+    /// Only if it is this one that holds the sound; default: whichever does.
+    attachment: Option<u64>,
+}
+
+/// Takes the sound from the page that holds it; the call goes on, and silence is sent.
+#[utoipa::path(delete, path = "/api/calls/{call}/sound", tag = "calls", params(
+    ("call" = String, Path, description = "The call, or `current`"), DetachQuery),
+    responses((status = 200, description = "No page holds it, or another one"),
+              (status = "default", body = Failure)))]
+pub(super) async fn detach_sound(
+    State(context): Node,
+    Path(call): Path<String>,
+    Query(query): Query<DetachQuery>,
+) -> Answer<()> {
+    let attachment = query.attachment;
+    ask(&context, |reply| Request::DetachSound { call: named(call), attachment, reply }).await
 }
 
 /// Declines a call that rings here.

@@ -202,6 +202,15 @@ catalogue! {
     CallState = "T1503", "The call is not in a state in which that can be done ({state}).",
         "Nothing was done.",
         "See its state with: tandem calls.";
+    SoundOffer = "T1509", "The page's offer cannot be answered: {detail}.",
+        "The page is not heard in the call, which goes on.",
+        "Load the page again. If it stays so, use another browser, or the command line.";
+    NoPageHere = "T1510", "This call has no page for a microphone and speaker.",
+        "It was placed or answered with a file or the echo, or it has not been answered here yet.",
+        "Place or answer it with the endpoint \"page\".";
+    PageSound = "T1511", "No page can be heard in this call: {detail}.",
+        "The call goes on, and silence is sent.",
+        "Hang up and call again. If it stays so, restart the node.";
     TooManyCalls = "T1504", "There are too many calls at once.",
         "This one was not begun.",
         "Hang up another one first.";

@@ -14,7 +14,7 @@ use tandem_media::session::{Event, PathId, PathState, Route, SessionStats};
 use tandem_proto::identity::Address;
 use tandem_proto::ids::AccountKey;
 
-use super::media::{MediaReport, MediaSnapshot, STEP_MS, route_name};
+use super::media::{EndpointPlan, MediaReport, MediaSnapshot, PageSound, STEP_MS, route_name};
 use super::phone::call_name;
 use crate::store::StoredCall;
 use crate::why::{CallFact, Recorder, conclude, explain, put_session};
@@ -39,6 +39,8 @@ pub(crate) struct LiveCall {
     /// Hang up this long after the first sound.
     for_ms: Option<u64>,
     record: Option<PathBuf>,
+    /// What speaks and listens here, once that is known.
+    endpoint: Option<EndpointPlan>,
     mirroring: bool,
     /// The path sound leaves on, and the names of all that were.
     path: Option<Route>,
@@ -100,6 +102,7 @@ impl LiveCall {
             answer_at: None,
             for_ms: begin.for_ms,
             record: begin.record,
+            endpoint: None,
             mirroring: false,
             path: None,
             paths: BTreeMap::new(),
@@ -121,6 +124,15 @@ impl LiveCall {
 
     pub(crate) fn set_record(&mut self, record: Option<PathBuf>) {
         self.record = record;
+    }
+
+    pub(crate) fn set_endpoint(&mut self, endpoint: EndpointPlan) {
+        self.endpoint = Some(endpoint);
+    }
+
+    /// Where a page attaches, if this call has one.
+    pub(crate) fn page(&self) -> Option<&PageSound> {
+        self.endpoint.as_ref().and_then(EndpointPlan::page)
     }
 
     /// To be answered by itself when it has rung until then.
@@ -226,6 +238,10 @@ impl LiveCall {
                 }
                 Some(self.event(CallStep::PathChanged(change), now))
             }
+            Event::Rate { bits_per_second, packet_ms } if self.page().is_some() => {
+                let (bits_per_second, packet_ms) = (*bits_per_second, *packet_ms);
+                Some(self.event(CallStep::SoundRate { bits_per_second, packet_ms }, now))
+            }
             Event::Mirroring { on, why, .. } => {
                 self.mirroring = *on;
                 Some(self.event(CallStep::Mirroring { on: *on, why: why.clone() }, now))
@@ -278,10 +294,12 @@ impl LiveCall {
             answered_unix_ms: self.answered_unix_ms,
             ended_unix_ms: None,
             reason: None,
-            result: self.result(stats, setup, why, 0),
+            result: self.result(stats, setup, why, self.page().is_none().then_some(0)),
             mirroring: stats.map_or(self.mirroring, |stats| stats.mirroring),
             relays_in_use,
             path_changes: self.path_changes.clone(),
+            endpoint: self.endpoint.as_ref().map(EndpointPlan::kind),
+            attachment: self.page().and_then(PageSound::attachment),
         }
     }
 
@@ -295,7 +313,11 @@ impl LiveCall {
         let stats = &media.stats;
         let reason = self.reason(ended.reason);
         let mut summary = self.summary(Some(stats), ended.setup, &ended.why);
-        summary.result = self.result(Some(stats), ended.setup, &ended.why, media.sound.concealed_ms);
+        let concealed_ms = match &media.sound {
+            Some(sound) => Some(sound.concealed_ms),
+            None => self.page().is_none().then_some(0),
+        };
+        summary.result = self.result(Some(stats), ended.setup, &ended.why, concealed_ms);
         summary.result.answered_by = ended.by;
         summary.ended_unix_ms = Some(now.unix_ms);
         summary.reason = Some(reason);
@@ -356,7 +378,7 @@ impl LiveCall {
         stats: Option<&SessionStats>,
         setup: SetupMs,
         why: &str,
-        concealed_ms: u64,
+        concealed_ms: Option<u64>,
     ) -> CallResult {
         let packets = stats.map(packets).unwrap_or_default();
         CallResult {

@@ -523,6 +523,7 @@ impl Node {
     pub(crate) fn answer(&mut self, call: CallId, plan: EndpointPlan) -> bool {
         if let Some(live) = self.calls.get_mut(&call) {
             live.clear_answer_at();
+            live.set_endpoint(plan.clone());
             if let EndpointPlan::Files { record, .. } = &plan {
                 live.set_record(record.clone());
                 prepare_folder(record.as_ref());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tandem_api::{
     CallDirection, CallEndpoint, CallRequest, CallResult, CallStarted, CallStep, CallSummary, CallWhy,
     ContactChange, EchoRequest, NetworkReport, NewContact, NodeEvent, Problem, Redundancy as ApiRedundancy,
+    SoundAnswer, SoundOffer,
 };
 use tandem_core::call::{CallId, CallOptions, PlaceError, Redundancy, SetupMs};
 use tandem_proto::identity::Address;
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 use super::call_log::{CallBegin, LiveCall};
 use super::connections::ConnectionNames;
 use super::event_loop::{CALLS_MAX, Node, announce, answer};
-use super::media::{EndpointPlan, MediaSnapshot, check_playable};
+use super::media::{EndpointPlan, MediaSnapshot, PageSound, check_playable};
 use super::phone::call_name;
 use super::views;
 use crate::handle::{NodeSide, Reply, Request};
@@ -53,7 +54,12 @@ impl Node {
                 let result = self.place_echo(request, side);
                 answer(reply, result);
             }
-            Request::Answer { call, reply } => self.answer_call(&call, reply),
+            Request::Answer { call, answer, reply } => self.answer_call(&call, answer.endpoint, reply, side),
+            Request::AttachSound { call, offer, reply } => self.attach_sound(&call, offer, reply),
+            Request::DetachSound { call, attachment, reply } => {
+                let result = self.detach_sound(&call, attachment);
+                answer(reply, result);
+            }
             Request::Decline { call, reply } => self.end_call(&call, true, reply),
             Request::HangUp { call, reply } => self.end_call(&call, false, reply),
             Request::Calls { limit, reply } => self.tell_calls(limit, reply),
@@ -114,13 +120,8 @@ impl Node {
             return Err(Code::DeviceRevoked.problem());
         }
         let whom = self.installation.store.resolve_link(&request.address).map_err(|error| error.problem())?;
-        let endpoint = match request.endpoint {
-            CallEndpoint::Echo => EndpointPlan::Echo,
-            CallEndpoint::File => EndpointPlan::Files {
-                play: request.play.map(PathBuf::from),
-                record: request.record.map(PathBuf::from),
-            },
-        };
+        let files = (request.play.map(PathBuf::from), request.record.map(PathBuf::from));
+        let endpoint = self.endpoint(request.endpoint, files, side)?;
         let redundancy = request.redundancy.unwrap_or(self.config.redundancy);
         let relay_only = request.relay_only || self.config.relay_only;
         let (account, invitation) = whom;
@@ -137,14 +138,39 @@ impl Node {
             .filter_map(tandem_proto::signed::SupernodeDescriptor::echo)
             .find(|account| Some(*account) != own)
             .ok_or_else(|| Code::NoEchoService.problem())?;
-        let endpoint = EndpointPlan::Files {
-            play: request.play.map(PathBuf::from),
-            record: request.record.map(PathBuf::from),
-        };
-        let for_ms = request.for_ms.unwrap_or(ECHO_CALL_MS);
+        if request.endpoint == CallEndpoint::Echo {
+            return Err(Code::BadRequest.with(&[("detail", "an echo that calls an echo has nothing to say")]));
+        }
+        let files = (request.play.map(PathBuf::from), request.record.map(PathBuf::from));
+        let endpoint = self.endpoint(request.endpoint, files, side)?;
+        // Before a page sits somebody who hangs up.
+        let for_ms = request.for_ms.or_else(|| endpoint.page().is_none().then_some(ECHO_CALL_MS));
         let redundancy = core_redundancy(self.config.redundancy);
         let options = CallOptions { relay_only: self.config.relay_only, redundancy, invitation: None };
-        self.place(echo, endpoint, Some(for_ms), options, side)
+        self.place(echo, endpoint, for_ms, options, side)
+    }
+
+    /// What was asked to speak and listen. A page's thread ends by itself when nobody keeps it.
+    fn endpoint(
+        &self,
+        kind: CallEndpoint,
+        (play, record): (Option<PathBuf>, Option<PathBuf>),
+        side: &NodeSide,
+    ) -> Result<EndpointPlan, Problem> {
+        if kind == CallEndpoint::Page && (play.is_some() || record.is_some()) {
+            let detail = "a page plays and records nothing: leave play and record out";
+            return Err(Code::BadRequest.with(&[("detail", detail)]));
+        }
+        Ok(match kind {
+            CallEndpoint::File => EndpointPlan::Files { play, record },
+            CallEndpoint::Echo => EndpointPlan::Echo,
+            CallEndpoint::Page => {
+                let page = PageSound::spawn(side.events.clone(), self.warden.clone());
+                EndpointPlan::Page(
+                    page.map_err(|error| Code::PageSound.with(&[("detail", &error.to_string())]))?,
+                )
+            }
+        })
     }
 
     fn place(
@@ -173,6 +199,7 @@ impl Node {
         let id = CallId(rand::random());
         let contact = self.installation.store.contact(account).ok().flatten();
         let mut placed = Ok(());
+        let kept = endpoint.clone();
         self.with_person(|phone, around| placed = phone.place(id, account, options, endpoint, around));
         placed.map_err(|error| match error {
             PlaceError::Busy => Code::TooManyCalls.problem(),
@@ -187,7 +214,8 @@ impl Node {
             record,
             relay_only: options.relay_only,
         };
-        let live = LiveCall::new(begin, now);
+        let mut live = LiveCall::new(begin, now);
+        live.set_endpoint(kept);
         let step = CallStep::LookingUp { address: Address(account).to_string() };
         announce(side, NodeEvent::Call(live.event(step, now)));
         self.tell_call_begun(&live);
@@ -216,16 +244,44 @@ impl Node {
         Some(CallStarted { call: call_name(live.id) })
     }
 
-    fn answer_call(&mut self, name: &str, reply: Reply<CallSummary>) {
+    fn answer_call(
+        &mut self,
+        name: &str,
+        endpoint: CallEndpoint,
+        reply: Reply<CallSummary>,
+        side: &NodeSide,
+    ) {
         let result = self.find_call(name).and_then(|call| {
-            let silent = EndpointPlan::Files { play: None, record: None };
-            if self.answer(call, silent) {
+            // A file without a name is silence.
+            let plan = self.endpoint(endpoint, (None, None), side)?;
+            if self.answer(call, plan) {
                 Ok(self.summary_of(call))
             } else {
                 Err(Code::CallState.with(&[("state", "it is not ringing here")]))
             }
         });
         answer(reply, result);
+    }
+
+    fn attach_sound(&mut self, name: &str, offer: SoundOffer, reply: Reply<SoundAnswer>) {
+        let page = self.find_call(name).and_then(|call| {
+            let live = self.calls.get(&call).ok_or_else(|| Code::NoSuchCall.problem())?;
+            let page = live.page().ok_or_else(|| Code::NoPageHere.problem())?;
+            Ok((page.clone(), call_name(live.id)))
+        });
+        let lan = offer.lan.then(|| self.network.hosts(false).first().copied()).flatten();
+        match page {
+            // The page's thread answers.
+            Ok((page, name)) => page.attach(name, offer, lan, reply),
+            Err(problem) => answer(reply, Err(problem)),
+        }
+    }
+
+    fn detach_sound(&mut self, name: &str, attachment: Option<u64>) -> Result<(), Problem> {
+        let call = self.find_call(name)?;
+        let page =
+            self.calls.get(&call).and_then(LiveCall::page).ok_or_else(|| Code::NoPageHere.problem())?;
+        if page.detach(attachment) { Ok(()) } else { Err(Code::NodeBusy.problem()) }
     }
 
     fn end_call(&mut self, name: &str, decline: bool, reply: Reply<CallSummary>) {
@@ -428,6 +484,8 @@ fn past_summary(store: &Store, call: &StoredCall) -> CallSummary {
         mirroring: false,
         relays_in_use: Vec::new(),
         path_changes: call.path_changes.clone(),
+        endpoint: None,
+        attachment: None,
     }
 }
 

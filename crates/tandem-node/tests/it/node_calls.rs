@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tandem_api::{
-    CallEvent, CallPath, CallRequest, CallStep, EchoRequest, EndReason, NewContact, NodeEvent, Redundancy,
+    AnswerRequest, CallEvent, CallPath, CallRequest, CallStep, EchoRequest, EndReason, NewContact, NodeEvent,
+    Redundancy,
 };
 use tandem_node::config::Answer;
 use tandem_node::handle::Request;
@@ -32,6 +33,7 @@ async fn the_echo_service_gives_speech_back() {
         play: Some(speech().display().to_string()),
         record: Some(record.display().to_string()),
         for_ms: Some(4_000),
+        ..EchoRequest::default()
     };
     let started = alice.handle.ask(|reply| Request::Echo(request, reply)).await.unwrap();
     let (reason, result) = loop {
@@ -110,7 +112,10 @@ async fn busy_declined_hung_up_and_unknown_are_told_apart() {
     let rings = bob.handle.events();
     let mut placed = Ongoing::place(&alice, speaking_to(&bob)).await;
     let mut rung = Ongoing::incoming(rings).await;
-    bob.handle.ask(|reply| Request::Answer { call: String::new(), reply }).await.unwrap();
+    bob.handle
+        .ask(|reply| Request::Answer { call: String::new(), answer: AnswerRequest::default(), reply })
+        .await
+        .unwrap();
     tokio::join!(placed.connected(), rung.connected());
     let (_, busy) = call(&carol, speaking_to(&alice)).await;
     assert!(!busy.connected, "{busy:?}");

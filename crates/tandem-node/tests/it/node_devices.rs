@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use tandem_api::{
-    CallRequest, CallStep, DeviceChange, DeviceView, Devices, EndReason, Identity, NewDevice, NodeEvent,
-    Problem,
+    AnswerRequest, CallRequest, CallStep, DeviceChange, DeviceView, Devices, EndReason, Identity, NewDevice,
+    NodeEvent, Problem,
 };
 use tandem_node::config::Answer;
 use tandem_node::handle::Request;
@@ -107,7 +107,11 @@ async fn a_device_added_by_link_rings_too_and_the_other_says_where_it_was_answer
     let (at_laptop, at_phone) = (alice.handle.events(), phone.handle.events());
     let mut placed = Ongoing::place(&bob, speaking_to(&alice)).await;
     let (mut laptop, mut rung) = tokio::join!(Ongoing::incoming(at_laptop), Ongoing::incoming(at_phone));
-    phone.handle.ask(|reply| Request::Answer { call: String::new(), reply }).await.unwrap();
+    phone
+        .handle
+        .ask(|reply| Request::Answer { call: String::new(), answer: AnswerRequest::default(), reply })
+        .await
+        .unwrap();
     let (reason, result) = laptop.ended().await;
     assert_eq!((reason, result.answered_by.as_deref()), (EndReason::AnsweredElsewhere, Some("Phone")));
     assert_eq!(result.why, "The call was answered on \"Phone\".");

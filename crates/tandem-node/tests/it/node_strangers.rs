@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use tandem_api::{
-    AcceptRequest, CallEvent, CallPath, CallRequest, CallStep, ContactRequest, EndReason, InvitationMade,
-    InvitationView, NewContact, NewInvitation, NewRequest, NodeEvent, SentRequest, SentState,
+    AcceptRequest, AnswerRequest, CallEvent, CallPath, CallRequest, CallStep, ContactRequest, EndReason,
+    InvitationMade, InvitationView, NewContact, NewInvitation, NewRequest, NodeEvent, SentRequest, SentState,
 };
 use tandem_core::call::Strangers;
 use tandem_node::config::Answer;
@@ -118,7 +118,10 @@ async fn an_invitation_rings_for_whom_it_is_until_it_is_revoked() {
     let mut placed = Ongoing::place(&alice, request).await;
     let mut rung = Ongoing::incoming(events).await;
     assert_eq!(rings(&mut bell), [Some("Fair".to_owned())]);
-    bob.handle.ask(|reply| Request::Answer { call: String::new(), reply }).await.unwrap();
+    bob.handle
+        .ask(|reply| Request::Answer { call: String::new(), answer: AnswerRequest::default(), reply })
+        .await
+        .unwrap();
     tokio::join!(placed.connected(), rung.connected());
     placed.hang_up(&alice).await;
     let (reason, result) = placed.ended().await;

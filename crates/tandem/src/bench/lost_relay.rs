@@ -83,7 +83,7 @@ impl Run {
         Self {
             lost: sides.map(|report: &CallReport| report.call.result.packets.lost),
             gap_ms: sides.map(|report| report.longest_gap_ms),
-            concealed_ms: sides.map(|report| report.sound.concealed_ms),
+            concealed_ms: sides.map(|report| report.sound.as_ref().map_or(0, |sound| sound.concealed_ms)),
             mirroring: outcome.kill.as_ref().map(|kill| kill.mirroring_at_kill),
         }
     }

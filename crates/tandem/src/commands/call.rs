@@ -52,6 +52,7 @@ pub(super) fn echo(place: &Place, args: &EchoArgs) -> Result<Exit, Problem> {
         play: Some(path_text(&play)),
         record: args.record.as_deref().map(path_text),
         for_ms: Some(millis(args.for_time.unwrap_or(ECHO_DEFAULT))),
+        endpoint: CallEndpoint::File,
     };
     follow(place, Order::Echo(request), &args.settings, false)
 }

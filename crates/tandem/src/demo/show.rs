@@ -289,7 +289,10 @@ fn narrate(step: &CallStep, supernodes: &[Node], screen: &mut Screen) {
             screen.say(format!("Mirroring {}: {why}", if *on { "on" } else { "off" }));
         }
         CallStep::Ended { result, .. } => screen.say(format!("Hung up: {}", result.why)),
-        CallStep::Incoming { .. } => {}
+        CallStep::Incoming { .. }
+        | CallStep::SoundAttached { .. }
+        | CallStep::SoundDetached { .. }
+        | CallStep::SoundRate { .. } => {}
     }
 }
 

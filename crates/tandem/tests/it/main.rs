@@ -5,9 +5,11 @@
 #[expect(dead_code, reason = "the relay's own tests use more of it")]
 #[path = "../../../tandem-relay/tests/it/bench.rs"]
 mod bench;
+mod browser;
 mod bundle;
 mod devices;
 mod forms;
+mod page;
 mod policy;
 mod private;
 #[cfg(target_os = "linux")]

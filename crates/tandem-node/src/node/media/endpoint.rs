@@ -1,14 +1,17 @@
-//! What a call is attached to on this machine: files or the echo.
+//! What a call is attached to on this machine: files, the echo or a page.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use tandem_api::CallEndpoint;
 use tandem_media::audio::endpoint::Endpoint;
 use tandem_media::audio::opus::EncoderConfig;
 use tandem_media::audio::recorder::{Recorder, Sink};
 use tandem_media::audio::wav::{Silence, Source, WavOptions, WavSource};
+
+use super::page::PageSound;
 
 /// What to attach.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,13 +22,32 @@ pub(crate) enum EndpointPlan {
         record: Option<PathBuf>,
     },
     Echo,
+    /// Whatever page of a browser attaches there.
+    Page(PageSound),
 }
 
 impl EndpointPlan {
+    /// As the API names it.
+    pub(crate) fn kind(&self) -> CallEndpoint {
+        match self {
+            Self::Files { .. } => CallEndpoint::File,
+            Self::Echo => CallEndpoint::Echo,
+            Self::Page(_) => CallEndpoint::Page,
+        }
+    }
+
+    pub(crate) fn page(&self) -> Option<&PageSound> {
+        match self {
+            Self::Page(page) => Some(page),
+            Self::Files { .. } | Self::Echo => None,
+        }
+    }
+
     /// Opens the files and makes the endpoint. The error is a sentence for a person.
     pub(super) fn open(&self, rtp_start: u32, now: Instant) -> Result<Endpoint, String> {
         match self {
             Self::Echo => Ok(Endpoint::echo(rtp_start)),
+            Self::Page(_) => Ok(Endpoint::page(rtp_start, now)),
             Self::Files { play, record } => {
                 let source = match play {
                     Some(path) => open_source(path)?,

@@ -5,6 +5,7 @@
 
 mod endpoint;
 mod flows;
+mod page;
 mod report;
 mod sockets;
 mod task;
@@ -25,6 +26,7 @@ use crate::platform::network::{Change, Network};
 use crate::policy::Warden;
 pub(crate) use endpoint::EndpointPlan;
 pub(crate) use endpoint::check_playable;
+pub(crate) use page::PageSound;
 pub(crate) use report::{MediaReport, STEP_MS, route_name};
 
 /// Commands that may wait for a leg's thread.

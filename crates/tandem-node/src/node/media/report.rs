@@ -21,7 +21,8 @@ pub(crate) struct MediaReport {
     pub(crate) sent_dbfs: Vec<f32>,
     pub(crate) heard_dbfs: Vec<f32>,
     pub(crate) paths: Vec<PathSeries>,
-    pub(crate) sound: SoundReport,
+    /// `None` where nothing was decoded.
+    pub(crate) sound: Option<SoundReport>,
 }
 
 impl MediaReport {
@@ -42,7 +43,7 @@ impl MediaReport {
         if let Some(endpoint) = endpoint {
             report.sent_dbfs = levels(endpoint.sent_levels());
             report.heard_dbfs = levels(endpoint.received_levels());
-            report.sound = sound(endpoint);
+            report.sound = endpoint.decodes().then(|| sound(endpoint));
         }
         report
     }

@@ -10,6 +10,7 @@ use tandem_media::audio::endpoint::{Endpoint, EndpointEvent};
 use tandem_media::session::{Candidate, CandidateKind, Event, Session, SocketCommand};
 use tokio::sync::{mpsc, oneshot};
 
+use super::page::{PagePacket, PageSound};
 use super::report::MediaReport;
 use super::sockets::{SocketInput, Sockets};
 use super::{EndpointPlan, MediaCommand, MediaNews, MediaNewsKind, MediaPlan, MediaSnapshot};
@@ -65,6 +66,8 @@ struct Leg {
     session: Session,
     session_unix_ms: u64,
     endpoint: Option<Endpoint>,
+    /// Where the endpoint is a page: for it, and of it.
+    page: Option<(PageSound, mpsc::Receiver<PagePacket>)>,
     /// The call is agreed, the connection does not stand yet: what is played must not begin before.
     agreed: Option<EndpointPlan>,
     /// Sound that came before the endpoint was opened: the other end heard of the agreement first.
@@ -91,6 +94,7 @@ impl Leg {
             session,
             session_unix_ms,
             endpoint: None,
+            page: None,
             agreed: None,
             early: VecDeque::new(),
             begin_unix_ms: 0,
@@ -121,6 +125,7 @@ impl Leg {
                     None => return,
                 },
                 input = self.input.recv() => self.take_inputs(input),
+                packet = of_page(&mut self.page) => self.take_page(&packet),
                 (local, external) = mapped(&mut self.mapping) => {
                     self.session.add_mapped(local, external, Instant::now());
                 }
@@ -258,9 +263,16 @@ impl Leg {
                     endpoint.handle_packet(&early.incoming(), early.arrival);
                 }
                 self.endpoint = Some(endpoint);
+                self.page = plan.page().map(|page| (page.clone(), page.join()));
                 self.begin_unix_ms = unix_ms();
             }
             Err(why) => self.tell(MediaNewsKind::EndpointTrouble(why)),
+        }
+    }
+
+    fn take_page(&mut self, packet: &PagePacket) {
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.handle_page(packet.attachment, &packet.incoming(), Instant::now());
         }
     }
 
@@ -309,6 +321,10 @@ impl Leg {
             if let Err(error) = self.session.send_opus(&packet.payload, packet.rtp_time, now) {
                 tracing::trace!(%error, "20 ms of sound were not sent");
             }
+        }
+        while let Some(packet) = endpoint.poll_page() {
+            let Some((page, _)) = &self.page else { break };
+            page.send(PagePacket::of(packet));
         }
         let mut trouble = Vec::new();
         while let Some(event) = endpoint.poll_event() {
@@ -377,6 +393,7 @@ impl Leg {
             self.begin_unix_ms,
         );
         self.endpoint = None;
+        self.page = None;
         self.mapping = None;
         self.session.end(Instant::now());
         self.drain_network().await;
@@ -405,6 +422,17 @@ impl Leg {
             tracing::warn!("the node is too busy to hear news of a call");
         }
     }
+}
+
+/// The next packet of a page's sound; never, while there is none.
+async fn of_page(page: &mut Option<(PageSound, mpsc::Receiver<PagePacket>)>) -> PagePacket {
+    if let Some((_, packets)) = page
+        && let Some(packet) = packets.recv().await
+    {
+        return packet;
+    }
+    // The page's thread has ended: silence is sent.
+    std::future::pending().await
 }
 
 /// What the router says about the port it was asked for: the socket's address, and the one outside.
