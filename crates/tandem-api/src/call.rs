@@ -339,4 +339,13 @@ pub struct CallSummary {
     /// Which attachment of a page holds the sound now.
     #[serde(default)]
     pub attachment: Option<u64>,
+    /// What the caller calls itself, unproved; not kept when the call is over.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub claimed_name: String,
+    /// The label of the invitation by which a stranger rings; not kept when the call is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invitation: Option<String>,
+    /// A test call to an echo service; not kept when the call is over.
+    #[serde(default)]
+    pub echo: bool,
 }

@@ -35,7 +35,7 @@ pub use contact::{Contact, ContactChange, NewContact};
 pub use device::{DeviceChange, DeviceView, Devices, JoinOffer, NewDevice};
 pub use doctor::{CheckState, DoctorCheck, DoctorReport};
 pub use event::{EventsHello, NodeEvent};
-pub use identity::Identity;
+pub use identity::{AccountWords, Identity, WordsRequest};
 pub use metrics::{Metric, MetricKind, Metrics};
 pub use network::{
     AddressScope, AddressView, NatMapping, NatView, NetworkKind, NetworkReport, SupernodeProbe, Works,

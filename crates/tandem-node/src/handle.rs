@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tandem_api::{
-    AcceptRequest, AnswerRequest, Block, CallRequest, CallStarted, CallSummary, CallWhy, CapsChange, Cleared,
-    ConnectionView, Contact, ContactChange, ContactRequest, DeviceChange, DeviceView, Devices, EchoRequest,
-    Identity, InvitationMade, InvitationView, LedgerView, Metrics, NetworkReport, NewConsent, NewContact,
-    NewDevice, NewInvitation, NewRequest, NodeEvent, PageLink, Problem, Ready, SentRequest, SoundAnswer,
-    SoundOffer, Status, VolunteerView,
+    AcceptRequest, AccountWords, AnswerRequest, Block, CallRequest, CallStarted, CallSummary, CallWhy,
+    CapsChange, Cleared, ConnectionView, Contact, ContactChange, ContactRequest, DeviceChange, DeviceView,
+    Devices, EchoRequest, Identity, InvitationMade, InvitationView, LedgerView, Metrics, NetworkReport,
+    NewConsent, NewContact, NewDevice, NewInvitation, NewRequest, NodeEvent, PageLink, Problem, Ready,
+    SentRequest, SoundAnswer, SoundOffer, Status, VolunteerView, WordsRequest,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -49,6 +49,8 @@ pub type Reply<T> = oneshot::Sender<Result<T, Problem>>;
 pub enum Request {
     Status(Reply<Status>),
     Identity(Reply<Identity>),
+    /// The 24 words of the account, where they are on this device.
+    Words(WordsRequest, Reply<AccountWords>),
     Contacts(Reply<Vec<Contact>>),
     AddContact(NewContact, Reply<Contact>),
     /// `who` is an address or a name.

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, one module a subject.
 
 mod audio;
+mod page;
 mod session;
 mod session_end;
 mod session_line;

@@ -14,6 +14,7 @@ use super::{events, page, routes, strangers, volunteer};
     paths(
         routes::status,
         routes::identity,
+        routes::words,
         routes::contacts,
         routes::add_contact,
         routes::change_contact,

@@ -10,9 +10,9 @@ use axum::routing::{get, patch, post};
 use axum::{Json, Router, middleware};
 use serde::{Deserialize, Serialize};
 use tandem_api::{
-    AnswerRequest, CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact, ContactChange,
-    DeviceChange, DeviceView, Devices, EchoRequest, Failure, Identity, NetworkReport, NewContact, NewDevice,
-    Problem, SoundAnswer, SoundOffer, Status,
+    AccountWords, AnswerRequest, CallRequest, CallStarted, CallSummary, CallWhy, ConnectionView, Contact,
+    ContactChange, DeviceChange, DeviceView, Devices, EchoRequest, Failure, Identity, NetworkReport,
+    NewContact, NewDevice, Problem, SoundAnswer, SoundOffer, Status, WordsRequest,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -34,6 +34,7 @@ pub(super) fn router(context: Arc<Context>) -> Router {
     let with_token = Router::new()
         .route("/api/status", get(status))
         .route("/api/identity", get(identity))
+        .route("/api/identity/words", post(words))
         .route("/api/contacts", get(contacts).post(add_contact))
         .route("/api/contacts/{who}", patch(change_contact).delete(remove_contact))
         .route("/api/calls", get(calls).post(place_call))
@@ -81,6 +82,14 @@ pub(super) async fn status(State(context): Node) -> Answer<Status> {
     responses((status = 200, body = Identity), (status = "default", body = Failure)))]
 pub(super) async fn identity(State(context): Node) -> Answer<Identity> {
     ask(&context, Request::Identity).await
+}
+
+/// The 24 words of the account, where they are on this device (else T1110). Whoever has them is this person.
+#[utoipa::path(post, path = "/api/identity/words", tag = "node", request_body = Option<WordsRequest>,
+    responses((status = 200, body = AccountWords), (status = "default", body = Failure)))]
+pub(super) async fn words(State(context): Node, body: Option<Body<WordsRequest>>) -> Answer<AccountWords> {
+    let request = body.map(|Body(request)| request).unwrap_or_default();
+    ask(&context, |reply| Request::Words(request, reply)).await
 }
 
 /// All contacts, by name.

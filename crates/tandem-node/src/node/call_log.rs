@@ -39,6 +39,10 @@ pub(crate) struct LiveCall {
     /// Hang up this long after the first sound.
     for_ms: Option<u64>,
     record: Option<PathBuf>,
+    /// What the caller calls itself, and the label of the invitation by which it rings.
+    caller: (String, Option<String>),
+    /// A test call.
+    echo: bool,
     /// What speaks and listens here, once that is known.
     endpoint: Option<EndpointPlan>,
     mirroring: bool,
@@ -102,6 +106,8 @@ impl LiveCall {
             answer_at: None,
             for_ms: begin.for_ms,
             record: begin.record,
+            caller: (String::new(), None),
+            echo: false,
             endpoint: None,
             mirroring: false,
             path: None,
@@ -124,6 +130,14 @@ impl LiveCall {
 
     pub(crate) fn set_record(&mut self, record: Option<PathBuf>) {
         self.record = record;
+    }
+
+    pub(crate) fn set_caller(&mut self, claimed_name: &str, invitation: Option<&str>) {
+        self.caller = (claimed_name.to_owned(), invitation.map(str::to_owned));
+    }
+
+    pub(crate) fn set_echo(&mut self) {
+        self.echo = true;
     }
 
     pub(crate) fn set_endpoint(&mut self, endpoint: EndpointPlan) {
@@ -300,6 +314,9 @@ impl LiveCall {
             path_changes: self.path_changes.clone(),
             endpoint: self.endpoint.as_ref().map(EndpointPlan::kind),
             attachment: self.page().and_then(PageSound::attachment),
+            claimed_name: self.caller.0.clone(),
+            invitation: self.caller.1.clone(),
+            echo: self.echo,
         }
     }
 

@@ -476,7 +476,8 @@ impl Node {
             record: None,
             relay_only: self.config.relay_only,
         };
-        let live = LiveCall::new(begin, now);
+        let mut live = LiveCall::new(begin, now);
+        live.set_caller(&claimed_name, invitation.as_deref());
         let step = CallStep::Incoming {
             address: Address(from).to_string(),
             contact: name,

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tandem_api::{
-    CallDirection, CallEndpoint, CallRequest, CallResult, CallStarted, CallStep, CallSummary, CallWhy,
-    ContactChange, EchoRequest, NetworkReport, NewContact, NodeEvent, Problem, Redundancy as ApiRedundancy,
-    SoundAnswer, SoundOffer,
+    AccountWords, CallDirection, CallEndpoint, CallRequest, CallResult, CallStarted, CallStep, CallSummary,
+    CallWhy, ContactChange, EchoRequest, NetworkReport, NewContact, NodeEvent, Problem,
+    Redundancy as ApiRedundancy, SoundAnswer, SoundOffer, WordsRequest,
 };
 use tandem_core::call::{CallId, CallOptions, PlaceError, Redundancy, SetupMs};
-use tandem_proto::identity::Address;
+use tandem_proto::identity::{Address, Entropy};
 use tandem_proto::ids::AccountKey;
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use super::call_log::{CallBegin, LiveCall};
 use super::connections::ConnectionNames;
@@ -20,6 +21,7 @@ use super::media::{EndpointPlan, MediaSnapshot, PageSound, check_playable};
 use super::phone::call_name;
 use super::views;
 use crate::handle::{NodeSide, Reply, Request};
+use crate::keys::{self, Passphrase};
 use crate::messages::Code;
 use crate::network_check::{self, CheckPlan, Target};
 use crate::overlay::{ConnectionInfo, DeviceCommand, ServiceCommand};
@@ -35,6 +37,7 @@ impl Node {
         match request {
             Request::Status(reply) => answer(reply, Ok(views::status(self))),
             Request::Identity(reply) => answer(reply, Ok(views::identity(self))),
+            Request::Words(request, reply) => self.tell_words(request, reply),
             Request::Volunteer(request) => self.take_volunteer_request(request),
             Request::Metrics(reply) => answer(reply, Ok(views::metrics(self))),
             Request::Network(reply) => self.tell_network(reply),
@@ -73,6 +76,25 @@ impl Node {
                 answer(reply, Ok(()));
             }
         }
+    }
+
+    /// Whoever sealed the keys is asked for the passphrase again; trying one takes a while, so not here in the loop.
+    fn tell_words(&self, request: WordsRequest, reply: Reply<AccountWords>) {
+        let keys = &self.installation.keys;
+        let Some(entropy) = &keys.entropy else { return answer(reply, Err(Code::NoAccountKey.problem())) };
+        let words = |entropy: &Entropy| AccountWords {
+            words: entropy.words().split_whitespace().map(str::to_owned).collect(),
+        };
+        if !keys.sealed {
+            return answer(reply, Ok(words(entropy)));
+        }
+        let (data, unix_ms) = (self.installation.data.clone(), self.clock.now().unix_ms);
+        let passphrase = request.passphrase.map(Zeroizing::new).and_then(Passphrase::new);
+        tokio::task::spawn_blocking(move || {
+            let opened = keys::open(&data, passphrase.as_ref(), unix_ms).map_err(|error| error.problem());
+            let found = opened.and_then(|keys| keys.entropy.ok_or_else(|| Code::NoAccountKey.problem()));
+            answer(reply, found.map(|entropy| words(&entropy)));
+        });
     }
 
     // ---- contacts -----------------------------------------------------------------------------------------------
@@ -147,7 +169,11 @@ impl Node {
         let for_ms = request.for_ms.or_else(|| endpoint.page().is_none().then_some(ECHO_CALL_MS));
         let redundancy = core_redundancy(self.config.redundancy);
         let options = CallOptions { relay_only: self.config.relay_only, redundancy, invitation: None };
-        self.place(echo, endpoint, for_ms, options, side)
+        let started = self.place(echo, endpoint, for_ms, options, side)?;
+        if let Some(live) = self.calls.values_mut().find(|live| call_name(live.id) == started.call) {
+            live.set_echo();
+        }
+        Ok(started)
     }
 
     /// What was asked to speak and listen. A page's thread ends by itself when nobody keeps it.
@@ -486,6 +512,9 @@ fn past_summary(store: &Store, call: &StoredCall) -> CallSummary {
         path_changes: call.path_changes.clone(),
         endpoint: None,
         attachment: None,
+        claimed_name: String::new(),
+        invitation: None,
+        echo: false,
     }
 }
 

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
-use tandem_api::{CallRequest, CallSummary, ConnectionRole, ConnectionView};
+use tandem_api::{CallRequest, CallSummary, ConnectionRole, ConnectionView, WordsRequest};
 use tandem_core::dialing::HOMES_CONTACTS_A_MINUTE;
 use tandem_node::config::{Answer, Config};
 use tandem_node::handle::{NodeConfig, Request};
 use tandem_node::installation::StartError;
+use tandem_node::keys::Passphrase;
 use tandem_node::store::{Store, SupernodeQuality};
-use tandem_proto::identity::ServiceSecret;
+use tandem_proto::identity::{Address, Entropy, ServiceSecret};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 use crate::node::{
     Ongoing, Plan, TestNode, call, node_config, speaking_to, start, start_in, stop, supernodes,
@@ -247,6 +249,37 @@ async fn old_reports_and_recordings_go() {
     assert!(!calls.join(format!("{:032x}.json", 20)).exists(), "the oldest went");
     assert!(calls.join(format!("{:032x}.json", 21)).exists(), "the newer ones stay");
     stop(supernodes.into_iter().chain([alice, bob])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_words_are_shown_and_where_keys_are_sealed_only_for_the_passphrase() {
+    for passphrase in [None, Some("correct horse")] {
+        let folder = tempfile::tempdir().unwrap();
+        let typed = |text: &str| Passphrase::new(Zeroizing::new(text.to_owned()));
+        let plan = NodeConfig {
+            config: Config::default(),
+            data: folder.path().join("data"),
+            passphrase: passphrase.and_then(typed),
+            serve_api: false,
+            terms: tandem_node::messages::TERMS,
+        };
+        let node = tandem_node::start(plan).await.unwrap();
+        let handle = node.handle();
+        let words = async |given: Option<&str>| {
+            let request = WordsRequest { passphrase: given.map(str::to_owned) };
+            handle.ask(|reply| Request::Words(request, reply)).await.map_err(|problem| problem.code)
+        };
+        if passphrase.is_some() {
+            assert_eq!(words(None).await.unwrap_err(), "T1105");
+            assert_eq!(words(Some("wrong horse")).await.unwrap_err(), "T1106");
+        }
+        let shown = words(passphrase).await.unwrap();
+        assert_eq!(shown.words.len(), 24);
+        let account = Entropy::from_words(&shown.words.join(" ")).unwrap().account_secret().public();
+        let identity = handle.ask(Request::Identity).await.unwrap();
+        assert_eq!(Address(account).to_string(), identity.address);
+        node.shutdown(Duration::ZERO).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
