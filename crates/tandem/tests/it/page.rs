@@ -10,8 +10,9 @@ use crate::world::{Node, json_lines};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const RATE: u32 = 48_000;
-/// What the page says, and what it hears.
+/// What the page says, at first and when it has come back, and what it hears.
 const SAID_HZ: f64 = 440.0;
+const SAID_LATER_HZ: f64 = 520.0;
 const HEARD_HZ: f64 = 620.0;
 /// Of both, as a part of full scale.
 const AMPLITUDE: f64 = 0.25;
@@ -91,8 +92,8 @@ fn a_page_calls_is_heard_hears_and_comes_back_after_a_reload() {
     enter(&mut browser, &alice);
     let begin = format!("ask('POST', '/api/calls', {{address: {:?}, endpoint: 'page'}})", bob.address());
     let call = browser.run(&begin)["call"].as_str().unwrap().to_owned();
-    let attach = format!("attach({call:?}, {SAID_HZ}, {AMPLITUDE})");
-    assert_eq!(browser.run(&attach), 1);
+    let attach = |hertz: f64| format!("attach({call:?}, {hertz}, {AMPLITUDE})");
+    assert_eq!(browser.run(&attach(SAID_HZ)), 1);
     wait_for(&mut browser, &call, |call| call["state"] == "talking" && call["attachment"] == 1);
     assert_heard_in_page(&mut browser);
 
@@ -100,7 +101,7 @@ fn a_page_calls_is_heard_hears_and_comes_back_after_a_reload() {
     browser.reload();
     browser.run(PAGE);
     wait_for(&mut browser, &call, |call| call["state"] == "talking" && call["endpoint"] == "page");
-    assert_eq!(browser.run(&attach), 2);
+    assert_eq!(browser.run(&attach(SAID_LATER_HZ)), 2);
     wait_for(&mut browser, &call, |call| call["attachment"] == 2);
     assert_heard_in_page(&mut browser);
 
@@ -116,12 +117,8 @@ fn a_page_calls_is_heard_hears_and_comes_back_after_a_reload() {
     assert!(result["packets"]["sent"].as_u64().unwrap() > 200, "{over}");
 
     let heard = read(&recording(&bob));
-    let sounding = sounding(&heard);
-    let (first, last) = (sounding.0, sounding.1);
-    let second = RATE as usize;
-    assert!(last - first > 5 * second, "two times two seconds and the time between: {first} to {last}");
-    assert_tone(&heard[first + second / 2..first + second * 5 / 2], SAID_HZ, "before the reload");
-    assert_tone(&heard[last - second * 5 / 2..last - second / 2], SAID_HZ, "after it");
+    assert_tone(&heard, SAID_HZ);
+    assert_tone(&heard, SAID_LATER_HZ);
     drop((alice, bob, supernodes));
 }
 
@@ -155,10 +152,7 @@ fn a_page_answers_a_call_of_the_command_line() {
         (Some(true), Some(0)),
         "{result}"
     );
-    let heard = read(&heard);
-    let (first, _) = sounding(&heard);
-    let second = RATE as usize;
-    assert_tone(&heard[first + second / 2..first + second * 5 / 2], SAID_HZ, "on the command line");
+    assert_tone(&read(&heard), SAID_HZ);
     drop((alice, bob, supernodes));
 }
 
@@ -235,9 +229,17 @@ fn assert_heard_in_page(browser: &mut Browser) {
     }
 }
 
-fn assert_tone(samples: &[f64], hertz: f64, whose: &str) {
-    let measured = measure(samples, hertz);
-    assert!(fits(measured, hertz), "{whose}: {measured:?} where {hertz} Hz of {AMPLITUDE} is expected");
+/// A second of it, somewhere: on a busy machine a browser stutters.
+fn assert_tone(heard: &[f64], hertz: f64) {
+    let second = RATE as usize;
+    let loudest = |best: f64, window: &[f64]| amplitude(window, hertz).max(best);
+    let found = heard
+        .windows(second)
+        .step_by(second / 4)
+        .filter(|window| amplitude(window, hertz) > AMPLITUDE * 0.8)
+        .any(|window| fits(measure(window, hertz), hertz));
+    let most = heard.windows(second).step_by(second / 4).fold(0.0, loudest);
+    assert!(found, "no second of {hertz} Hz of {AMPLITUDE}: {most} at most in {} samples", heard.len());
 }
 
 /// Within 1 Hz and 1 dB.
@@ -265,13 +267,6 @@ fn amplitude(samples: &[f64], hertz: f64) -> f64 {
         imaginary += weighted * sine;
     }
     4.0 * real.hypot(imaginary) / samples.len() as f64
-}
-
-/// Where anything is heard first, and where last.
-fn sounding(samples: &[f64]) -> (usize, usize) {
-    let loud = |sample: &f64| sample.abs() > AMPLITUDE / 2.0;
-    let first = samples.iter().position(loud).expect("something is heard");
-    (first, samples.iter().rposition(loud).unwrap_or(first))
 }
 
 fn write_tone(path: &Path) {
