@@ -1,5 +1,8 @@
 //! A page's attachment and a browser's media engine, joined by a wire under forced time.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![expect(clippy::disallowed_methods, reason = "forced time needs one real moment to count from")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
