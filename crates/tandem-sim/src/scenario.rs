@@ -129,7 +129,7 @@ impl Default for Supernodes {
     }
 }
 
-/// The old behaviour's constants. None is published; docs/SIMULATOR.md says where each comes from.
+/// The old behaviour's constants. None is published: these are assumptions.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Old {
